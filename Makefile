@@ -1,0 +1,42 @@
+# Every target does its own set-up: `make train` and `make test` work on a fresh machine with Python >= 3.10.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup data train test lint format bench clean
+
+help: ## Shows this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(INSTALLED) ## Makes the virtual environment .venv and installs the package into it
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+data: setup ## Writes the embedded data set to data/synthetic
+	$(BIN)/python scripts/prepare_data.py data=synthetic
+
+train: data ## Trains and evaluates the quickstart network; a second call goes on or shows the results
+	$(BIN)/python scripts/train.py experiment=quickstart
+
+test: setup ## Runs all tests
+	$(BIN)/python -m pytest
+
+lint: setup ## Checks style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: setup ## Puts the code into shape
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: setup ## Measures speed, as ratios taken in one run
+	$(BIN)/python scripts/benchmark.py
+
+clean: ## Removes the virtual environment and caches, but no data and no runs
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info

@@ -1,0 +1,149 @@
+"""Speed of what matters to a run, each figure beside what it is to be compared with, all taken in one process."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from multitask.build import num_workers
+from multitask.data.cityscapes import Cityscapes
+from multitask.data.loader import Batch, EncodedFrames, StepSampler, make_loader
+from multitask.data.synthetic import write_dataset
+from multitask.data.transforms import Augmentation
+from multitask.engine.compute import Compute, make_compute
+from multitask.engine.trainer import Objective
+from multitask.models.network import make_network
+from multitask.tasks.base import Task
+from multitask.tasks.depth import Depth
+from multitask.tasks.instance import Instance
+from multitask.tasks.semantic import Semantic
+from multitask.weighting import Fixed, Uncertainty, Weighting
+
+_SIZE = (128, 256)
+_BATCH = 8
+_NUM_FRAMES = 48
+
+Results = dict[str, tuple[float, str]]
+"""Name of a measurement -> value and unit."""
+
+
+def measure(repeats: int) -> Results:
+    """Runs every measurement.
+
+    Args:
+        repeats: of each; the median counts.
+    Raises:
+        ValueError: if ``repeats`` is not positive.
+    """
+    if repeats < 1:
+        raise ValueError(f"repeats: needed a whole number above zero, found {repeats}")
+    tasks: dict[str, Task] = {task.name: task for task in (Semantic(), Instance(), Depth())}
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "frames"
+        start = time.perf_counter()
+        write_dataset(root, {"train": _NUM_FRAMES}, size=_SIZE, seed=0, workers=1)
+        results: Results = {"generator, 1 process": (_NUM_FRAMES / (time.perf_counter() - start), "images/s")}
+        frames = EncodedFrames(Cityscapes(root, "train", _SIZE), tasks, Augmentation())
+        results |= _loading_against_training(frames, tasks, repeats)
+        batch = next(iter(_loader(frames, 1, 0)))
+    return results | _precisions(batch, tasks, repeats) | _weightings(batch, tasks, repeats)
+
+
+def _loader(frames: EncodedFrames, steps: int, workers: int) -> torch.utils.data.DataLoader[Batch]:
+    return make_loader(frames, StepSampler(_NUM_FRAMES, _BATCH, 0, 0, steps), workers, pin=False)
+
+
+def _loading_against_training(frames: EncodedFrames, tasks: dict[str, Task], repeats: int) -> Results:
+    steps = _NUM_FRAMES // _BATCH
+    loading = _BATCH * steps / _median(partial(_consume, frames, steps), repeats)
+    compute = make_compute("auto", "auto", channels_last=True)
+    batch = next(iter(_loader(frames, 1, 0))).to(compute.device)
+    step = _stepper(tasks, compute, Uncertainty, encoder="resnet18", channels=64, rates=[3, 6, 9])
+    training = _BATCH / _median(partial(step, batch), repeats)
+    return {
+        "loader, 1 core": (loading, "images/s"),
+        f"quickstart training, {compute.device.type}": (training, "images/s"),
+        "loader / quickstart training": (loading / training, "x"),
+        "loading processes by default": (num_workers(), ""),
+    }
+
+
+def _consume(frames: EncodedFrames, steps: int) -> None:
+    for _ in _loader(frames, steps, workers=0):
+        pass
+
+
+def _precisions(batch: Batch, tasks: dict[str, Task], repeats: int) -> Results:
+    times = {}
+    for title, precision, channels_last in (("fp32 NCHW", "fp32", False), ("bf16 channels_last", "bf16", True)):
+        compute = make_compute("auto", precision, channels_last)
+        step = _stepper(tasks, compute, Uncertainty, encoder="resnet101", channels=256, rates=[12, 24, 36])
+        times[title] = _median(partial(step, batch.to(compute.device)), repeats)
+    slow, fast = times.values()
+    named = {f"ResNet-101 step, batch 8, {title}": (value * 1000, "ms") for title, value in times.items()}
+    return {**named, "fp32 NCHW / bf16 channels_last": (slow / fast, "x")}
+
+
+def _weightings(batch: Batch, tasks: dict[str, Task], repeats: int) -> Results:
+    """What learning the weights costs: steps of both kinds in turn, so that a drifting clock speed meets both."""
+    compute = make_compute("auto", "auto", channels_last=True)
+    moved = batch.to(compute.device)
+    kinds: tuple[Callable[..., Weighting], ...] = (_fixed, Uncertainty)
+    steps = [_stepper(tasks, compute, kind, encoder="resnet18", channels=64, rates=[3, 6, 9]) for kind in kinds]
+    pairs = [[_time(partial(step, moved)) for step in steps] for _ in range(4 * repeats)]
+    fixed, learned = (statistics.median(times) for times in zip(*pairs, strict=True))
+    return {"learned / fixed weights, step": (learned / fixed, "x")}
+
+
+def _fixed(likelihoods: dict[str, object]) -> Weighting:
+    return Fixed(likelihoods, dict.fromkeys(likelihoods, 1.0))  # type: ignore[arg-type]
+
+
+def _stepper(
+    tasks: dict[str, Task],
+    compute: Compute,
+    weighting: Callable[..., Weighting],
+    *,
+    encoder: str,
+    channels: int,
+    rates: list[int],
+) -> Callable[[Batch], None]:
+    """A function that trains a fresh network on one batch."""
+    network = make_network(
+        {name: task.channels for name, task in tasks.items()},
+        encoder=encoder,
+        pretrained=None,
+        aspp_channels=channels,
+        aspp_rates=rates,
+        decoder_channels=channels,
+        decoder_kernel=3,
+    ).to(memory_format=compute.memory_format)
+    likelihoods = {name: task.likelihood for name, task in tasks.items()}
+    objective = Objective(network, tasks, weighting(likelihoods)).to(compute.device)
+    optimizer = torch.optim.SGD(objective.parameters(), lr=1e-4, momentum=0.9, nesterov=True)
+
+    def step(batch: Batch) -> None:
+        counts = {name: target.valid.sum() for name, target in batch.targets.items()}
+        objective(batch, counts, compute)[0].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if compute.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return step
+
+
+def _median(function: Callable[[], object], repeats: int) -> float:
+    """Median seconds of a call, after one that does not count."""
+    function()
+    return statistics.median(_time(function) for _ in range(repeats))
+
+
+def _time(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start

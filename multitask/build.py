@@ -1,0 +1,166 @@
+"""From a configuration (plain dicts, as resolved by Hydra or kept in a checkpoint) to the objects it describes."""
+
+import importlib
+import inspect
+import logging
+import os
+from collections.abc import Callable, Mapping
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from multitask.data.cityscapes import Cityscapes, check_size
+from multitask.data.transforms import Augmentation
+from multitask.engine.compute import Compute, make_compute
+from multitask.engine.trainer import Optimization, Schedule
+from multitask.models.network import MultiTaskNetwork, make_network
+from multitask.tasks.base import Task
+from multitask.weighting import Weighting
+
+log = logging.getLogger(__name__)
+
+Config = Mapping[str, Any]
+T = TypeVar("T")
+
+
+def make_tasks(config: Config) -> dict[str, Task]:
+    """The tasks of ``config["tasks"]``, in that order."""
+    names, known = config["tasks"], config["task"]
+    if not names:
+        raise ValueError(f"tasks: needed at least one of {sorted(known)}, found none")
+    if len(set(names)) < len(names):
+        raise ValueError(f"tasks: needed each task once, found {list(names)}")
+    for name in names:
+        if name not in known:
+            raise ValueError(f"tasks: needed some of {sorted(known)}, found {name!r}")
+    return {name: make(f"task.{name}", known[name], Task) for name in names}
+
+
+def make_frames(config: Config, split: str) -> Cityscapes:
+    """One split of the data set."""
+    data = config["data"]
+    return Cityscapes(data["root"], split, data["image_size"])
+
+
+def tasks_with_labels(tasks: Mapping[str, Task], frames: Cityscapes) -> dict[str, Task]:
+    """The tasks whose labels the data set has; a line says which are off for the want of them.
+
+    Raises:
+        ValueError: if none is left.
+    """
+    on = {}
+    for name, task in tasks.items():
+        missing = [layer for layer in task.layers if not frames.has(layer)]
+        if missing:
+            log.warning(
+                "task %r is off: %s has no %s for split %r", name, frames.root, " and ".join(missing), frames.split
+            )
+        else:
+            on[name] = task
+    if not on:
+        raise ValueError(
+            f"data.root={frames.root}: split {frames.split!r} has no labels for any of tasks={list(tasks)}"
+        )
+    return on
+
+
+def make_augmentation(config: Config) -> Augmentation:
+    """The augmentation of the training split."""
+    values = dict(config["data"]["augmentation"])
+    values["scale"] = tuple(values["scale"])
+    values["crop"] = check_size("data.augmentation.crop", values["crop"]) if values["crop"] is not None else None
+    return call("data.augmentation", Augmentation, values)
+
+
+def make_model(config: Config, tasks: Mapping[str, Task]) -> MultiTaskNetwork:
+    """The network with one decoder for each task."""
+    channels = {name: task.channels for name, task in tasks.items()}
+    return call("model", make_network, config["model"], channels)
+
+
+def make_weighting(config: Config, tasks: Mapping[str, Task]) -> Weighting:
+    """The weighting of the tasks' losses."""
+    return make("weighting", config["weighting"], Weighting, {name: task.likelihood for name, task in tasks.items()})
+
+
+def make_optimization(config: Config) -> Optimization:
+    """The optimiser's numbers."""
+    return call("optimizer", Optimization, config["optimizer"])
+
+
+def make_schedule(config: Config) -> Schedule:
+    """The trainer's numbers."""
+    keys = inspect.signature(Schedule).parameters
+    values = {key: config["trainer"][key] for key in keys}
+    if values["num_workers"] == "auto":
+        values["num_workers"] = num_workers()
+    return call("trainer", Schedule, values)
+
+
+def make_device(config: Config) -> Compute:
+    """Device, precision and memory format."""
+    keys = ("device", "precision", "channels_last")
+    return call("trainer", make_compute, {key: config["trainer"][key] for key in keys})
+
+
+def num_workers() -> int:
+    """Processes that load frames, where the configuration says ``auto``: one for each core but one, at most 8."""
+    return max(1, min(8, len(os.sched_getaffinity(0)) - 1))
+
+
+def make(key: str, spec: Config, base: type[T], *args: Any) -> T:
+    """Builds the object that a part of the configuration describes by its ``_target_`` and keyword arguments.
+
+    Args:
+        key: of that part, for errors.
+        spec: ``_target_`` (a dotted name of a class) and its keyword arguments.
+        base: what the class must be derived from. A checkpoint's configuration is data from elsewhere: it can name no
+            function, and no class but these.
+        args: positional arguments in front.
+    """
+    arguments = dict(spec)
+    target = arguments.pop("_target_", None)
+    module, _, name = str(target).rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"{key}._target_: needed the dotted name of a class, found {target!r} ({error})") from error
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise ValueError(f"{key}._target_: needed a {base.__name__}, found {target!r}")
+    return call(key, found, arguments, *args)
+
+
+def call(key: str, function: Callable[..., T], arguments: Config, *args: Any) -> T:
+    """Calls ``function``, with an error that names the key where the arguments do not fit its signature."""
+    parameters = dict(list(inspect.signature(function).parameters.items())[len(args) :])
+    hints = get_type_hints(function.__init__ if isinstance(function, type) else function)  # type: ignore[misc]
+    for name, value in arguments.items():
+        if name not in parameters:
+            raise ValueError(f"{key}.{name}: unknown key, needed some of {list(parameters)}")
+        if not _fits(value, hints.get(name, Any)):
+            raise ValueError(f"{key}.{name}: needed {_words(hints[name])}, found {value!r}")
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in arguments:
+            raise ValueError(f"{key}.{name}: needed a value, found none")
+    return function(*args, **arguments)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a plain value is of a type, as far as configurations need: numbers, texts, and containers of them."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (Union, UnionType):
+        return any(_fits(value, option) for option in inner)
+    if origin is list:
+        return isinstance(value, list) and all(_fits(item, inner[0]) for item in value)
+    if origin is tuple:
+        return isinstance(value, tuple) and len(value) == len(inner) and all(map(_fits, value, inner))
+    if origin in (dict, Mapping):
+        return isinstance(value, Mapping) and all(_fits(item, inner[1]) for item in value.values())
+    if hint in (int, float):  # True is an int to Python, and to nobody else
+        return isinstance(value, int if hint is int else (int, float)) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _words(hint: Any) -> str:
+    return str(getattr(hint, "__name__", hint)) if get_origin(hint) is None else str(hint)

@@ -1,0 +1,1 @@
+"""From files in the Cityscapes layout to batches."""

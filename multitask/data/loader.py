@@ -1,0 +1,183 @@
+"""Frames + tasks -> batches. The batch of step t is a function of (seed, t) alone, which makes resuming exact."""
+
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from multitask.data.sample import Sample, Target
+from multitask.data.transforms import Augmentation
+
+
+class Frames(Protocol):
+    """A data set of raw samples."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+
+class Encoder(Protocol):
+    """What the loader needs of a task."""
+
+    def encode(self, sample: Sample) -> Target: ...
+
+
+class FrameKey(NamedTuple):
+    """Which frame to load, and the random stream of its augmentation (None: not augmented)."""
+
+    frame: int
+    stream: tuple[int, int] | None = None
+
+
+@dataclass
+class Batch:
+    """B frames of one size.
+
+    Attributes:
+        names: the frames' names.
+        images: [B, 3, H, W] uint8 RGB; `normalize` makes the network's input of it.
+        targets: for each task, value [B, ...] and valid [B, H, W].
+    """
+
+    names: list[str]
+    images: Tensor
+    targets: dict[str, Target]
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on ``device``."""
+        targets = {
+            name: Target(*(tensor.to(device, non_blocking=True) for tensor in target))
+            for name, target in self.targets.items()
+        }
+        return Batch(self.names, self.images.to(device, non_blocking=True), targets)
+
+    def pin_memory(self) -> "Batch":
+        """The batch in page-locked memory (called by torch's loader)."""
+        targets = {name: Target(*(tensor.pin_memory() for tensor in target)) for name, target in self.targets.items()}
+        return Batch(self.names, self.images.pin_memory(), targets)
+
+    def split(self, parts: int) -> list["Batch"]:
+        """The batch in ``parts`` batches of equal size."""
+        size = len(self.names) // parts
+        return [self[start : start + size] for start in range(0, len(self.names), size)]
+
+    def __getitem__(self, frames: slice) -> "Batch":
+        targets = {name: Target(*(tensor[frames] for tensor in target)) for name, target in self.targets.items()}
+        return Batch(self.names[frames], self.images[frames], targets)
+
+
+class EncodedFrames(Dataset[Any]):
+    """Reads, augments and encodes one frame at a time: what a loader's worker does.
+
+    Args:
+        frames: the raw samples.
+        tasks: encodes each target from the augmented sample.
+        augmentation: applied to frames whose key has a random stream.
+    """
+
+    def __init__(self, frames: Frames, tasks: Mapping[str, Encoder], augmentation: Augmentation | None = None) -> None:
+        self.frames = frames
+        self.tasks = tasks
+        self.augmentation = augmentation
+
+    def __getitem__(self, key: FrameKey) -> tuple[str, Tensor, dict[str, Target]]:
+        sample = self.frames[key.frame]
+        if self.augmentation and key.stream is not None:
+            sample = self.augmentation(sample, np.random.default_rng(key.stream))
+        image = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))
+        return sample.name, image, {name: task.encode(sample) for name, task in self.tasks.items()}
+
+
+class StepSampler(Sampler[list[FrameKey]]):
+    """The batches of training steps ``start`` to ``stop``: an endless stream of shuffled epochs, cut into batches.
+
+    Args:
+        num_frames: size of the data set.
+        batch_size: frames in a step.
+        seed: of the shuffling and of every frame's augmentation.
+        start, stop: first step, and the step after the last.
+    """
+
+    def __init__(self, num_frames: int, batch_size: int, seed: int, start: int, stop: int) -> None:
+        self.num_frames = num_frames
+        self.batch_size = batch_size
+        self.seed = seed
+        self.start = start
+        self.stop = stop
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __iter__(self) -> Iterator[list[FrameKey]]:
+        epoch, order = -1, np.empty(0, dtype=np.int64)
+        for step in range(self.start, self.stop):
+            keys = []
+            for position in range(step * self.batch_size, (step + 1) * self.batch_size):
+                if position // self.num_frames != epoch:
+                    epoch = position // self.num_frames
+                    order = np.random.default_rng((self.seed, epoch)).permutation(self.num_frames)
+                keys.append(FrameKey(int(order[position % self.num_frames]), (self.seed, position)))
+            yield keys
+
+
+def in_order(num_frames: int, batch_size: int) -> list[list[FrameKey]]:
+    """Every frame once, in order, without augmentation: the batches of an evaluation."""
+    keys = [FrameKey(index) for index in range(num_frames)]
+    return [keys[start : start + batch_size] for start in range(0, num_frames, batch_size)]
+
+
+def make_loader(
+    frames: EncodedFrames, batches: Sampler[list[FrameKey]] | Sequence[list[FrameKey]], num_workers: int, pin: bool
+) -> DataLoader[Batch]:
+    """A loader over ``batches`` of keys.
+
+    Args:
+        frames: the data set.
+        batches: the keys of each batch.
+        num_workers: processes that load; 0 loads in this process.
+        pin: whether batches are put into page-locked memory, for a CUDA device.
+    """
+    return DataLoader(
+        frames,
+        batch_sampler=batches,
+        num_workers=num_workers,
+        collate_fn=_collate,
+        pin_memory=pin,
+        # A generator of its own: otherwise starting the loader would draw from torch's global random state.
+        generator=torch.Generator().manual_seed(0),
+        worker_init_fn=_ignore_signals,
+    )
+
+
+def _ignore_signals(_: int) -> None:
+    """Lets the main process alone answer a signal that goes to the whole group: it saves, then ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _collate(items: list[tuple[str, Tensor, dict[str, Target]]]) -> Batch:
+    names, images, targets = zip(*items, strict=True)
+    return Batch(
+        names=list(names),
+        images=torch.stack(images),
+        targets={
+            name: Target(*(torch.stack(tensors) for tensors in zip(*(target[name] for target in targets), strict=True)))
+            for name in targets[0]
+        },
+    )
+
+
+_MEAN = (0.485, 0.456, 0.406)
+_STD = (0.229, 0.224, 0.225)
+
+
+def normalize(images: Tensor) -> Tensor:
+    """[B, 3, H, W] uint8 RGB -> float32 with ImageNet's mean and standard deviation, the network's input."""
+    mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) * 255 for values in (_MEAN, _STD))
+    return (images.float() - mean) / std

@@ -1,0 +1,11 @@
+"""The embedded data set: street scenes made of planar polygons, in the Cityscapes layout, with exact geometry.
+
+The way of a frame: city -> street -> props (meshes placed in the world) -> faces (polygons in the picture, each with
+its disparity plane) -> raster (which face each sample shows) -> picture and labels -> imperfections -> files.
+"""
+
+from multitask.data.synthetic.cities import CITIES
+from multitask.data.synthetic.scene import Scene, render
+from multitask.data.synthetic.writer import MANIFEST, VERSION, write_dataset
+
+__all__ = ["CITIES", "MANIFEST", "VERSION", "Scene", "render", "write_dataset"]

@@ -1,0 +1,128 @@
+"""Writes the data set to disk in the Cityscapes layout; can be killed and resumed at any time."""
+
+import multiprocessing
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from multitask.data import manifest
+from multitask.data.layout import SUFFIX, encode_disparity, file_path, write_camera, write_png
+from multitask.data.synthetic.scene import check_request, frame_name, render
+
+MANIFEST = "synthetic.json"
+"""File at the root that says what the folder holds."""
+
+VERSION = 1
+"""Raised whenever the same arguments would give other files."""
+
+_CHUNK = 8
+"""Frames per task of a worker process."""
+
+Frame = tuple[str, int]
+Progress = Callable[[int, int], None]
+
+
+def write_frame(root: Path, seed: int, split: str, index: int, size: tuple[int, int]) -> None:
+    """Renders one frame and writes its five files."""
+    scene = render(seed, split, index, size)
+
+    def path(kind: str) -> Path:
+        return file_path(root, kind, split, scene.name)
+
+    write_png(path("image"), scene.image)
+    write_png(path("class_ids"), scene.class_ids)
+    write_png(path("instance_ids"), scene.instance_ids)
+    write_png(path("disparity"), encode_disparity(scene.disparity))
+    write_camera(path("camera"), scene.camera)
+
+
+def _write_frames(root: Path, seed: int, size: tuple[int, int], frames: list[Frame]) -> int:
+    for split, index in frames:
+        write_frame(root, seed, split, index, size)
+    return len(frames)
+
+
+def _complete(root: Path, split: str, index: int) -> bool:
+    # Files appear whole or not at all, so a frame is complete when all its files exist.
+    return all(file_path(root, kind, split, frame_name(split, index)).exists() for kind in SUFFIX)
+
+
+def _check(counts: dict[str, int], size: tuple[int, int], seed: int, workers: int) -> None:
+    if not counts:
+        raise ValueError("counts: needed at least one split, found none")
+    for split, count in counts.items():
+        check_request(seed, split, size)
+        if not 0 <= count <= 999_999:
+            raise ValueError(f"data.num_{split}: needed 0 to 999999 frames, found {count}")
+    if workers < 1:
+        raise ValueError(f"workers: needed 1 or more, found {workers}")
+
+
+def _check_counts(found: dict[str, Any], counts: dict[str, int]) -> None:
+    """Refuses to leave out frames that are there: the folder would hold more than its manifest says."""
+    there = found.get("counts")
+    if not isinstance(there, dict) or not all(isinstance(count, int) for count in there.values()):
+        raise ValueError(f"{MANIFEST}: counts: needed a number of frames per split, found {there}")
+    for split, count in there.items():
+        if counts.get(split, 0) < count:
+            raise ValueError(
+                f"data.num_{split}: needed no more than the {counts.get(split, 0)} frames asked for, found "
+                f"{count} in {MANIFEST}; ask for at least as many, or choose another data.root"
+            )
+
+
+def _run(root: Path, seed: int, size: tuple[int, int], missing: list[Frame], workers: int) -> Iterable[int]:
+    """Writes the missing frames; yields how many were written, as they are."""
+    if workers == 1 or len(missing) <= 1:
+        for frame in missing:
+            yield _write_frames(root, seed, size, [frame])
+        return
+    chunks = [missing[k : k + _CHUNK] for k in range(0, len(missing), _CHUNK)]
+    # Spawned, not forked: the caller may run threads, whose locks a fork would copy in any state.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=context) as pool:
+        tasks = [pool.submit(_write_frames, root, seed, size, chunk) for chunk in chunks]
+        try:
+            for task in as_completed(tasks):
+                yield task.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def write_dataset(
+    root: Path,
+    counts: dict[str, int],
+    *,
+    size: tuple[int, int],
+    seed: int,
+    workers: int,
+    progress: Progress | None = None,
+) -> None:
+    """Writes a data set, or what is missing of it.
+
+    Args:
+        root: a new or empty folder, or one that an earlier call with the same seed and size has filled in part.
+        counts: number of frames by split (``train``, ``val``, ``test``); may grow from call to call, never shrink.
+        size: (H, W) of the frames, px.
+        seed: with split, index and size it decides every byte; the number of workers does not matter.
+        workers: number of processes; 1 works in this one.
+        progress: called with the number of frames that are there and the number asked for.
+    Raises:
+        ValueError: for an argument out of range, or a folder that holds something else.
+    """
+    _check(counts, size, seed, workers)
+    identity = {"generator": VERSION, "seed": seed, "size": list(size)}
+    found = manifest.claim(root, MANIFEST, identity)
+    if found is not None:
+        _check_counts(found, counts)
+    if found != (content := {**identity, "counts": dict(counts)}):
+        manifest.write(root, MANIFEST, content)
+    frames = [(split, index) for split, count in counts.items() for index in range(count)]
+    missing = [frame for frame in frames if not _complete(root, *frame)]
+    done = len(frames) - len(missing)
+    for written in _run(root, seed, size, missing, workers):
+        done += written
+        if progress:
+            progress(done, len(frames))

@@ -1,0 +1,126 @@
+"""Joint geometry of a sample's layers: resize, and the random flip, scale and crop of training."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image, ImageEnhance
+
+from multitask.data.sample import Sample
+
+_PAD_COLOR = (124, 116, 104)  # ImageNet's mean colour: zero once normalised
+
+
+def resize(sample: Sample, size: tuple[int, int]) -> Sample:
+    """Resizes every layer to ``size`` = (H, W) px: the image area-filtered, labels and disparity nearest.
+
+    Disparity is multiplied by the horizontal factor, since it is counted in px.
+    """
+    return sample if sample.image.shape[:2] == size else _window(sample, scaled=size, top=0, left=0, size=size)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random flip, scale and crop of all layers together, and an optional jitter of the colours (section 5, appendix).
+
+    Attributes:
+        flip: probability of mirroring left and right.
+        scale: range of the uniform scale factor.
+        crop: (H, W) px that is cut out after scaling, padded where the scaled frame is smaller; None: the frame's size.
+        jitter: brightness, contrast and saturation vary by at most this fraction; 0 as in the paper.
+    """
+
+    flip: float = 0.5
+    scale: tuple[float, float] = (1.0, 1.0)
+    crop: tuple[int, int] | None = None
+    jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.flip <= 1:
+            raise ValueError(f"data.augmentation.flip: needed a probability, found {self.flip}")
+        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"data.augmentation.scale: needed 0 < smallest <= largest, found {list(self.scale)}")
+        if not 0 <= self.jitter < 1:
+            raise ValueError(f"data.augmentation.jitter: needed a fraction from 0 to below 1, found {self.jitter}")
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """Draws one augmentation from ``rng`` and applies it."""
+        if rng.random() < self.flip:
+            sample = _flip(sample)
+        height, width = sample.image.shape[:2]
+        factor = rng.uniform(*self.scale)
+        scaled = max(1, round(height * factor)), max(1, round(width * factor))
+        size = self.crop or (height, width)
+        if scaled != (height, width) or size != (height, width):
+            top, left = (_offset(rng, whole, part) for whole, part in zip(scaled, size, strict=True))
+            sample = _window(sample, scaled=scaled, top=top, left=left, size=size)
+        return _jitter(sample, self.jitter, rng) if self.jitter else sample
+
+
+def _offset(rng: np.random.Generator, whole: int, part: int) -> int:
+    """Where the window begins along one axis; negative where the window is larger than the frame."""
+    return int(rng.integers(0, whole - part + 1)) if whole >= part else -int(rng.integers(0, part - whole + 1))
+
+
+def _flip(sample: Sample) -> Sample:
+    def mirror(layer: np.ndarray | None) -> np.ndarray | None:
+        return None if layer is None else np.ascontiguousarray(layer[:, ::-1])
+
+    return replace(
+        sample,
+        image=np.ascontiguousarray(sample.image[:, ::-1]),
+        class_ids=mirror(sample.class_ids),
+        instance_ids=mirror(sample.instance_ids),
+        disparity=mirror(sample.disparity),
+        camera=sample.camera and sample.camera.flipped(sample.image.shape[1]),
+    )
+
+
+def _window(sample: Sample, *, scaled: tuple[int, int], top: int, left: int, size: tuple[int, int]) -> Sample:
+    """Scales a sample to ``scaled`` (H, W) and cuts out the window of ``size`` at (top, left), at the window's cost."""
+    height, width = sample.image.shape[:2]
+    ky, kx = scaled[0] / height, scaled[1] / width
+    rows = np.arange(max(top, 0), min(top + size[0], scaled[0]))
+    columns = np.arange(max(left, 0), min(left + size[1], scaled[1]))
+    inside = slice(rows[0] - top, rows[-1] + 1 - top), slice(columns[0] - left, columns[-1] + 1 - left)
+    nearest = np.ix_(_nearest(rows, ky, height), _nearest(columns, kx, width))
+
+    def pick(layer: np.ndarray | None, fill: float) -> np.ndarray | None:
+        if layer is None:
+            return None
+        window = np.full(size, fill, dtype=layer.dtype)
+        window[inside] = layer[nearest]
+        return window
+
+    image = np.empty((*size, 3), dtype=np.uint8)
+    image[:] = _PAD_COLOR
+    box = columns[0] / kx, rows[0] / ky, min((columns[-1] + 1) / kx, width), min((rows[-1] + 1) / ky, height)
+    whole = Image.fromarray(sample.image)
+    if height % scaled[0] == 0 and width % scaled[1] == 0:
+        # The exact mean over each pixel's area, of whole pixels.
+        left_, top_, right, bottom = (round(edge) for edge in box)
+        resized = whole.reduce((width // scaled[1], height // scaled[0]), (left_, top_, right, bottom))
+    else:
+        resized = whole.resize((len(columns), len(rows)), Image.Resampling.BILINEAR, box)
+    image[inside] = np.asarray(resized)
+    disparity = pick(sample.disparity, np.nan)
+    return replace(
+        sample,
+        image=image,
+        class_ids=pick(sample.class_ids, 0),
+        instance_ids=pick(sample.instance_ids, 0),
+        disparity=None if disparity is None else disparity * np.float32(kx),
+        camera=sample.camera and sample.camera.scaled(kx, ky).cropped(left, top),
+    )
+
+
+def _nearest(positions: np.ndarray, factor: float, length: int) -> np.ndarray:
+    """Source index whose pixel holds the centre of each scaled pixel."""
+    return np.minimum(((positions + 0.5) / factor).astype(np.int64), length - 1)
+
+
+def _jitter(sample: Sample, amount: float, rng: np.random.Generator) -> Sample:
+    image = Image.fromarray(sample.image)
+    enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+    for enhancer, factor in zip(enhancers, rng.uniform(1 - amount, 1 + amount, size=3), strict=True):
+        image = enhancer(image).enhance(float(factor))
+    return replace(sample, image=np.asarray(image))

@@ -1,0 +1,88 @@
+"""Checkpoints: written whole or not at all, and loaded without running any code of theirs."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from multitask.data.labels import CLASS_NAMES
+
+VERSION = 1
+
+_KEYS = {"version", "step", "network", "weighting", "optimizer", "scaler", "rng", "score", "config", "classes"}
+
+
+def save(path: Path, state: Mapping[str, Any]) -> None:
+    """Writes a checkpoint beside ``path``, flushes it to the disk and renames it over what was there.
+
+    Raises:
+        ValueError: naming the file, if it cannot be written, because the disk is full for example; a checkpoint that
+            was there before is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save({"version": VERSION, "classes": list(CLASS_NAMES), **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:  # torch turns some failed writes into RuntimeError
+        temporary.unlink(missing_ok=True)
+        kept = "the checkpoint before it is untouched" if path.exists() else "there was none before it"
+        raise ValueError(f"{path}: could not save the checkpoint ({error}); {kept}") from error
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """Reads a checkpoint onto the CPU.
+
+    Raises:
+        ValueError: naming the file, if it is missing, truncated, not a checkpoint of this package, newer than this
+            version, or of another class table.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"checkpoint={path}: no such file")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"checkpoint={path}: not a readable checkpoint, {path.stat().st_size} bytes ({reason})"
+        ) from error
+    if not isinstance(state, dict) or not state.keys() >= _KEYS:
+        missing = sorted(_KEYS - state.keys()) if isinstance(state, dict) else sorted(_KEYS)
+        raise ValueError(f"checkpoint={path}: not a checkpoint of this package, it lacks {missing}")
+    if state["version"] > VERSION:
+        raise ValueError(f"checkpoint={path}: needed version {VERSION} or older, found {state['version']}")
+    if state["classes"] != list(CLASS_NAMES):
+        raise ValueError(f"checkpoint={path}: needed the classes {list(CLASS_NAMES)}, found {state['classes']}")
+    return state
+
+
+def load_network(network: torch.nn.Module, state: Mapping[str, Any], source: str | Path) -> None:
+    """Puts a checkpoint's parameters into ``network``.
+
+    Raises:
+        ValueError: naming the first parameter that differs, if the checkpoint is of another architecture.
+    """
+    wanted, found = network.state_dict(), state["network"]
+    for key in [*wanted, *(key for key in found if key not in wanted)]:
+        if key not in wanted or key not in found or wanted[key].shape != found[key].shape:
+            shapes = [tuple(side[key].shape) if key in side else "nothing" for side in (wanted, found)]
+            raise ValueError(
+                f"checkpoint={source}: of another architecture: at {key!r} needed {shapes[0]}, found {shapes[1]}"
+            )
+    network.load_state_dict(found)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename last through a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,77 @@
+"""Where and in which arithmetic the network runs."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from multitask.data.loader import normalize
+
+_PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Device, type of the autocast and memory format.
+
+    Attributes:
+        device: cpu or cuda.
+        dtype: of the convolutions; losses, targets and log-variances are float32 in any case.
+        channels_last: whether pictures lie in memory pixel by pixel.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    channels_last: bool
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Context in which convolutions run in `dtype`."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Loss scaling, which only float16 needs; otherwise it does nothing."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def network_input(self, images: Tensor) -> Tensor:
+        """[B, 3, H, W] uint8 on the device -> normalised float32 in the memory format."""
+        return normalize(images).contiguous(memory_format=self.memory_format)
+
+
+def make_compute(device: str, precision: str, channels_last: bool) -> Compute:
+    """Resolves ``auto``: CUDA if there is one; bfloat16 where the processor has it, else float16 on CUDA, else float32.
+
+    Raises:
+        ValueError: naming the key, for an unknown value or a device that is not there.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"trainer.device: needed auto, cpu or cuda, found {device!r}")
+    if precision not in ("auto", *_PRECISIONS):
+        raise ValueError(f"trainer.precision: needed one of {['auto', *_PRECISIONS]}, found {precision!r}")
+    has_cuda = torch.cuda.is_available()
+    if device == "cuda" and not has_cuda:
+        raise ValueError("trainer.device=cuda: needed a CUDA device, found none")
+    kind = ("cuda" if has_cuda else "cpu") if device == "auto" else device
+    if precision == "auto":
+        precision = _best_precision(kind)
+    return Compute(torch.device(kind), _PRECISIONS[precision], channels_last)
+
+
+def _best_precision(device: str) -> str:
+    if device == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else _older_capabilities()
+    # Processors without these instructions emulate bfloat16 more slowly than they compute float32.
+    return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"
+
+
+def _older_capabilities() -> dict[str, bool]:
+    """What `torch.cpu.get_capabilities` says, from torch releases that lack it."""
+    return {
+        "avx512_bf16": bool(torch.cpu._is_avx512_bf16_supported()),
+        "amx_bf16": bool(torch.cpu._is_amx_tile_supported()),
+    }

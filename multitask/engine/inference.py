@@ -1,0 +1,99 @@
+"""Predictions over a data set, their figures of merit, and the predictor that knows only where a pixel is."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from multitask.data.loader import Batch
+from multitask.engine.compute import Compute
+from multitask.tasks.base import Task
+
+Predictor = Callable[[Tensor], dict[str, Tensor]]
+"""[B, 3, H, W] uint8 images on the device -> {task: [B, channels, H, W] float32}."""
+
+
+def network_predictor(network: nn.Module, compute: Compute) -> Predictor:
+    """``network`` in evaluation mode (while it predicts) and without gradients."""
+
+    def predict(images: Tensor) -> dict[str, Tensor]:
+        was_training = network.training
+        network.eval()
+        with torch.inference_mode(), compute.autocast():
+            predictions = network(compute.network_input(images))
+        network.train(was_training)
+        return predictions
+
+    return predict
+
+
+def evaluate(
+    predict: Predictor, batches: Iterable[Batch], tasks: Mapping[str, Task], device: torch.device
+) -> dict[str, float]:
+    """Figures of merit over all batches, ``<task>/<figure>``; what cannot be computed is left out."""
+    metrics = {name: task.metric() for name, task in tasks.items()}
+    for batch in batches:
+        batch = batch.to(device)
+        predictions = predict(batch.images)
+        for name, metric in metrics.items():
+            metric.update(predictions[name], batch.targets[name])
+    return {f"{name}/{key}": value for name, metric in metrics.items() for key, value in metric.compute().items()}
+
+
+def score(figures: Mapping[str, float], tasks: Mapping[str, Task]) -> float:
+    """One number to compare checkpoints by, higher is better: the mean over tasks of the log of the first figure.
+
+    A difference of two scores is the mean relative improvement, whatever the figures' units.
+    """
+    logs = []
+    for name, task in tasks.items():
+        first = task.figures[0]
+        if (value := figures.get(f"{name}/{first.key}")) is not None:
+            sign = 1 if first.higher_is_better else -1
+            logs.append(sign * math.log(max(value, 1e-6)))
+    return sum(logs) / len(logs) if logs else float("-inf")
+
+
+_GRID = (128, 256)
+"""The prior's positions: one for each px at Tiny Cityscapes' size, cells of 8 x 8 px at Cityscapes' own."""
+
+
+def fit_position_prior(batches: Iterable[Batch], tasks: Mapping[str, Task], device: torch.device) -> Predictor:
+    """The predictor that knows only where a pixel is.
+
+    For each position it predicts the mean over the given batches of what would have been right: the most frequent
+    class, the mean vector, the mean disparity. Positions that no valid pixel ever had predict the mean of all.
+
+    Args:
+        batches: of the training split, not augmented.
+        tasks: the tasks that are on.
+        device: where to add up.
+    """
+    sums: dict[str, Tensor] = {}
+    counts: dict[str, Tensor] = {}
+    for batch in batches:
+        for name, (value, valid) in batch.to(device).targets.items():
+            grid = (min(_GRID[0], valid.shape[-2]), min(_GRID[1], valid.shape[-1]))
+            weight = valid.unsqueeze(1).float()
+            # The mean over a cell of value x valid and of valid: their quotient is the mean over valid pixels.
+            value_sum = functional.adaptive_avg_pool2d(tasks[name].ideal(value) * weight, grid).double().sum(0)
+            count = functional.adaptive_avg_pool2d(weight, grid).double().sum(0)
+            sums[name] = sums[name] + value_sum if name in sums else value_sum
+            counts[name] = counts[name] + count if name in counts else count
+    prior = {name: _mean_by_position(sums[name], counts[name]) for name in sums}
+
+    def predict(images: Tensor) -> dict[str, Tensor]:
+        size = images.shape[-2:]
+        return {
+            name: functional.interpolate(mean.unsqueeze(0), size, mode="nearest").expand(len(images), -1, -1, -1)
+            for name, mean in prior.items()
+        }
+
+    return predict
+
+
+def _mean_by_position(total: Tensor, count: Tensor) -> Tensor:
+    overall = total.sum((1, 2)) / count.sum().clamp(min=1e-9)
+    return torch.where(count > 0, total / count.clamp(min=1e-9), overall[:, None, None]).float()

@@ -1,0 +1,91 @@
+"""What a run leaves behind beside checkpoints: TensorBoard events, ``history.jsonl``, JSON files."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+HISTORY = "history.jsonl"
+
+
+class Tracker:
+    """Writes the scalars and pictures of one run.
+
+    Args:
+        folder: the run's folder.
+        step: where the run goes on: what was logged from this step on, before it was killed, is dropped.
+    """
+
+    def __init__(self, folder: Path, step: int = 0) -> None:
+        self._history = folder / HISTORY
+        kept = [entry for entry in read_history(folder) if entry["step"] <= step] if step else []
+        write_text(self._history, "".join(json.dumps(entry) + "\n" for entry in kept))
+        self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Logs named numbers at a step, to TensorBoard and to the history."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+        with self._history.open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+
+    def image(self, step: int, name: str, picture: np.ndarray) -> None:
+        """Logs a picture, (H, W, 3) uint8."""
+        self._writer.add_image(name, picture, step, dataformats="HWC")
+
+    def hyperparameters(self, config: Mapping[str, Any], figures: Mapping[str, float]) -> None:
+        """Logs the configuration beside the final figures, for TensorBoard's HParams tab."""
+        # SummaryWriter.add_hparams would open a run of its own below this one.
+        for summary in hparams(  # type: ignore[no-untyped-call]
+            {
+                key: value if isinstance(value, bool | str | int | float) else str(value)
+                for key, value in flatten(config).items()
+            },
+            {f"final/{name}": value for name, value in figures.items()},
+        ):
+            self._writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
+        for name, value in figures.items():
+            self._writer.add_scalar(f"final/{name}", value)
+
+    def close(self) -> None:
+        """Writes out what is still in memory."""
+        self._writer.close()
+
+
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """Every logged step of a run, oldest first; a last line that was cut off by a kill is dropped."""
+    path = folder / HISTORY
+    lines = path.read_text().splitlines() if path.exists() else []
+    entries = []
+    for line in lines:
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            break
+    return entries
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON; the file appears whole or not at all."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file; it appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested configuration as one dict with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat

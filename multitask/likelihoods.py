@@ -1,0 +1,89 @@
+"""The likelihoods of section 3.2: how a task's loss and its log-variance s make a negative log-likelihood."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Error = Literal["absolute", "squared", "cross-entropy"]
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """``precision * exp(-s) * L + penalty * s``, with L the mean loss of a task.
+
+    Attributes:
+        name: as the configuration calls it.
+        error: what L is the mean of.
+        precision: factor of the loss.
+        penalty: factor of s.
+        tempered: whether s divides the logits before the loss (the exact softmax), which is then the whole likelihood.
+        scale: whether s is the logarithm of a Laplace scale b, not of a variance.
+    """
+
+    name: str
+    error: Error
+    precision: float
+    penalty: float
+    tempered: bool = False
+    scale: bool = False
+
+    def temper(self, prediction: Tensor, s: Tensor) -> Tensor:
+        """Logits of the softmax with temperature sigma^2 (eq. 8); other predictions unchanged."""
+        return prediction * torch.exp(-s) if self.tempered else prediction
+
+    def nll(self, loss: Tensor, s: Tensor, share: float = 1.0) -> Tensor:
+        """Negative log-likelihood, less constants, of a mean loss; ``share`` of the term that is not a mean."""
+        return loss if self.tempered else self.precision * torch.exp(-s) * loss + share * self.penalty * s
+
+    def weight(self, s: Tensor) -> Tensor:
+        """Effective weight of the loss: the derivative of the likelihood by L (to first order, where tempered)."""
+        return self.precision * torch.exp(-s)
+
+    def variance(self, s: Tensor) -> Tensor:
+        """Observation noise sigma^2; of a Laplace distribution with scale b = exp(s) it is 2 b^2."""
+        return 2 * torch.exp(2 * s) if self.scale else torch.exp(s)
+
+    def optimum(self, loss: float) -> float:
+        """The s at which a constant loss L has the least `nll`: ``ln(precision * L / penalty)``."""
+        if self.tempered:
+            raise ValueError(
+                f"likelihood {self.name!r}: the best temperature depends on the logits, not on a mean loss"
+            )
+        return math.log(self.precision * loss / self.penalty)
+
+
+REGRESSION: dict[str, Likelihood] = {
+    likelihood.name: likelihood
+    for likelihood in (
+        # The Gaussian's form (eq. 5, 10) with the L1 loss in place of the squared error, as the paper trains.
+        Likelihood("paper", "absolute", precision=0.5, penalty=0.5),
+        # -log p = |y - f| / b + log 2b with s = log b.
+        Likelihood("laplace", "absolute", precision=1.0, penalty=1.0, scale=True),
+        # Eq. 5.
+        Likelihood("gaussian", "squared", precision=0.5, penalty=0.5),
+    )
+}
+
+CLASSIFICATION: dict[str, Likelihood] = {
+    likelihood.name: likelihood
+    for likelihood in (
+        # Eq. 10: the softmax's normaliser approximated, an equality as sigma approaches 1.
+        Likelihood("paper", "cross-entropy", precision=1.0, penalty=0.5),
+        # Eq. 8 and 9.
+        Likelihood("softmax_exact", "cross-entropy", precision=1.0, penalty=0.0, tempered=True),
+    )
+}
+
+
+def choose(likelihoods: dict[str, Likelihood], task: str, name: str) -> Likelihood:
+    """The likelihood of that name.
+
+    Raises:
+        ValueError: naming the key, if there is none.
+    """
+    if name not in likelihoods:
+        raise ValueError(f"task.{task}.likelihood: needed one of {sorted(likelihoods)}, found {name!r}")
+    return likelihoods[name]

@@ -1,0 +1,1 @@
+"""The network: shared encoder, one decoder for each task."""

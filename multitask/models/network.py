@@ -1,0 +1,89 @@
+"""The network of figure 1: a shared encoder and one decoder for each task."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from multitask.models.encoder import ASPP, DilatedResNet, Encoder, conv_bn_relu
+
+
+class Decoder(nn.Module):
+    """A task's own layers (appendix A): convolution to ``channels``, batch norm, ReLU, 1x1 convolution, upsampling.
+
+    Args:
+        in_channels: of the shared features.
+        channels: between the two convolutions.
+        out_channels: of the task.
+        kernel: of the first convolution.
+    """
+
+    def __init__(self, in_channels: int, channels: int, out_channels: int, kernel: int) -> None:
+        super().__init__()
+        self.hidden = conv_bn_relu(in_channels, channels, kernel)
+        self.output = nn.Conv2d(channels, out_channels, 1)
+
+    def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        """[B, in_channels, h, w] -> [B, out_channels, *size] float32, whatever the type of the features."""
+        hidden = self.hidden(features)
+        # The last layer is cheap and its output is measured in px: bfloat16 would round 100 px to half a px.
+        with torch.autocast(hidden.device.type, enabled=False):
+            return functional.interpolate(self.output(hidden.float()), size, mode="bilinear", align_corners=False)
+
+
+class MultiTaskNetwork(nn.Module):
+    """Predictions for all tasks from one image.
+
+    Args:
+        encoder: image -> shared features.
+        decoders: one for each task, by the task's name.
+    """
+
+    def __init__(self, encoder: Encoder, decoders: dict[str, Decoder]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoders = nn.ModuleDict(decoders)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """[B, 3, H, W] normalised images -> {task: [B, channels, H, W] float32}."""
+        features = self.encoder(images)
+        size = (images.shape[-2], images.shape[-1])
+        return {name: decoder(features, size) for name, decoder in self.decoders.items()}
+
+
+def make_network(
+    channels: dict[str, int],
+    *,
+    encoder: str,
+    pretrained: str | None,
+    aspp_channels: int,
+    aspp_rates: list[int],
+    decoder_channels: int,
+    decoder_kernel: int,
+) -> MultiTaskNetwork:
+    """The network of the configuration group ``model``.
+
+    Args:
+        channels: of each task's prediction, by the task's name.
+        encoder: name of the ResNet.
+        pretrained: see `DilatedResNet`.
+        aspp_channels: of each branch of the pyramid.
+        aspp_rates: its dilations.
+        decoder_channels: of each decoder's hidden layer.
+        decoder_kernel: size of each decoder's first convolution, odd.
+    Raises:
+        ValueError: naming the key, for a value that makes no sense.
+    """
+    for key, value in (("aspp_channels", aspp_channels), ("decoder_channels", decoder_channels)):
+        if value < 1:
+            raise ValueError(f"model.{key}: needed a positive number, found {value}")
+    if decoder_kernel < 1 or decoder_kernel % 2 == 0:
+        raise ValueError(f"model.decoder_kernel: needed a positive odd number, found {decoder_kernel}")
+    if not all(rate >= 1 for rate in aspp_rates):
+        raise ValueError(f"model.aspp_rates: needed positive dilations, found {aspp_rates}")
+    resnet = DilatedResNet(encoder, pretrained)
+    aspp = ASPP(resnet.channels, aspp_channels, aspp_rates)
+    decoders = {
+        name: Decoder(aspp.channels, decoder_channels, out_channels, decoder_kernel)
+        for name, out_channels in channels.items()
+    }
+    return MultiTaskNetwork(Encoder(resnet, aspp), decoders)

@@ -1,0 +1,81 @@
+"""Writes the data sets that the project makes: what ``scripts/prepare_data.py`` calls."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from multitask.build import Config, call
+from multitask.data.cityscapes import check_size
+from multitask.data.synthetic import write_dataset
+from multitask.data.tiny import shrink
+
+Counts = dict[str, int]
+"""Frames of each split."""
+
+
+def prepare(config: Config) -> None:
+    """Writes the data set of the configuration ``configs/prepare_data.yaml`` and says what there is.
+
+    Raises:
+        ValueError: naming the key or file.
+    """
+    data = dict(config["data"])
+    name = data.pop("name")
+    data.pop("augmentation", None)
+    writers: dict[str, Callable[..., Counts]] = {"synthetic": _synthetic, "tiny_cityscapes": _tiny}
+    if name not in writers:
+        raise ValueError(f"data={name}: needed {' or '.join(writers)}; {name} is used as downloaded")
+    counts = call("data", writers[name], data, _workers(config["num_workers"]))
+    height, width = data["image_size"]
+    print(f"{data['root']}: {height} x {width} px, " + ", ".join(f"{count} {split}" for split, count in counts.items()))
+
+
+def _synthetic(
+    workers: int, root: str, image_size: list[int], seed: int, num_train: int, num_val: int, num_test: int
+) -> Counts:
+    size = check_size("data.image_size", image_size)
+    counts = {"train": num_train, "val": num_val, "test": num_test}
+    write_dataset(Path(root), counts, size=size, seed=seed, workers=workers, progress=Progress("frames"))
+    return counts
+
+
+def _tiny(workers: int, root: str, image_size: list[int], source: str | None) -> Counts:
+    size = check_size("data.image_size", image_size)
+    if not source:
+        raise ValueError("data.source: needed the folder of Cityscapes as downloaded, found none")
+    return shrink(Path(source), Path(root), size, workers, Progress("frames"))
+
+
+def _workers(given: int | str) -> int:
+    if given == "auto":
+        return len(os.sched_getaffinity(0))
+    if isinstance(given, int) and given > 0:
+        return given
+    raise ValueError(f"num_workers: needed auto or a whole number above zero, found {given!r}")
+
+
+class Progress:
+    """A bar on a terminal; elsewhere a line for each tenth.
+
+    Args:
+        unit: what is counted.
+    """
+
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
+        self._start = time.perf_counter()
+        self._tenth = 0
+
+    def __call__(self, done: int, total: int) -> None:
+        """Shows that ``done`` of ``total`` are done."""
+        seconds = time.perf_counter() - self._start
+        text = f"{done}/{total} {self._unit}, {done / max(seconds, 1e-9):.0f}/s"
+        if sys.stderr.isatty():
+            filled = 30 * done // total
+            end = "\n" if done == total else ""
+            print(f"\r[{'#' * filled}{'.' * (30 - filled)}] {text} ", end=end, file=sys.stderr, flush=True)
+        elif 10 * done // total > self._tenth:
+            self._tenth = 10 * done // total
+            print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,180 @@
+"""What people look at: panels of pictures, tables of figures, plots of learned weights."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from multitask.data.loader import Batch
+from multitask.tasks.base import Task
+
+_TITLE = 18  # px of the line above each picture
+_GAP = 4
+
+
+def panel(batch: Batch, frame: int, predictions: Mapping[str, Tensor], tasks: Mapping[str, Task]) -> np.ndarray:
+    """The input, and for each task its truth beside its prediction.
+
+    Pixels without truth are black in the truth; a prediction of a task that is defined on a part of the picture (as
+    vectors are, on instances) is shown on that part.
+
+    Args:
+        batch: with targets, on any device.
+        frame: which frame of the batch.
+        predictions: [B, channels, H, W] of each task.
+        tasks: those to show.
+    Returns:
+        (height, width, 3) uint8.
+    """
+    image = batch.images[frame].permute(1, 2, 0).cpu().numpy()
+    legend = [entry for task in tasks.values() for entry in task.legend(image.shape[1])]
+    zoom = max(1, round(512 / image.shape[1]))
+    size = image.shape[1] * zoom, image.shape[0] * zoom
+    columns = [[(batch.names[frame], Image.fromarray(image)), ("colours", _swatches(legend, size))]]
+    for name, task in tasks.items():
+        value, valid = batch.targets[name]
+        truth = task.render(task.ideal(value[frame : frame + 1])[0], valid[frame])
+        prediction = task.render(predictions[name][frame], valid[frame] if task.sparse else None)
+        columns.append(
+            [
+                (f"{name}: {what}", Image.fromarray(picture))
+                for what, picture in (("truth", truth), ("prediction", prediction))
+            ]
+        )
+    return _sheet(columns, size)
+
+
+def _sheet(columns: Sequence[Sequence[tuple[str, Image.Image]]], size: tuple[int, int]) -> np.ndarray:
+    """Titled pictures in a grid, each resized to ``size`` = (width, height) px."""
+    cell = size[0] + _GAP, size[1] + _TITLE + _GAP
+    sheet = Image.new("RGB", (cell[0] * len(columns) - _GAP, cell[1] * len(columns[0]) - _GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, column in enumerate(columns):
+        for j, (title, picture) in enumerate(column):
+            corner = i * cell[0], j * cell[1]
+            draw.text((corner[0] + 2, corner[1] + 2), title, fill="black", font=ImageFont.load_default(13))
+            sheet.paste(picture.resize(size, Image.Resampling.NEAREST), (corner[0], corner[1] + _TITLE))
+    return np.asarray(sheet)
+
+
+def _swatches(legend: Sequence[tuple[str, tuple[int, int, int]]], size: tuple[int, int]) -> Image.Image:
+    """What the colours mean, in three columns."""
+    picture = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(picture)
+    num_rows = -(-len(legend) // 3)
+    height = min(size[1] // max(num_rows, 1), 26)
+    font = ImageFont.load_default(max(height * 0.6, 5))
+    for i, (text, color) in enumerate(legend):
+        x, y = size[0] * (i // num_rows) // 3, height * (i % num_rows)
+        draw.rectangle((x + 2, y + 2, x + 2 * height, y + height - 2), fill=color)
+        draw.text((x + 2 * height + 6, y + height * 0.1), text, fill="black", font=font)
+    return picture
+
+
+def table(
+    tasks: Mapping[str, Task], rows: Mapping[str, Mapping[str, float]], ratio: tuple[str, str] | None = None
+) -> str:
+    """The tasks' figures as text, a line for each of ``rows``.
+
+    Args:
+        tasks: whose figures to show, in this order.
+        rows: title -> figures ``<task>/<figure>`` as `multitask.engine.inference.evaluate` returns them.
+        ratio: titles of two rows whose quotient makes the last line.
+    """
+    columns = [(name, figure) for name, task in tasks.items() for figure in task.figures]
+    columns = [
+        (name, figure) for name, figure in columns if any(f"{name}/{figure.key}" in row for row in rows.values())
+    ]
+    cells = [["", *(f"{name} {figure.title}" for name, figure in columns)]]
+    for title, row in rows.items():
+        values = [(row.get(f"{name}/{figure.key}"), figure.percent) for name, figure in columns]
+        cells.append(
+            [title, *("-" if v is None else f"{v * 100:.1f}" if percent else f"{v:.3f}" for v, percent in values)]
+        )
+    if ratio:
+        over, under = (rows[title] for title in ratio)
+        pairs = [(over.get(f"{name}/{figure.key}"), under.get(f"{name}/{figure.key}")) for name, figure in columns]
+        cells.append([" / ".join(ratio), *(f"{a / b:.2f}" if a is not None and b else "-" for a, b in pairs)])
+    return markdown(cells)
+
+
+def class_table(rows: Mapping[str, Mapping[str, float]]) -> str:
+    """The figures of single classes, ``<task>/<figure>/<class>``, in per cent: a column for each of ``rows``."""
+    keys = list(dict.fromkeys(key for row in rows.values() for key in row if key.count("/") == 2))
+    cells = [[key, *(f"{row[key] * 100:.1f}" if key in row else "-" for row in rows.values())] for key in keys]
+    return markdown([["%", *rows], *cells])
+
+
+def markdown(cells: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown with aligned columns; the first row is the heading."""
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+
+    def line(row: Sequence[str]) -> str:
+        first, *rest = (
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        return "| " + " | ".join([first, *rest]) + " |"
+
+    rule = (
+        "|" + "|".join("-" * (width + 2) if i == 0 else "-" * (width + 1) + ":" for i, width in enumerate(widths)) + "|"
+    )
+    return "\n".join([line(cells[0]), rule, *(line(row) for row in cells[1:])])
+
+
+def weights_line(values: Mapping[str, float], tasks: Sequence[str]) -> str:
+    """The learned noise and effective weights as figure 7 of the paper gives them: sigma^2, and weights as a ratio.
+
+    Args:
+        values: one entry of a run's history.
+        tasks: in the order of the ratio; the last one is 1.
+    """
+    variances = ", ".join(f"{values[f'sigma2/{name}']:.3g}" for name in tasks)
+    last = values[f"weight/{tasks[-1]}"]
+    ratio = " : ".join(f"{values[f'weight/{name}'] / last:.3g}" for name in tasks)
+    return f"step {values['step']:.0f}: sigma^2 of {', '.join(tasks)} = ({variances}); weights {ratio}"
+
+
+def plot_weights(runs: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
+    """Plots log-variances and effective weights over the steps: a column for each task, a line for each run.
+
+    Args:
+        runs: title -> history of a run.
+        path: of the PNG.
+    Raises:
+        ValueError: if matplotlib is not installed, or no run has learned weights.
+    """
+    try:
+        from matplotlib.figure import Figure as Canvas
+    except ImportError:
+        raise ValueError("plots need matplotlib: pip install 'multitask[plots]'") from None
+    prefix = "log_variance/"
+    names = list(
+        dict.fromkeys(
+            key.removeprefix(prefix)
+            for history in runs.values()
+            for entry in history
+            for key in entry
+            if key.startswith(prefix)
+        )
+    )
+    if not names:
+        raise ValueError(f"runs: needed one with learned weights, found none in {list(runs)}")
+    canvas = Canvas(figsize=(4 * len(names), 5), layout="constrained")
+    axes = canvas.subplots(2, len(names), sharex=True, squeeze=False)
+    for column, name in enumerate(names):
+        for title, history in runs.items():
+            entries = [entry for entry in history if prefix + name in entry]
+            steps = [entry["step"] for entry in entries]
+            axes[0][column].plot(steps, [entry[prefix + name] for entry in entries], label=title)
+            axes[1][column].plot(steps, [entry[f"weight/{name}"] for entry in entries])
+        axes[0][column].set_title(name)
+        axes[1][column].set_yscale("log")
+        axes[1][column].set_xlabel("step")
+    axes[0][0].set_ylabel("log sigma^2")
+    axes[1][0].set_ylabel("effective weight")
+    axes[0][0].legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    canvas.savefig(path, dpi=120)

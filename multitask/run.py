@@ -1,0 +1,330 @@
+"""A run from its configuration to its figures: what ``scripts/train.py`` and ``scripts/evaluate.py`` call."""
+
+import copy
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from PIL import Image
+from torch import nn
+
+from multitask import build
+from multitask.build import Config
+from multitask.data.cityscapes import Cityscapes
+from multitask.data.loader import EncodedFrames, in_order, make_loader
+from multitask.engine import checkpoint
+from multitask.engine.inference import evaluate, fit_position_prior, network_predictor, score
+from multitask.engine.tracking import Tracker, flatten, read_history, write_json, write_text
+from multitask.engine.trainer import Objective, Trainer
+from multitask.report import class_table, panel, table, weights_line
+from multitask.tasks.base import Task
+
+log = logging.getLogger(__name__)
+
+LAST, BEST = Path("checkpoints/last.pt"), Path("checkpoints/best.pt")
+
+_FREE_KEYS = (
+    "output_dir",
+    "data.root",
+    "trainer.device",
+    "trainer.num_workers",
+    "trainer.log_every",
+    "trainer.checkpoint_every",
+    "trainer.num_panels",
+    "trainer.resume",
+)
+"""What may change between two starts of one run, since the weights do not depend on it."""
+
+
+class Run:
+    """One training run in its folder.
+
+    Everything that can be known to be wrong before training is refused by the constructor, which writes nothing.
+
+    Args:
+        config: resolved, plain configuration (``configs/train.yaml``).
+    Raises:
+        ValueError: naming the key or file.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.folder = Path(config["output_dir"])
+        compute, schedule = build.make_device(config), build.make_schedule(config)
+        optimization, augmentation = build.make_optimization(config), build.make_augmentation(config)
+        tasks = build.make_tasks(config)
+        build.make_weighting(config, tasks)
+        resume = self._checkpoint_to_resume()
+        frames, self.val_frames = build.make_frames(config, "train"), build.make_frames(config, "val")
+        self.tasks = build.tasks_with_labels(tasks, frames)
+        for split in (frames, self.val_frames):
+            split.check_headers()
+        torch.manual_seed(config["seed"])
+        network, weighting = build.make_model(config, self.tasks), build.make_weighting(config, self.tasks)
+        if len(self.tasks) == 1 and weighting.log_variances():
+            log.info("one task: learning its uncertainty only rescales the step")
+        objective = Objective(network.to(memory_format=compute.memory_format), self.tasks, weighting)
+        encoded = EncodedFrames(frames, self.tasks, augmentation)
+        self.trainer = Trainer(
+            objective.to(compute.device), encoded, len(frames), optimization, schedule, compute, config["seed"]
+        )
+        self.best_score = float("-inf")
+        if resume:
+            state = checkpoint.load(resume)
+            checkpoint.load_network(network, state, resume)
+            self.trainer.restore(state)
+            self.best_score = state["score"]
+            log.info("going on from %s, step %d", resume, self.trainer.step)
+        if config["trainer"]["compile"]:
+            network.compile()
+        self._figures: tuple[int, dict[str, float]] | None = None
+
+    def train(self) -> dict[str, float]:
+        """Trains to the last step, evaluates, and writes ``metrics.json`` and ``panels``.
+
+        Returns:
+            The final figures, ``<task>/<figure>``, and those of the position prior behind ``position_prior/``.
+        Raises:
+            Interrupted: stopped by a signal; the next `Run` of this configuration goes on.
+        """
+        trainer = self.trainer
+        write_text(self.folder / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
+        self._log_start()
+        self._tracker = Tracker(self.folder, trainer.step)
+        try:
+            self._clock = time.perf_counter(), trainer.step
+            trainer.run(self._on_log, self._on_val, lambda: self._save(LAST))
+            return self._finish()
+        finally:
+            self._tracker.close()
+
+    def _checkpoint_to_resume(self) -> Path | None:
+        resume, last = self.config["trainer"]["resume"], self.folder / LAST
+        if resume not in ("auto", None):
+            if not Path(resume).is_file():
+                raise ValueError(f"trainer.resume={resume}: needed auto, null or an existing checkpoint")
+            return Path(resume)
+        previous = self.folder / "config.yaml"
+        if previous.exists():
+            self._check_same_config(previous)
+        elif self.folder.exists() and any(self.folder.iterdir()):
+            raise ValueError(
+                f"output_dir={self.folder}: needed a new or empty folder or a run's, found other files in it"
+            )
+        if resume is None and last.exists():
+            raise ValueError(f"trainer.resume=null: output_dir={self.folder} holds a run; delete it or choose another")
+        return last if last.exists() else None
+
+    def _check_same_config(self, path: Path) -> None:
+        try:
+            previous = flatten(yaml.safe_load(path.read_text()))
+        except (yaml.YAMLError, AttributeError) as error:
+            raise ValueError(f"{path}: not the configuration of a run ({error})") from error
+        now = flatten(self.config)
+        for key in [*now, *(key for key in previous if key not in now)]:
+            if key not in _FREE_KEYS and previous.get(key) != now.get(key):
+                raise ValueError(
+                    f"output_dir={self.folder}: holds a run of another configuration: {key} was "
+                    f"{previous.get(key)!r}, is {now.get(key)!r}; choose another output_dir"
+                )
+
+    def _log_start(self) -> None:
+        compute, schedule = self.trainer.compute, self.trainer.schedule
+        size = sum(parameter.numel() for parameter in self.trainer.objective.network.parameters())
+        log.info(
+            "%s: %s, %.1f M parameters, tasks %s, %d + %d frames of %d x %d px, %d steps of %d, %s on %s",
+            self.folder, self.config["model"]["encoder"], size / 1e6, "+".join(self.tasks), self.trainer.num_frames,
+            len(self.val_frames), *self.val_frames.image_size, schedule.max_steps, schedule.batch_size,
+            str(compute.dtype).removeprefix("torch."), compute.device,
+        )  # fmt: skip
+
+    def _on_log(self, step: int, values: dict[str, float]) -> None:
+        self._tracker.scalars(step, values)
+        start, first = self._clock
+        left = (time.perf_counter() - start) / (step - first) * (self.trainer.schedule.max_steps - step)
+        losses = "  ".join(
+            f"{name} {values.get(f'loss/{name}', float('nan')):.3f} x {values[f'weight/{name}']:.3g}"
+            for name in self.tasks
+        )
+        log.info(
+            "step %*d/%d  total %.3f = %s  lr %.2g  %.1f images/s  %s left",
+            len(str(self.trainer.schedule.max_steps)), step, self.trainer.schedule.max_steps, values["loss/total"],
+            losses, values["lr"], values["images_per_second"], _duration(left),
+        )  # fmt: skip
+
+    def _on_val(self) -> None:
+        step = self.trainer.step
+        figures = evaluate_network(self.trainer.objective.network, self.val_frames, self.tasks, self.config)
+        self._figures = step, figures
+        self._tracker.scalars(step, {f"val/{key}": value for key, value in figures.items()})
+        for name, picture in self._panels(2):
+            self._tracker.image(step, f"val/{name}", picture)
+        log.info("step %d validation: %s", step, _brief(figures, self.tasks))
+        if (now := score(figures, self.tasks)) > self.best_score:
+            self.best_score = now
+            self._save(BEST)
+
+    def _save(self, path: Path) -> None:
+        checkpoint.save(
+            self.folder / path, {**self.trainer.state(), "score": self.best_score, "config": dict(self.config)}
+        )
+
+    def _finish(self) -> dict[str, float]:
+        step, figures = self._figures or (-1, {})
+        if step != self.trainer.step:
+            figures = evaluate_network(self.trainer.objective.network, self.val_frames, self.tasks, self.config)
+        figures |= position_prior(self.config, self.tasks, self.val_frames)
+        write_json(self.folder / "metrics.json", figures)
+        for name, picture in self._panels(self.config["trainer"]["num_panels"]):
+            path = self.folder / "panels" / f"{name}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(picture).save(path)
+        self._tracker.hyperparameters(self.config, figures)
+        return figures
+
+    def _panels(self, number: int) -> list[tuple[str, Any]]:
+        """Panels of ``number`` evenly spaced validation frames, by name."""
+        compute = self.trainer.compute
+        predict = network_predictor(self.trainer.objective.network, compute)
+        spaced = dict.fromkeys(round(i * (len(self.val_frames) - 1) / max(number - 1, 1)) for i in range(number))
+        frames = EncodedFrames(self.val_frames, self.tasks)
+        keys = [[key] for batch in in_order(len(self.val_frames), 1) for key in batch if key.frame in spaced]
+        panels = []
+        for batch in make_loader(frames, keys, 0, pin=False):
+            batch = batch.to(compute.device)
+            panels.append((batch.names[0], panel(batch, 0, predict(batch.images), self.tasks)))
+        return panels
+
+
+def evaluate_network(
+    network: nn.Module, frames: Cityscapes, tasks: Mapping[str, Task], config: Config
+) -> dict[str, float]:
+    """Figures of ``network`` over a split."""
+    compute = build.make_device(config)
+    batches = _batches(frames, tasks, config)
+    return evaluate(network_predictor(network, compute), batches, tasks, compute.device)
+
+
+def position_prior(config: Config, tasks: Mapping[str, Task], frames: Cityscapes) -> dict[str, float]:
+    """Figures over a split of the predictor that knows only where a pixel is, behind ``position_prior/``.
+
+    It is made of the training split; without one there are none, which a line says.
+    """
+    try:
+        train = build.make_frames(config, "train")
+    except ValueError as error:
+        log.warning("no position prior: %s", error)
+        return {}
+    device = build.make_device(config).device
+    tasks = {name: task for name, task in tasks.items() if all(train.has(layer) for layer in task.layers)}
+    predict = fit_position_prior(_batches(train, tasks, config), tasks, device)
+    figures = evaluate(predict, _batches(frames, tasks, config), tasks, device)
+    return {f"position_prior/{key}": value for key, value in figures.items()}
+
+
+def _batches(frames: Cityscapes, tasks: Mapping[str, Task], config: Config) -> Any:
+    schedule, compute = build.make_schedule(config), build.make_device(config)
+    keys = in_order(len(frames), schedule.batch_size // schedule.accumulate)
+    return make_loader(EncodedFrames(frames, tasks), keys, schedule.num_workers, pin=compute.device.type == "cuda")
+
+
+def evaluate_checkpoint(config: Config, overrides: Sequence[str]) -> tuple[dict[str, float], dict[str, Task], Path]:
+    """Evaluates a checkpoint as its own configuration says, but for what the command line gives.
+
+    Args:
+        config: resolved configuration of ``configs/evaluate.yaml``, in which the overrides are applied.
+        overrides: as given on the command line, ``key=value``.
+    Returns:
+        Figures (with the position prior's), tasks, and the file that the figures were written to.
+    Raises:
+        ValueError: naming the key or file.
+    """
+    if not config["checkpoint"]:
+        raise ValueError("checkpoint: needed the path of a checkpoint, e.g. runs/quickstart/seed0/checkpoints/last.pt")
+    source = Path(config["checkpoint"])
+    state = checkpoint.load(source)
+    merged = merge(state["config"], config, overrides)
+    split = config["split"]
+    frames = build.make_frames(merged, split)
+    frames.check_headers()
+    default = source.parent.parent / "evaluation" / f"{merged['data']['name']}-{split}"
+    folder = Path(config["output_dir"] or default)
+    if (folder / "config.yaml").exists():
+        raise ValueError(f"output_dir={folder}: holds a run, whose metrics.json would be lost; choose another folder")
+    trained = {
+        name: task
+        for name, task in build.make_tasks(merged).items()
+        if f"decoders.{name}.output.weight" in state["network"]
+    }
+    network = build.make_model({**merged, "model": {**merged["model"], "pretrained": None}}, trained)
+    checkpoint.load_network(network, state, source)
+    tasks = build.tasks_with_labels(trained, frames)
+    compute = build.make_device(merged)
+    network.to(memory_format=compute.memory_format).to(compute.device)
+    figures = evaluate_network(network, frames, tasks, merged) | position_prior(merged, tasks, frames)
+    write_json(folder / "metrics.json", figures)
+    return figures, tasks, folder / "metrics.json"
+
+
+def merge(saved: Config, given: Config, overrides: Sequence[str]) -> dict[str, Any]:
+    """A saved configuration with the values of ``given`` at the keys that ``overrides`` name.
+
+    Raises:
+        ValueError: for an override that is not ``key=value`` or whose key is none of the configuration's.
+    """
+    merged: dict[str, Any] = copy.deepcopy(dict(saved))
+    for override in overrides:
+        key, equals, _ = override.lstrip("+").partition("=")
+        if not equals or key.startswith("~") or key == "experiment":
+            raise ValueError(f"{override}: needed key=value or group=choice, of the checkpoint's configuration")
+        *parents, last = key.split(".")
+        source, target = given, merged
+        for parent in parents:
+            source, target = source[parent], target.setdefault(parent, {})
+        target[last] = source[last]
+    return merged
+
+
+def results_text(figures: Mapping[str, float], tasks: Mapping[str, Task], classes: bool = False) -> str:
+    """The final figures beside the position prior's, as tables."""
+    mark = "position_prior/"
+    prior = {key.removeprefix(mark): value for key, value in figures.items() if key.startswith(mark)}
+    own = {key: value for key, value in figures.items() if not key.startswith(mark)}
+    rows = {"network": own} | ({"position prior": prior} if prior else {})
+    text = table(tasks, rows, ("network", "position prior") if prior else None)
+    return text + "\n\n" + class_table(rows) if classes else text
+
+
+def weights_text(folder: Path, tasks: Mapping[str, Task]) -> str:
+    """What a run learned of its tasks' noise, after a tenth of the training and at its end; empty if nothing.
+
+    The sentence of figure 7: sigma^2 and effective weights, as a ratio.
+    """
+    history = [entry for entry in read_history(folder) if any(key.startswith("sigma2/") for key in entry)]
+    if not history:
+        return ""
+    early = min(history, key=lambda entry: abs(entry["step"] - history[-1]["step"] / 10))
+    return "\n".join(weights_line(entry, list(tasks)) for entry in (early, history[-1]))
+
+
+def _brief(figures: Mapping[str, float], tasks: Mapping[str, Task]) -> str:
+    parts = []
+    for name, task in tasks.items():
+        for figure in task.figures:
+            if (value := figures.get(f"{name}/{figure.key}")) is not None:
+                parts.append(
+                    f"{name} {figure.title} {value * 100:.1f}"
+                    if figure.percent
+                    else f"{name} {figure.title} {value:.3f}"
+                )
+    return ", ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{seconds:02}s"

@@ -1,0 +1,59 @@
+"""Depth as inverse depth: disparity in px (section 4.3)."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from multitask.data.labels import SKY_ID, UNSEEN_IDS
+from multitask.data.sample import Sample, Target
+from multitask.tasks.base import Regression
+
+
+class Depth(Regression):
+    """Disparity for each pixel, px at the resolution of the tensor: L1 over the measured pixels.
+
+    Args:
+        likelihood: ``paper``, ``laplace`` or ``gaussian`` (which changes the loss to the squared error).
+    """
+
+    name = "depth"
+    channels = 1
+    layers = ("disparity",)
+
+    def encode(self, sample: Sample) -> Target:
+        """Disparity [1, H, W] float32, valid where measured.
+
+        The sky is at 0 px in every frame that has a measurement (section 4.3), and unseen pixels never count.
+        """
+        if sample.disparity is None:
+            height, width = sample.image.shape[:2]
+            return Target(torch.zeros(1, height, width), torch.zeros(height, width, dtype=torch.bool))
+        disparity, valid = sample.disparity, np.isfinite(sample.disparity)
+        if sample.class_ids is not None:
+            sky = (sample.class_ids == SKY_ID) & valid.any()
+            disparity = np.where(sky, 0, disparity)
+            valid = (valid | sky) & ~np.isin(sample.class_ids, UNSEEN_IDS)
+        value = np.where(valid, disparity, 0).astype(np.float32)
+        return Target(torch.from_numpy(value).unsqueeze(0), torch.from_numpy(valid))
+
+    def render(self, prediction: Tensor, valid: Tensor | None = None) -> np.ndarray:
+        """Dark blue far away to yellow at a sixteenth of the picture's width, the square root of disparity."""
+        disparity = prediction[0].cpu().float().numpy()
+        level = np.sqrt(np.clip(disparity / (disparity.shape[1] / 16), 0, 1)) * (len(_RAMP) - 1)
+        picture = np.stack([np.interp(level, np.arange(len(_RAMP)), channel) for channel in _RAMP.T], axis=-1)
+        if valid is not None:
+            picture *= valid.cpu().numpy()[..., None]
+        return picture.round().astype(np.uint8)
+
+    def legend(self, width: int) -> list[tuple[str, tuple[int, int, int]]]:
+        levels = [0, width / 256, width / 64, width / 32, width / 16]
+        pictures = [self.render(torch.full((1, 1, width), level)) for level in levels]
+        return [
+            (f"{level:.3g} px", tuple(picture[0, 0].tolist())) for level, picture in zip(levels, pictures, strict=True)
+        ]
+
+
+_RAMP = np.array(
+    [(20, 10, 60), (50, 40, 130), (40, 100, 160), (30, 155, 145), (110, 200, 90), (250, 235, 60)], dtype=np.float64
+)
+"""Colours of evenly spaced levels, each lighter than the one before."""

@@ -1,0 +1,61 @@
+"""Semantic segmentation into the 19 evaluated classes (section 4.1)."""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from multitask.data.labels import CLASS_NAMES, EVALUATED, IGNORE, TRAIN_COLORS, TRAIN_ID
+from multitask.data.sample import Sample, Target
+from multitask.likelihoods import CLASSIFICATION, choose
+from multitask.metrics import ConfusionMatrix, Metric
+from multitask.tasks.base import Figure, Task
+
+
+class Semantic(Task):
+    """A class for each pixel: cross-entropy over the labelled pixels.
+
+    Args:
+        likelihood: ``paper`` (eq. 10) or ``softmax_exact`` (eq. 8).
+    """
+
+    name = "semantic"
+    channels = len(CLASS_NAMES)
+    layers = ("class_ids",)
+    figures = (
+        Figure("iou_class", "IoU class, %", higher_is_better=True, percent=True),
+        Figure("iou_category", "IoU category, %", higher_is_better=True, percent=True),
+    )
+
+    def __init__(self, likelihood: str = "paper") -> None:
+        self.likelihood = choose(CLASSIFICATION, self.name, likelihood)
+
+    def encode(self, sample: Sample) -> Target:
+        """Train ids [H, W] int64, valid where the class is evaluated."""
+        if sample.class_ids is None:
+            train_ids = np.full(sample.image.shape[:2], IGNORE, dtype=np.int64)
+        else:
+            train_ids = TRAIN_ID[sample.class_ids].astype(np.int64)
+        return Target(torch.from_numpy(train_ids), torch.from_numpy(train_ids != IGNORE))
+
+    def pixel_loss(self, prediction: Tensor, value: Tensor) -> Tensor:
+        """Cross-entropy, natural logarithm."""
+        return functional.cross_entropy(prediction, value, ignore_index=IGNORE, reduction="none")
+
+    def ideal(self, value: Tensor) -> Tensor:
+        """One-hot; all zero where ignored."""
+        train_ids = torch.arange(self.channels, device=value.device).view(-1, 1, 1)
+        return (value.unsqueeze(1) == train_ids).float()
+
+    def metric(self) -> Metric:
+        return ConfusionMatrix(CLASS_NAMES, tuple(label.category for label in EVALUATED))
+
+    def render(self, prediction: Tensor, valid: Tensor | None = None) -> np.ndarray:
+        """The official class colours."""
+        train_ids = prediction.argmax(0)
+        if valid is not None:
+            train_ids = torch.where(valid, train_ids, IGNORE)
+        return TRAIN_COLORS[train_ids.cpu().numpy()]
+
+    def legend(self, width: int) -> list[tuple[str, tuple[int, int, int]]]:
+        return [(label.name, label.color) for label in EVALUATED]

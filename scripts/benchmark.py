@@ -1,0 +1,31 @@
+"""Measures speed, as ratios taken in one run: python scripts/benchmark.py [repeats=5] [output_dir=DIR]."""
+
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from _entry import plain, short_errors
+from multitask.benchmark import measure
+from multitask.engine.tracking import write_json
+from multitask.report import markdown
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="benchmark")
+def main(given: DictConfig) -> None:
+    with short_errors():
+        config = plain(given)
+        results = measure(config["repeats"])
+        print(
+            markdown(
+                [["measurement", "value", "unit"], *([name, f"{v:.3g}", unit] for name, (v, unit) in results.items())]
+            )
+        )
+        if config["output_dir"]:
+            path = Path(config["output_dir"]) / "benchmark.json"
+            write_json(path, {name: {"value": value, "unit": unit} for name, (value, unit) in results.items()})
+            print(f"\nwritten to {path}")
+
+
+if __name__ == "__main__":
+    main()

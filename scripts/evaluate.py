@@ -1,0 +1,20 @@
+"""Evaluates a checkpoint: python scripts/evaluate.py checkpoint=PATH [split=val] [key=value ...]."""
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from _entry import plain, short_errors
+from multitask.run import evaluate_checkpoint, results_text
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="evaluate")
+def main(given: DictConfig) -> None:
+    with short_errors():
+        config = plain(given)
+        figures, tasks, path = evaluate_checkpoint(config, list(HydraConfig.get().overrides.task))
+        print(f"\n{results_text(figures, tasks, classes=True)}\n\nwritten to {path}")
+
+
+if __name__ == "__main__":
+    main()

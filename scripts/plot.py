@@ -1,0 +1,28 @@
+"""Plots what runs learned: python scripts/plot.py runs=[FOLDER,...] output=FILE.png."""
+
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from _entry import plain, short_errors
+from multitask.engine.tracking import read_history
+from multitask.report import plot_weights
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="plot")
+def main(given: DictConfig) -> None:
+    with short_errors():
+        config = plain(given)
+        if not config["output"]:
+            raise ValueError("output: needed the path of a PNG, found none")
+        histories = {run: read_history(Path(run)) for run in config["runs"]}
+        for run, history in histories.items():
+            if not history:
+                raise ValueError(f"runs: needed folders of runs, found no history in {run}")
+        plot_weights(histories, Path(config["output"]))
+        print(f"written to {config['output']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""Writes a data set in the Cityscapes layout: python scripts/prepare_data.py data=synthetic|tiny_cityscapes."""
+
+import hydra
+from omegaconf import DictConfig
+
+from _entry import plain, short_errors
+from multitask.prepare import prepare
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="prepare_data")
+def main(given: DictConfig) -> None:
+    with short_errors():
+        config = plain(given)
+        prepare(config)
+
+
+if __name__ == "__main__":
+    main()

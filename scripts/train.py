@@ -1,0 +1,25 @@
+"""Trains a network: python scripts/train.py [experiment=quickstart] [key=value ...]."""
+
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from _entry import plain, short_errors
+from multitask.run import Run, results_text, weights_text
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="train")
+def main(given: DictConfig) -> None:
+    with short_errors():
+        config = plain(given)
+        run = Run(config)
+        figures = run.train()
+        print(f"\n{results_text(figures, run.tasks)}")
+        if text := weights_text(Path(config["output_dir"]), run.tasks):
+            print(f"\n{text}")
+        print(f"\nwritten to {config['output_dir']}: checkpoints, metrics.json, panels, TensorBoard events")
+
+
+if __name__ == "__main__":
+    main()

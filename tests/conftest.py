@@ -1,0 +1,25 @@
+"""Fixtures that several parts of the tests use."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.trees import write_tree
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def shared_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of 6 + 3 frames of 32 x 64 px with all kinds of labels, which no test may change."""
+    return write_tree(tmp_path_factory.mktemp("tree"), {"train": 6, "val": 3})
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A data set of 3 + 2 frames of 32 x 64 px, to damage."""
+    return write_tree(tmp_path / "tree", {"train": 3, "val": 2})

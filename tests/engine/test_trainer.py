@@ -1,0 +1,123 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from multitask import build
+from multitask.data.loader import EncodedFrames, FrameKey, make_loader
+from multitask.engine.trainer import Objective, Optimization, Schedule, Trainer
+from multitask.likelihoods import REGRESSION
+from multitask.weighting import Uncertainty
+from tests.compose import small
+
+
+def make_trainer(root: Path, *overrides: str) -> Trainer:
+    config = small(root, Path("unused"), *overrides)
+    tasks = build.make_tasks(config)
+    frames = build.make_frames(config, "train")
+    torch.manual_seed(0)
+    objective = Objective(build.make_model(config, tasks), tasks, build.make_weighting(config, tasks))
+    encoded = EncodedFrames(frames, tasks, build.make_augmentation(config))
+    parts = build.make_optimization(config), build.make_schedule(config), build.make_device(config)
+    return Trainer(objective, encoded, len(frames), *parts, config["seed"])
+
+
+def one_batch(trainer: Trainer, size: int = 4):
+    keys = [[FrameKey(index) for index in range(size)]]
+    return next(iter(make_loader(trainer.frames, keys, 0, pin=False)))
+
+
+def test_optimization_rates_follow_the_polynomial() -> None:
+    optimization = Optimization(lr=0.1, momentum=0.9, weight_decay=1e-4, power=0.9, log_variance_lr=0.02)
+    network = torch.nn.Linear(1, 1)
+    optimizer = optimization.make(network, Uncertainty({"a": REGRESSION["paper"]}))
+    optimization.set_rates(optimizer, 0, 100)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.02]
+    optimization.set_rates(optimizer, 75, 100)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1 * 0.25**0.9, 0.02 * 0.25**0.9])
+
+
+def test_optimization_keeps_weight_decay_and_momentum_off_log_variances(shared_tree: Path) -> None:
+    trainer = make_trainer(shared_tree)
+    network, own = trainer.optimizer.param_groups
+    assert (network["weight_decay"], network["momentum"], network["nesterov"]) == (1e-4, 0.9, True)
+    assert (own["weight_decay"], own["momentum"], own["nesterov"]) == (0.0, 0.0, False)
+    assert {id(p) for p in own["params"]} == {id(p) for p in trainer.objective.weighting.log_variances().values()}
+    assert len(network["params"]) == len(list(trainer.objective.network.parameters()))
+
+
+def test_schedule_explains_why_one_frame_is_too_few() -> None:
+    good = {"max_steps": 1, "log_every": 1, "val_every": 1, "checkpoint_every": 1, "num_workers": 0}
+    Schedule(batch_size=4, accumulate=2, **good)
+    with pytest.raises(ValueError, match="global pooling leaves one value per channel"):
+        Schedule(batch_size=2, accumulate=2, **good)
+
+
+@pytest.mark.parametrize("weighting", ["uncertainty", "equal"])
+def test_accumulated_gradients_equal_those_of_the_whole_batch(shared_tree: Path, weighting: str) -> None:
+    gradients = []
+    for accumulate in (1, 2):
+        trainer = make_trainer(shared_tree, f"weighting={weighting}", f"trainer.accumulate={accumulate}")
+        # Batch norm's statistics differ between micro-batches; everything else must not.
+        trainer.objective.eval()
+        trainer.optimizer.step = lambda *_, **__: None
+        trainer.optimizer.zero_grad = lambda *_, **__: None
+        trainer._train_step(one_batch(trainer))
+        gradients.append({name: p.grad for name, p in trainer.objective.named_parameters()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_step_without_a_valid_pixel_of_a_task_leaves_its_log_variance(shared_tree: Path) -> None:
+    trainer = make_trainer(shared_tree)
+    batch = one_batch(trainer)
+    batch.targets["depth"].valid[:] = False
+    before = {name: s.clone() for name, s in trainer.objective.weighting.log_variances().items()}
+    decoder = trainer.objective.network.decoders["depth"].output.weight.clone()
+    trainer._train_step(batch)
+    after = trainer.objective.weighting.log_variances()
+    assert after["depth"] == before["depth"]
+    assert after["semantic"] != before["semantic"]
+    assert after["instance"] != before["instance"]
+    decay = 0.02 * 1e-4 * 1.9  # Nesterov's first step of weight decay alone
+    torch.testing.assert_close(trainer.objective.network.decoders["depth"].output.weight, decoder * (1 - decay))
+    assert all(parameter.isfinite().all() for parameter in trainer.objective.parameters())
+    assert "loss/depth" not in trainer._log_values()
+
+
+def test_step_count_and_log_values(shared_tree: Path) -> None:
+    trainer = make_trainer(shared_tree, "weighting=fixed", *(f"weighting.weights.{n}=0.5" for n in trainer_tasks()))
+    entries: list[tuple[int, dict[str, float]]] = []
+    calls: list[str] = []
+    trainer.run(lambda *entry: entries.append(entry), lambda: calls.append("val"), lambda: calls.append("save"))
+    assert trainer.step == 6
+    assert [step for step, _ in entries] == [1, 2, 3, 4, 5, 6]
+    assert calls == ["val", "val", "save"]
+    values = entries[-1][1]
+    total = sum(0.5 * values[f"loss/{name}"] for name in trainer_tasks())
+    assert values["loss/total"] == pytest.approx(total, rel=1e-5)
+    assert values["lr"] == pytest.approx(0.02 * (1 / 6) ** 0.9)
+    assert not any(key.startswith(("sigma2", "log_variance")) for key in values)
+
+
+def trainer_tasks() -> tuple[str, ...]:
+    return ("semantic", "instance", "depth")
+
+
+def test_training_lowers_every_loss(shared_tree: Path) -> None:
+    trainer = make_trainer(shared_tree, "trainer.max_steps=30", "data.augmentation.flip=0")
+    entries: list[dict[str, float]] = []
+    trainer.run(lambda _, values: entries.append(values), lambda: None, lambda: None)
+    for name in trainer_tasks():
+        assert entries[-1][f"loss/{name}"] < 0.95 * entries[0][f"loss/{name}"], name
+
+
+def test_total_may_be_negative_and_is_logged_so(shared_tree: Path) -> None:
+    trainer = make_trainer(shared_tree, "weighting.initial_log_variance=-9", "tasks=[depth]")
+    with torch.no_grad():
+        for parameter in trainer.objective.network.decoders["depth"].output.parameters():
+            parameter.zero_()
+    batch = one_batch(trainer)
+    batch.targets["depth"].value.zero_()
+    trainer._train_step(batch)
+    assert trainer._log_values()["loss/total"] == pytest.approx(-4.5)

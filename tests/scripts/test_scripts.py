@@ -1,0 +1,149 @@
+"""The commands, as a user types them."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from multitask.engine import checkpoint
+from tests.compose import ROOT, SMALL
+
+pytestmark = pytest.mark.slow
+
+TINY = [*SMALL, "data.image_size=[64,128]", "trainer.max_steps=4", "trainer.val_every=4"]
+
+
+def run(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "scripts" / script), *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded data set, written by the command."""
+    folder = tmp_path_factory.mktemp("data")
+    counts = "data.num_train=8", "data.num_val=3", "data.num_test=2"
+    result = run("prepare_data.py", "data=synthetic", "data.image_size=[64,128]", *counts, cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert "data/synthetic: 64 x 128 px, 8 train, 3 val, 2 test" in result.stdout
+    assert "13/13 frames" in result.stderr
+    return folder / "data/synthetic"
+
+
+@pytest.fixture(scope="module")
+def trained(frames: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run, trained by the command."""
+    folder = tmp_path_factory.mktemp("work")
+    result = run("train.py", *TINY, f"data.root={frames}", "output_dir=run", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert "| position prior " in result.stdout
+    assert "weights " in result.stdout
+    assert [path.name for path in folder.iterdir()] == ["run"], "nothing is written but into output_dir"
+    return folder / "run"
+
+
+def test_train_py_leaves_a_whole_run(trained: Path) -> None:
+    assert {path.name.split(".")[0] for path in trained.iterdir()} == {
+        "checkpoints",
+        "config",
+        "events",
+        "history",
+        "metrics",
+        "panels",
+    }
+
+
+def test_train_py_again_shows_the_results(trained: Path, frames: Path) -> None:
+    before = (trained / "metrics.json").read_text()
+    result = run("train.py", *TINY, f"data.root={frames}", "output_dir=run", cwd=trained.parent)
+    assert result.returncode == 0, result.stderr
+    assert "step 4/4" not in result.stdout
+    assert "| position prior " in result.stdout
+    assert (trained / "metrics.json").read_text() == before
+
+
+def test_train_py_killed_and_started_again_ends_with_the_same_weights(
+    trained: Path, frames: Path, tmp_path: Path
+) -> None:
+    command = [
+        sys.executable,
+        str(ROOT / "scripts/train.py"),
+        *TINY,
+        f"data.root={frames}",
+        "trainer.checkpoint_every=1",
+    ]
+    for number, code in ((signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGKILL, -signal.SIGKILL)):
+        folder = tmp_path / number.name
+        process = subprocess.Popen(
+            [*command, f"output_dir={folder}"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert process.stdout
+        for line in process.stdout:
+            if line.startswith("step 2/4"):
+                process.send_signal(number)
+                break
+        process.stdout.close()
+        assert process.wait(60) == code
+        assert run("train.py", *command[2:], f"output_dir={folder}", cwd=tmp_path).returncode == 0
+        whole, again = (checkpoint.load(run / "checkpoints/last.pt") for run in (trained, folder))
+        assert again["step"] == 4
+        assert all(torch.equal(value, again["network"][key]) for key, value in whole["network"].items())
+        assert all(torch.equal(value, again["weighting"][key]) for key, value in whole["weighting"].items())
+
+
+def test_evaluate_py_prints_tables_and_writes_figures(trained: Path, tmp_path: Path) -> None:
+    last = trained / "checkpoints/last.pt"
+    result = run("evaluate.py", f"checkpoint={last}", "split=test", f"output_dir={tmp_path / 'out'}", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "| network / position prior" in result.stdout
+    assert "semantic/iou/road" in result.stdout
+    figures = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert 0 <= figures["semantic/iou_class"] <= 1
+
+
+def test_plot_py_writes_a_picture(trained: Path, tmp_path: Path) -> None:
+    result = run("plot.py", f"runs=[{trained}]", "output=weights.png", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "weights.png").stat().st_size > 10_000
+
+
+WRONG = [
+    ("train.py", ["data.root=nowhere"], "error: data.root=nowhere: no such folder"),
+    ("train.py", ["trainer.batch_size=1", "data.root=nowhere"], "error: trainer.batch_size=1: needed two frames"),
+    ("train.py", ["trainer.stepz=3"], "trainer.stepz"),
+    ("train.py", ["model=vgg16"], "vgg16"),
+    ("train.py", ["weighting=guess"], "guess"),
+    ("evaluate.py", [], "error: checkpoint: needed the path of a checkpoint"),
+    ("evaluate.py", ["checkpoint=nowhere.pt"], "error: checkpoint=nowhere.pt: no such file"),
+    ("prepare_data.py", ["data=cityscapes"], "error: data=cityscapes: needed synthetic or tiny_cityscapes"),
+    ("prepare_data.py", ["data=tiny_cityscapes"], "error: data.source: needed the folder of Cityscapes"),
+    ("prepare_data.py", ["num_workers=0"], "error: num_workers: needed auto or a whole number above zero, found 0"),
+    ("plot.py", [], "error: output: needed the path of a PNG"),
+    ("plot.py", ["runs=[nowhere]", "output=x.png"], "error: runs: needed folders of runs, found no history in nowhere"),
+    ("benchmark.py", ["repeats=0"], "error: repeats: needed a whole number above zero, found 0"),
+]
+
+
+@pytest.mark.parametrize(("script", "arguments", "message"), WRONG, ids=[f"{s} {' '.join(a)}" for s, a, _ in WRONG])
+def test_wrong_use_is_one_clear_error(script: str, arguments: list[str], message: str, tmp_path: Path) -> None:
+    result = run(script, *arguments, cwd=tmp_path)
+    assert result.returncode != 0
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_prepare_data_py_into_a_foreign_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    result = run("prepare_data.py", "data=synthetic", "data.root=.", "data.num_train=1", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "error: " in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]

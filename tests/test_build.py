@@ -1,0 +1,374 @@
+import logging
+import os
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import torch
+
+from multitask import build
+from multitask.engine.trainer import Optimization
+from multitask.likelihoods import REGRESSION
+from multitask.tasks.base import Task
+from multitask.tasks.depth import Depth
+from multitask.tasks.instance import Instance
+from multitask.tasks.semantic import Semantic
+from multitask.weighting import Fixed, Uncertainty, Weighting
+from tests.trees import write_tree
+
+MODEL: dict[str, Any] = {
+    "encoder": "resnet18",
+    "pretrained": None,
+    "aspp_channels": 4,
+    "aspp_rates": [1, 2],
+    "decoder_channels": 4,
+    "decoder_kernel": 3,
+}
+OPTIMIZER: dict[str, Any] = {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4, "power": 0.9, "log_variance_lr": 0.1}
+AUGMENTATION: dict[str, Any] = {"flip": 0.5, "scale": [0.7, 2.0], "crop": [16, 16], "jitter": 0.0}
+TRAINER: dict[str, Any] = {
+    "max_steps": 10,
+    "batch_size": 8,
+    "accumulate": 2,
+    "log_every": 1,
+    "val_every": 5,
+    "checkpoint_every": 5,
+    "num_workers": 0,
+}
+SPECS: dict[str, dict[str, Any]] = {
+    "semantic": {"_target_": "multitask.tasks.semantic.Semantic"},
+    "instance": {"_target_": "multitask.tasks.instance.Instance", "likelihood": "laplace"},
+    "depth": {"_target_": "multitask.tasks.depth.Depth", "likelihood": "gaussian"},
+}
+LIKELIHOODS = {"a": REGRESSION["paper"], "b": REGRESSION["laplace"]}
+
+BUILT: list[str] = []
+
+
+class Stranger:
+    """No task: it must not even be constructed."""
+
+    def __init__(self, **_: Any) -> None:
+        BUILT.append("Stranger")
+
+
+def _forbidden(*_: Any, **__: Any) -> NoReturn:
+    BUILT.append("function")
+    raise AssertionError("called")
+
+
+def _tasks(names: Any, specs: Any = None) -> dict[str, Task]:
+    return build.make_tasks({"tasks": names, "task": SPECS if specs is None else specs})
+
+
+def test_make_tasks_keeps_the_order_and_the_likelihoods() -> None:
+    tasks = _tasks(["depth", "semantic", "instance"])
+    assert [type(task) for task in tasks.values()] == [Depth, Semantic, Instance]
+    assert list(tasks) == ["depth", "semantic", "instance"]
+    assert [task.likelihood.name for task in tasks.values()] == ["gaussian", "paper", "laplace"]
+
+
+@pytest.mark.parametrize("names", [["semantic"], ["instance", "depth"]])
+def test_make_tasks_makes_only_those_that_are_on(names: list[str]) -> None:
+    assert list(_tasks(names, {**SPECS, "broken": {"_target_": "no.such.thing"}})) == names
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], r"tasks: needed at least one of \['depth', 'instance', 'semantic'\], found none"),
+        (None, "tasks: needed at least one of"),
+        (["normals"], r"tasks: needed some of .*found 'normals'"),
+        (["depth", "normals"], r"tasks: needed some of .*found 'normals'"),
+        (["depth", "depth"], r"tasks: needed each task once, found \['depth', 'depth'\]"),
+        ("depth", "tasks: needed"),
+    ],
+)
+def test_make_tasks_refuses_names_that_make_no_sense(names: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _tasks(names)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"likelihood": "cauchy"}, r"task\.depth\.likelihood: .*found 'cauchy'"),
+        ({"likelihood": 3}, r"task\.depth\.likelihood: needed str, found 3"),
+        ({"likelihod": "paper"}, r"task\.depth\.likelihod: unknown key, needed some of \['likelihood'\]"),
+    ],
+)
+def test_make_tasks_wrong_arguments_name_the_key(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        _tasks(["depth"], {"depth": {**SPECS["depth"], **changes}})
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "os.system",
+        "subprocess.Popen",
+        "builtins.eval",
+        "builtins.object",
+        "pathlib.Path",
+        "tests.test_build.Stranger",
+        "tests.test_build._forbidden",
+        "tests.test_build.BUILT",
+        "multitask.weighting.Equal",
+        "multitask.tasks.depth",
+        "multitask.tasks.depth.Nothing",
+        "multitask.tasks.depth.Depth.encode",
+        "multitask.no_such_module.Depth",
+        "no_such_package.Depth",
+        "Depth",
+        ".Depth",
+        ".depth.Depth",
+        "multitask..Depth",
+        "depth.",
+        "",
+        None,
+        7,
+        ["multitask.tasks.depth.Depth"],
+    ],
+)
+def test_make_refuses_targets_that_are_no_task(target: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "system", _forbidden)
+    BUILT.clear()
+    with pytest.raises(ValueError, match=r"task\.depth\._target_: needed"):
+        build.make("task.depth", {"_target_": target, "command": "true"}, Task)
+    assert BUILT == []
+
+
+@pytest.mark.parametrize("target", ["multitask.tasks.base.Task", "multitask.tasks.base.Regression"])
+def test_make_refuses_a_class_that_is_abstract(target: str) -> None:
+    with pytest.raises(ValueError, match=r"task\.depth\._target_: needed"):
+        build.make("task.depth", {"_target_": target}, Task)
+
+
+def test_make_refuses_a_part_without_target() -> None:
+    with pytest.raises(ValueError, match=r"weighting\._target_: .*found None"):
+        build.make("weighting", {"initial_log_variance": 0.0}, Weighting, LIKELIHOODS)
+
+
+@pytest.mark.parametrize("spec", [None, "uncertainty", 3, ["uncertainty"]])
+def test_make_refuses_a_part_that_is_no_mapping(spec: Any) -> None:
+    with pytest.raises(ValueError, match=r"weighting\b.*: needed"):
+        build.make("weighting", spec, Weighting, LIKELIHOODS)
+
+
+def test_make_leaves_the_configuration_as_it_is() -> None:
+    spec = {"_target_": "multitask.weighting.Uncertainty", "initial_log_variance": 1.0}
+    build.make("weighting", spec, Weighting, LIKELIHOODS)
+    assert spec == {"_target_": "multitask.weighting.Uncertainty", "initial_log_variance": 1.0}
+
+
+def test_make_weighting_passes_the_likelihoods_of_the_tasks() -> None:
+    spec = {"_target_": "multitask.weighting.Uncertainty", "initial_log_variance": 2}
+    weighting = build.make_weighting({"weighting": spec}, _tasks(["depth", "semantic"]))
+    assert isinstance(weighting, Uncertainty)
+    assert {name: likelihood.name for name, likelihood in weighting.likelihoods.items()} == {
+        "depth": "gaussian",
+        "semantic": "paper",
+    }
+    assert [s.item() for s in weighting.parameters()] == [2, 2]
+
+
+def test_make_weighting_fixed_with_null_for_tasks_that_are_off() -> None:
+    spec = {"_target_": "multitask.weighting.Fixed", "weights": {"semantic": 1, "depth": None, "instance": None}}
+    weighting = build.make_weighting({"weighting": spec}, _tasks(["semantic"]))
+    assert isinstance(weighting, Fixed)
+    assert weighting.weights()["semantic"].item() == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"weights": {"a": 1.0}}, r"weighting\.weights\.b: needed a weight"),
+        ({"weights": {"a": 1.0, "b": "much"}}, r"weighting\.weights: needed .*found \{'a': 1.0, 'b': 'much'\}"),
+        ({"weights": {"a": 1.0, "b": True}}, r"weighting\.weights: needed"),
+        ({"weights": [1.0, 2.0]}, r"weighting\.weights: needed .*found \[1.0, 2.0\]"),
+        ({"weights": None}, r"weighting\.weights: needed .*found None"),
+        ({}, r"weighting\.weights: needed a value, found none"),
+        ({"weights": {"a": 1, "b": 1}, "likelihoods": {}}, r"weighting\.likelihoods: unknown key"),
+    ],
+)
+def test_make_weighting_wrong_arguments_name_the_key(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build.make("weighting", {"_target_": "multitask.weighting.Fixed", **arguments}, Weighting, LIKELIHOODS)
+
+
+@pytest.mark.parametrize("start", ["0", None, True, [0.0], {}])
+def test_make_weighting_wrong_start_names_the_key(start: Any) -> None:
+    spec = {"_target_": "multitask.weighting.Uncertainty", "initial_log_variance": start}
+    with pytest.raises(ValueError, match=r"weighting\.initial_log_variance: needed float, found"):
+        build.make("weighting", spec, Weighting, LIKELIHOODS)
+
+
+def test_make_model_has_a_decoder_for_each_task() -> None:
+    tasks = _tasks(["depth", "semantic"])
+    with torch.device("meta"):
+        network = build.make_model({"model": MODEL}, tasks)
+    assert {name: decoder.output.out_channels for name, decoder in network.decoders.items()} == {
+        "depth": 1,
+        "semantic": 19,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"encoder": 18}, r"model\.encoder: needed str, found 18"),
+        ({"encoder": None}, r"model\.encoder: needed str, found None"),
+        ({"encoder": "resnet9"}, r"model\.encoder: .*found 'resnet9'"),
+        ({"pretrained": True}, r"model\.pretrained: needed str \| None, found True"),
+        ({"aspp_rates": 12}, r"model\.aspp_rates: needed list\[int\], found 12"),
+        ({"aspp_rates": [12, "24"]}, r"model\.aspp_rates: needed list\[int\], found \[12, '24'\]"),
+        ({"aspp_rates": [12, 2.5]}, r"model\.aspp_rates: needed list\[int\]"),
+        ({"aspp_rates": [True]}, r"model\.aspp_rates: needed list\[int\]"),
+        ({"aspp_channels": 256.0}, r"model\.aspp_channels: needed int, found 256.0"),
+        ({"aspp_channels": True}, r"model\.aspp_channels: needed int, found True"),
+        ({"decoder_channels": "many"}, r"model\.decoder_channels: needed int, found 'many'"),
+        ({"decoder_kernel": None}, r"model\.decoder_kernel: needed int, found None"),
+        ({"depth": 3}, r"model\.depth: unknown key, needed some of \['encoder', .*'decoder_kernel'\]"),
+        ({"channels": {"a": 1}}, r"model\.channels: unknown key"),
+    ],
+)
+def test_make_model_wrong_values_name_the_key(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build.make_model({"model": {**MODEL, **changes}}, _tasks(["depth"]))
+
+
+@pytest.mark.parametrize("key", MODEL)
+def test_make_model_missing_value_names_the_key(key: str) -> None:
+    model = {name: value for name, value in MODEL.items() if name != key}
+    with pytest.raises(ValueError, match=rf"model\.{key}: needed a value, found none"):
+        build.make_model({"model": model}, _tasks(["depth"]))
+
+
+def test_make_optimization_takes_whole_numbers_for_numbers() -> None:
+    assert build.make_optimization({"optimizer": {**OPTIMIZER, "power": 1}}) == Optimization(0.01, 0.9, 1e-4, 1, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lr": "2.5e-3"}, r"optimizer\.lr: needed float, found '2.5e-3'"),
+        ({"lr": 0}, r"optimizer\.lr: .*above zero, found 0"),
+        ({"lr": float("nan")}, r"optimizer\.lr: .*found nan"),
+        ({"log_variance_lr": -1.0}, r"optimizer\.log_variance_lr: .*found -1"),
+        ({"momentum": 1.0}, r"optimizer\.momentum: .*found 1"),
+        ({"weight_decay": -1e-4}, r"optimizer\.weight_decay: .*found -0\.0001"),
+        ({"weight_decay": None}, r"optimizer\.weight_decay: needed float, found None"),
+        ({"nesterov": True}, r"optimizer\.nesterov: unknown key"),
+    ],
+)
+def test_make_optimization_wrong_values_name_the_key(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build.make_optimization({"optimizer": {**OPTIMIZER, **changes}})
+
+
+def test_make_augmentation_turns_lists_into_pairs() -> None:
+    augmentation = build.make_augmentation({"data": {"augmentation": AUGMENTATION}})
+    assert (augmentation.scale, augmentation.crop) == ((0.7, 2.0), (16, 16))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"flip": 1.5}, r"data\.augmentation\.flip: .*found 1.5"),
+        ({"flip": "often"}, r"data\.augmentation\.flip: needed float, found 'often'"),
+        ({"scale": [2.0, 0.7]}, r"data\.augmentation\.scale: .*found \[2.0, 0.7\]"),
+        ({"scale": [0.7]}, r"data\.augmentation\.scale: needed"),
+        ({"scale": [1, 2, 3]}, r"data\.augmentation\.scale: needed"),
+        ({"scale": ["a", "b"]}, r"data\.augmentation\.scale: needed"),
+        ({"scale": 1.5}, r"data\.augmentation\.scale: needed"),
+        ({"crop": [0, 16]}, r"data\.augmentation\.crop: .*found \[0, 16\]"),
+        ({"crop": [16]}, r"data\.augmentation\.crop: .*found \[16\]"),
+        ({"crop": [16, 2.5]}, r"data\.augmentation\.crop: .*found \[16, 2.5\]"),
+        ({"crop": 512}, r"data\.augmentation\.crop: needed"),
+        ({"jitter": 1.0}, r"data\.augmentation\.jitter: .*found 1"),
+        ({"blur": 3}, r"data\.augmentation\.blur: unknown key"),
+    ],
+)
+def test_make_augmentation_wrong_values_name_the_key(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build.make_augmentation({"data": {"augmentation": {**AUGMENTATION, **changes}}})
+
+
+def test_make_schedule_ignores_what_is_not_of_the_schedule() -> None:
+    schedule = build.make_schedule({"trainer": {**TRAINER, "device": "cpu", "resume": None}})
+    assert (schedule.max_steps, schedule.batch_size, schedule.accumulate, schedule.num_workers) == (10, 8, 2, 0)
+
+
+def test_make_schedule_chooses_the_workers() -> None:
+    workers = build.make_schedule({"trainer": {**TRAINER, "num_workers": "auto"}}).num_workers
+    assert workers == build.num_workers()
+    assert 1 <= workers <= 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_steps": -1}, r"trainer\.max_steps: .*found -1"),
+        ({"max_steps": 10.0}, r"trainer\.max_steps: needed int, found 10.0"),
+        ({"batch_size": 0}, r"trainer\.batch_size: .*found 0"),
+        ({"batch_size": True}, r"trainer\.batch_size: needed int, found True"),
+        ({"batch_size": 1, "accumulate": 1}, r"trainer\.batch_size=1: .*batch norm"),
+        ({"accumulate": 3}, r"trainer\.accumulate: needed a divisor of trainer\.batch_size=8, found 3"),
+        ({"num_workers": -1}, r"trainer\.num_workers: .*found -1"),
+        ({"num_workers": "many"}, r"trainer\.num_workers: needed int, found 'many'"),
+        ({"val_every": 0}, r"trainer\.val_every: .*found 0"),
+    ],
+)
+def test_make_schedule_wrong_values_name_the_key(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build.make_schedule({"trainer": {**TRAINER, **changes}})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (("tpu", "fp32", False), r"trainer\.device: .*found 'tpu'"),
+        (("cpu", "fp8", False), r"trainer\.precision: .*found 'fp8'"),
+        (("cpu", "fp32", "yes"), r"trainer\.channels_last: needed bool, found 'yes'"),
+        ((None, "fp32", True), r"trainer\.device: needed str, found None"),
+    ],
+)
+def test_make_device_wrong_values_name_the_key(values: tuple[Any, ...], message: str) -> None:
+    config = {"trainer": dict(zip(("device", "precision", "channels_last"), values, strict=True))}
+    with pytest.raises(ValueError, match=message):
+        build.make_device(config)
+
+
+def test_make_frames_wrong_size_names_the_key(shared_tree: Path) -> None:
+    with pytest.raises(ValueError, match=r"data\.image_size: .*found \[0, 64\]"):
+        build.make_frames({"data": {"root": str(shared_tree), "image_size": [0, 64]}}, "val")
+
+
+def test_tasks_with_labels_turns_off_what_the_data_lacks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = write_tree(tmp_path, {"train": 1}, kinds=("image", "class_ids"))
+    frames = build.make_frames({"data": {"root": str(root), "image_size": [32, 64]}}, "train")
+    with caplog.at_level(logging.WARNING):
+        on = build.tasks_with_labels(_tasks(["depth", "semantic", "instance"]), frames)
+    assert list(on) == ["semantic"]
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 2
+    assert "'depth' is off" in lines[0]
+    assert "disparity" in lines[0]
+    assert "'instance' is off" in lines[1]
+    assert "instance_ids" in lines[1]
+
+
+def test_tasks_with_labels_says_nothing_of_a_complete_data_set(
+    shared_tree: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    frames = build.make_frames({"data": {"root": str(shared_tree), "image_size": [32, 64]}}, "val")
+    tasks = _tasks(["depth", "semantic", "instance"])
+    assert build.tasks_with_labels(tasks, frames) == tasks
+    assert not caplog.records
+
+
+def test_tasks_with_labels_none_left_is_refused(tmp_path: Path) -> None:
+    root = write_tree(tmp_path, {"train": 1}, kinds=("image", "class_ids"))
+    frames = build.make_frames({"data": {"root": str(root), "image_size": [32, 64]}}, "train")
+    with pytest.raises(ValueError, match=r"data\.root=.*'train' has no labels for any of tasks=\['depth'\]"):
+        build.tasks_with_labels(_tasks(["depth"]), frames)

@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from multitask import build
+from multitask.data.synthetic import write_dataset
+from tests.compose import ROOT, config
+
+GROUPS = {
+    group.name: sorted(path.stem for path in group.glob("*.yaml"))
+    for group in (ROOT / "configs").iterdir()
+    if group.is_dir()
+}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "configs").glob("*.yaml")))
+def test_every_entry_composes(name: str) -> None:
+    if name != "hydra_defaults":
+        assert config(name=name)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [f"{group}={choice}" for group, choices in GROUPS.items() if group != "task" for choice in choices],
+)
+def test_every_choice_builds(override: str) -> None:
+    given = [override]
+    if override == "weighting=fixed":
+        given += [f"weighting.weights.{name}=1" for name in GROUPS["task"]]
+    # What pretrained weights need is a network connection, which no test may have.
+    found = config(*given, "model.pretrained=null")
+    tasks = build.make_tasks(found)
+    assert sorted(tasks) == GROUPS["task"]
+    assert list(build.make_weighting(found, tasks).weights()) == list(tasks)
+    network = build.make_model(found, tasks)
+    assert set(network.decoders) == set(tasks)
+    optimizer = build.make_optimization(found)
+    assert optimizer.momentum == 0.9
+    assert build.make_schedule(found).max_steps > 0
+    assert 0 <= build.make_augmentation(found).flip <= 1
+    assert build.make_device(found)
+
+
+def test_paper_experiments_say_the_paper_s_numbers() -> None:
+    for name, steps, batch, size, crop, scale in (
+        ("paper_tiny", 50_000, 8, [128, 256], None, [1.0, 1.0]),
+        ("paper_full", 100_000, 16, [1024, 2048], [512, 512], [0.7, 2.0]),
+    ):
+        found = config(f"experiment={name}")
+        assert (found["trainer"]["max_steps"], found["trainer"]["batch_size"]) == (steps, batch)
+        assert found["data"]["image_size"] == size
+        assert found["data"]["augmentation"] == {"flip": 0.5, "scale": scale, "crop": crop, "jitter": 0.0}
+        optimizer = {key: found["optimizer"][key] for key in ("lr", "momentum", "weight_decay", "power")}
+        assert optimizer == {"lr": 2.5e-3, "momentum": 0.9, "weight_decay": 1e-4, "power": 0.9}
+        model = found["model"]
+        assert (model["encoder"], model["aspp_channels"], model["aspp_rates"]) == ("resnet101", 256, [12, 24, 36])
+        assert (model["decoder_channels"], model["decoder_kernel"]) == (256, 3)
+        assert model["pretrained"] == "IMAGENET1K_V1"
+        assert found["tasks"] == ["semantic", "instance", "depth"]
+        assert found["weighting"]["_target_"] == "multitask.weighting.Uncertainty"
+
+
+def test_two_overrides_reach_the_paper_s_configuration(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "frames", {"train": 2}, size=(64, 128), seed=0, workers=1)
+    found = config("experiment=paper_full", f"data.root={tmp_path / 'frames'}")
+    frames = build.make_frames(found, "train")
+    sample = build.make_augmentation(found)(frames[0], np.random.default_rng(0))
+    assert sample.image.shape == (512, 512, 3)

@@ -1,0 +1,245 @@
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from multitask.data.loader import Batch, EncodedFrames, in_order, make_loader
+from multitask.data.sample import Sample
+from multitask.report import class_table, markdown, panel, plot_weights, table, weights_line
+from multitask.tasks.base import Task
+from multitask.tasks.depth import Depth
+from multitask.tasks.instance import Instance
+from multitask.tasks.semantic import Semantic
+from tests.trees import random_layers
+
+TASKS: dict[str, Task] = {task.name: task for task in (Semantic(), Instance(), Depth())}
+SEMANTIC, INSTANCE, DEPTH = TASKS
+SIZE = (64, 512)  # as wide as pictures are drawn, so that nothing is enlarged
+
+
+class _Frames:
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> Sample:
+        layers = random_layers(np.random.default_rng(index), SIZE)
+        layers["image"] = layers["image"].astype(np.uint8)
+        return Sample(f"frame{index}", **layers)
+
+
+@pytest.fixture(scope="module")
+def batch() -> Batch:
+    (only,) = make_loader(EncodedFrames(_Frames(), TASKS), in_order(2, 2), 0, pin=False)
+    return only
+
+
+def _predictions(size: tuple[int, int] = SIZE) -> dict[str, Tensor]:
+    return {name: 5 * torch.randn(2, task.channels, *size) for name, task in TASKS.items()}
+
+
+def _cells(text: str) -> list[list[str]]:
+    """Of every line but the rule."""
+    lines = text.splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[:1] + lines[2:]]
+
+
+def _contains(sheet: np.ndarray, picture: np.ndarray) -> bool:
+    """Whether ``picture`` lies anywhere in ``sheet``, pixel by pixel."""
+    height, width = picture.shape[:2]
+    rows, columns = sheet.shape[0] - height + 1, sheet.shape[1] - width + 1
+    possible = np.ones((rows, columns), dtype=bool)
+    bright = np.argwhere(picture.any(-1))  # black pixels tell little: much of the sheet is black
+    for y, x in bright[:: max(1, len(bright) // 40)]:
+        possible &= (sheet[y : y + rows, x : x + columns] == picture[y, x]).all(-1)
+    return any(np.array_equal(sheet[y : y + height, x : x + width], picture) for y, x in np.argwhere(possible))
+
+
+def test_markdown_aligns_columns() -> None:
+    assert markdown([["", "error", "b"], ["network", "1.5", "22.75"], ["x", "-", "3"]]) == "\n".join(
+        [
+            "|         | error |     b |",
+            "|---------|------:|------:|",
+            "| network |   1.5 | 22.75 |",
+            "| x       |     - |     3 |",
+        ]
+    )
+
+
+def test_table_shows_fractions_in_per_cent_and_errors_in_px() -> None:
+    row = {f"{SEMANTIC}/iou_class": 0.6336, f"{SEMANTIC}/iou_category": 1.0, f"{DEPTH}/mean_error_px": 0.5222}
+    header, values = _cells(table(TASKS, {"network": row}))
+    assert header == ["", "semantic IoU class, %", "semantic IoU category, %", "depth mean error, px"]
+    assert values == ["network", "63.4", "100.0", "0.522"]
+
+
+def test_table_shows_missing_figures_as_a_dash() -> None:
+    rows = {
+        "one": {f"{SEMANTIC}/iou_class": 0.5, "unknown/figure": 3.0},
+        "two": {f"{INSTANCE}/mean_error_px": 0.0},
+    }
+    cells = _cells(table(TASKS, rows))
+    assert cells[1:] == [["one", "50.0", "-"], ["two", "-", "0.000"]]
+
+
+def test_table_follows_the_order_of_the_tasks() -> None:
+    row = {f"{name}/{task.figures[0].key}": 0.5 for name, task in TASKS.items()}
+    backwards = dict(reversed(TASKS.items()))
+    header = _cells(table(backwards, {"a": row}))[0]
+    assert [title.split()[0] for title in header[1:]] == list(backwards)
+
+
+def test_table_ratio_is_of_two_rows() -> None:
+    rows = {
+        "network": {f"{SEMANTIC}/iou_class": 0.32, f"{DEPTH}/mean_error_px": 1.0, f"{INSTANCE}/mean_error_px": 4.0},
+        "prior": {f"{SEMANTIC}/iou_class": 0.2, f"{DEPTH}/mean_error_px": 0.0},
+    }
+    last = _cells(table(TASKS, rows, ("network", "prior")))[-1]
+    # No ratio to zero, nor to what is missing.
+    assert last == ["network / prior", "1.60", "-", "-"]
+
+
+def test_table_ratio_of_zero_is_zero() -> None:
+    rows = {"a": {f"{DEPTH}/mean_error_px": 0.0}, "b": {f"{DEPTH}/mean_error_px": 2.0}}
+    assert _cells(table(TASKS, rows, ("a", "b")))[-1] == ["a / b", "0.00"]
+
+
+def test_table_lines_are_of_one_width() -> None:
+    row = {f"{name}/{figure.key}": 0.123 for name, task in TASKS.items() for figure in task.figures}
+    lines = table(TASKS, {"a": row, "a much longer title": row}).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    bars = [[i for i, char in enumerate(line) if char == "|"] for line in lines]
+    assert all(positions == bars[0] for positions in bars)
+
+
+def test_table_without_figures_has_titles_only() -> None:
+    assert _cells(table(TASKS, {"network": {}})) == [[""], ["network"]]
+
+
+def test_class_table_shows_classes_in_per_cent() -> None:
+    rows = {
+        "network": {"semantic/iou/road": 0.987, "semantic/iou/car": 0.5, "semantic/iou_class": 0.7},
+        "prior": {"semantic/iou/road": 0.75, "semantic/iou/sky": 0.0},
+    }
+    assert _cells(class_table(rows)) == [
+        ["%", "network", "prior"],
+        ["semantic/iou/road", "98.7", "75.0"],
+        ["semantic/iou/car", "50.0", "-"],
+        ["semantic/iou/sky", "-", "0.0"],
+    ]
+
+
+def test_panel_contains_the_picture_and_every_truth_and_prediction(batch: Batch) -> None:
+    predictions = _predictions()
+    for frame in range(2):
+        sheet = panel(batch, frame, predictions, TASKS)
+        assert sheet.dtype == np.uint8
+        assert _contains(sheet, batch.images[frame].permute(1, 2, 0).numpy())
+        for name, task in TASKS.items():
+            value, valid = batch.targets[name]
+            assert _contains(sheet, task.render(task.ideal(value)[frame], valid[frame]))
+            part = valid[frame] if task.sparse else None
+            assert _contains(sheet, task.render(predictions[name][frame], part))
+
+
+def test_panel_is_of_one_frame(batch: Batch) -> None:
+    sheet = panel(batch, 0, _predictions(), TASKS)
+    assert not _contains(sheet, batch.images[1].permute(1, 2, 0).numpy())
+
+
+def test_panel_has_a_column_for_each_task_and_two_rows(batch: Batch) -> None:
+    sheets = [panel(batch, 0, _predictions(), dict(list(TASKS.items())[:number])) for number in (1, 2, 3)]
+    widths = [sheet.shape[1] for sheet in sheets]
+    assert all(sheet.shape[0] == sheets[0].shape[0] >= 2 * SIZE[0] for sheet in sheets)
+    assert widths[1] - widths[0] == widths[2] - widths[1] >= SIZE[1]
+    assert widths[0] >= 2 * SIZE[1]
+    assert all(sheet.shape[2] == 3 for sheet in sheets)
+
+
+def test_panel_enlarges_small_pictures_without_blurring(batch: Batch) -> None:
+    small = Batch(
+        batch.names,
+        batch.images[..., :128],
+        {name: type(target)(*(tensor[..., :128] for tensor in target)) for name, target in batch.targets.items()},
+    )
+    sheet = panel(small, 0, _predictions((64, 128)), TASKS)
+    assert _contains(sheet, small.images[0].permute(1, 2, 0).numpy().repeat(4, 0).repeat(4, 1))
+
+
+def test_panel_shows_the_colours_of_the_legend(batch: Batch) -> None:
+    sheet = panel(batch, 0, _predictions(), {DEPTH: TASKS[DEPTH]})
+    colors = set(map(tuple, sheet.reshape(-1, 3).tolist()))
+    assert {color for _, color in TASKS[DEPTH].legend(SIZE[1])} <= colors
+
+
+def test_panel_leaves_predictions_as_they_are(batch: Batch) -> None:
+    predictions = _predictions()
+    before = {name: prediction.clone() for name, prediction in predictions.items()}
+    panel(batch, 1, predictions, TASKS)
+    assert all(torch.equal(predictions[name], before[name]) for name in TASKS)
+
+
+def test_weights_line_hand_worked() -> None:
+    values = {
+        "step": 500.0,
+        "sigma2/semantic": 0.6,
+        "sigma2/instance": 62.5,
+        "sigma2/depth": 13.5,
+        "weight/semantic": 1 / 0.6,
+        "weight/instance": 1 / 62.5,
+        "weight/depth": 1 / 13.5,
+    }
+    # Figure 7 of the paper after 500 iterations.
+    assert weights_line(values, [SEMANTIC, INSTANCE, DEPTH]) == (
+        "step 500: sigma^2 of semantic, instance, depth = (0.6, 62.5, 13.5); weights 22.5 : 0.216 : 1"
+    )
+
+
+def _history(slope: float) -> list[dict[str, float]]:
+    return [
+        {"step": step, "loss/a": 1.0, "log_variance/a": slope * step, "weight/a": 0.5, "lr": 0.1}
+        for step in (0.0, 10.0, 20.0)
+    ]
+
+
+def test_plot_weights_writes_a_picture(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    fixed = [{"step": 10.0, "weight/a": 1.0}]
+    two = [{**entry, "log_variance/b": 1.0, "weight/b": 0.3} for entry in _history(0.2)]
+    path = tmp_path / "new" / "folder" / "weights.png"
+    plot_weights({"one": _history(0.1), "two": two, "fixed": fixed}, path)
+    with Image.open(path) as picture:
+        assert picture.format == "PNG"
+        colors = picture.convert("RGB").getcolors(10**6)
+    assert colors is not None
+    assert len(colors) > 20
+
+
+def test_plot_weights_has_a_column_for_each_task(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    two = [{**entry, "log_variance/b": 1.0, "weight/b": 0.3} for entry in _history(0.2)]
+    widths = []
+    for name, history in {"one": _history(0.1), "two": two}.items():
+        plot_weights({name: history}, tmp_path / f"{name}.png")
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            widths.append(picture.width)
+    assert widths[1] == 2 * widths[0]
+
+
+@pytest.mark.parametrize("runs", [{}, {"empty": []}, {"fixed": [{"step": 1.0, "weight/a": 1.0}]}])
+def test_plot_weights_without_learned_weights_is_refused(
+    tmp_path: Path, runs: dict[str, list[dict[str, float]]]
+) -> None:
+    pytest.importorskip("matplotlib")
+    with pytest.raises(ValueError, match=rf"runs: .*learned weights, found none in \[{', '.join(map(repr, runs))}\]"):
+        plot_weights(runs, tmp_path / "weights.png")
+    assert not (tmp_path / "weights.png").exists()
+
+
+def test_plot_weights_without_matplotlib_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ValueError, match=r"multitask\[plots\]"):
+        plot_weights({"one": _history(0.1)}, tmp_path / "weights.png")

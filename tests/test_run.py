@@ -1,0 +1,347 @@
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from multitask.engine import checkpoint
+from multitask.engine.tracking import read_history
+from multitask.engine.trainer import Interrupted, Trainer
+from multitask.run import BEST, LAST, Run, evaluate_checkpoint, merge, weights_text
+from tests.compose import config, small
+from tests.trees import write_tree
+
+
+def final_state(folder: Path) -> dict[str, torch.Tensor]:
+    state = checkpoint.load(folder / LAST)
+    tensors = {f"network.{key}": value for key, value in state["network"].items()}
+    tensors |= {f"weighting.{key}": value for key, value in state["weighting"].items()}
+    for number, entry in state["optimizer"]["state"].items():
+        tensors |= {f"momentum.{number}": entry["momentum_buffer"]} if entry.get("momentum_buffer") is not None else {}
+    assert state["step"] == state["config"]["trainer"]["max_steps"]
+    return tensors
+
+
+def assert_same_state(one: Path, other: Path) -> None:
+    first, second = final_state(one), final_state(other)
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        assert torch.equal(value, second[key]), key
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals) -> None:
+    """Sends this process a signal while the given step is computed."""
+    train_step = Trainer._train_step
+
+    def train_and_signal(self: Trainer, batch) -> None:
+        train_step(self, batch)
+        if self.step == step:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(Trainer, "_train_step", train_and_signal)
+
+
+def test_run_writes_what_the_contract_names(shared_tree: Path, tmp_path: Path) -> None:
+    run = Run(small(shared_tree, tmp_path / "run"))
+    figures = run.train()
+    folder = tmp_path / "run"
+    assert json.loads((folder / "metrics.json").read_text()) == figures
+    assert {
+        "semantic/iou_class",
+        "semantic/iou_category",
+        "semantic/iou/road",
+        "instance/mean_error_px",
+        "instance/rms_error_px",
+        "depth/mean_error_px",
+        "depth/rms_error_px",
+        "position_prior/semantic/iou_class",
+    } <= figures.keys()
+    assert all(value == value for value in figures.values())
+    assert (folder / BEST).is_file()
+    assert (folder / "config.yaml").is_file()
+    assert len(list(folder.glob("events.out.tfevents.*"))) == 1
+    assert [entry["step"] for entry in read_history(folder) if "loss/total" in entry] == [1, 2, 3, 4, 5, 6]
+    with Image.open(next((folder / "panels").glob("*.png"))) as panel:
+        assert panel.width > 4 * 64
+        assert panel.height > 2 * 32
+    assert not list(folder.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("step", [1, 4])
+def test_run_stopped_by_a_signal_goes_on_bit_for_bit(
+    shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, step: int
+) -> None:
+    Run(small(shared_tree, tmp_path / "whole")).train()
+    with monkeypatch.context() as patch:
+        stop_at(patch, step, number)
+        with pytest.raises(Interrupted, match=f"after step {step}"):
+            Run(small(shared_tree, tmp_path / "stopped")).train()
+    assert checkpoint.load(tmp_path / "stopped" / LAST)["step"] == step
+    resumed = Run(small(shared_tree, tmp_path / "stopped"))
+    assert resumed.trainer.step == step
+    resumed.train()
+    assert_same_state(tmp_path / "whole", tmp_path / "stopped")
+    histories = [read_history(tmp_path / name) for name in ("whole", "stopped")]
+    assert [entry["step"] for entry in histories[0]] == [entry["step"] for entry in histories[1]]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_run_killed_between_checkpoints_goes_on_bit_for_bit(
+    shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    Run(small(shared_tree, tmp_path / "whole")).train()
+    train_step = Trainer._train_step
+
+    def die_in_step_6(self: Trainer, batch) -> None:
+        train_step(self, batch)
+        if self.step == 6:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_train_step", die_in_step_6)
+        with pytest.raises(Killed):
+            Run(small(shared_tree, tmp_path / "killed", "trainer.checkpoint_every=2")).train()
+    assert checkpoint.load(tmp_path / "killed" / LAST)["step"] == 4
+    Run(small(shared_tree, tmp_path / "killed", "trainer.checkpoint_every=2")).train()
+    assert_same_state(tmp_path / "whole", tmp_path / "killed")
+    assert [entry["step"] for entry in read_history(tmp_path / "killed") if "lr" in entry] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_run_in_another_precision_resumes_bit_for_bit(
+    shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    options = (
+        f"trainer.precision={precision}",
+        "trainer.accumulate=2",
+        "trainer.max_steps=3",
+        "data.augmentation.scale=[0.7,2.0]",
+    )
+    Run(small(shared_tree, tmp_path / "whole", *options)).train()
+    with monkeypatch.context() as patch:
+        stop_at(patch, 2, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            Run(small(shared_tree, tmp_path / "stopped", *options)).train()
+    Run(small(shared_tree, tmp_path / "stopped", *options)).train()
+    assert_same_state(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_run_is_the_same_with_workers(shared_tree: Path, tmp_path: Path) -> None:
+    Run(small(shared_tree, tmp_path / "none")).train()
+    Run(small(shared_tree, tmp_path / "two", "trainer.num_workers=2")).train()
+    assert_same_state(tmp_path / "none", tmp_path / "two")
+
+
+def test_run_with_another_seed_differs(shared_tree: Path, tmp_path: Path) -> None:
+    Run(small(shared_tree, tmp_path / "0")).train()
+    Run(small(shared_tree, tmp_path / "1", "seed=1")).train()
+    with pytest.raises(AssertionError):
+        assert_same_state(tmp_path / "0", tmp_path / "1")
+
+
+def test_run_that_is_finished_is_shown_again(shared_tree: Path, tmp_path: Path) -> None:
+    first = Run(small(shared_tree, tmp_path / "run"))
+    figures = first.train()
+    before = (tmp_path / "run" / LAST).stat().st_mtime_ns
+    again = Run(small(shared_tree, tmp_path / "run"))
+    assert again.train() == figures
+    assert (tmp_path / "run" / LAST).stat().st_mtime_ns == before
+
+
+def test_run_of_another_configuration_in_the_same_folder_is_refused(shared_tree: Path, tmp_path: Path) -> None:
+    Run(small(shared_tree, tmp_path / "run")).train()
+    with pytest.raises(ValueError, match=r"another configuration: optimizer\.lr was 0\.02, is 0\.5"):
+        Run(small(shared_tree, tmp_path / "run", "optimizer.lr=0.5"))
+    Run(small(shared_tree, tmp_path / "run", "trainer.log_every=3"))
+
+
+def test_run_without_resume_in_a_used_folder_is_refused(shared_tree: Path, tmp_path: Path) -> None:
+    Run(small(shared_tree, tmp_path / "run")).train()
+    with pytest.raises(ValueError, match=r"trainer\.resume=null: output_dir=.*holds a run"):
+        Run(small(shared_tree, tmp_path / "run", "trainer.resume=null"))
+
+
+def test_run_into_a_folder_of_other_files_is_refused(shared_tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match="found other files"):
+        Run(small(shared_tree, tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_run_resumes_from_a_given_path(shared_tree: Path, tmp_path: Path) -> None:
+    Run(small(shared_tree, tmp_path / "whole")).train()
+    source = tmp_path / "whole" / BEST
+    step = checkpoint.load(source)["step"]
+    run = Run(small(shared_tree, tmp_path / "copy", f"trainer.resume={source}"))
+    assert run.trainer.step == step
+    run.train()
+    assert_same_state(tmp_path / "whole", tmp_path / "copy")
+
+
+BAD = [
+    ("trainer.max_steps=-5", r"trainer\.max_steps: needed a whole number above zero, found -5"),
+    ("trainer.max_steps=many", r"trainer\.max_steps: needed int, found 'many'"),
+    ("trainer.batch_size=0", r"trainer\.batch_size: needed .* found 0"),
+    ("trainer.batch_size=1", r"trainer\.batch_size=1: needed two frames or more .* global pooling"),
+    ("trainer.accumulate=3", r"trainer\.accumulate: needed a divisor of trainer\.batch_size=4, found 3"),
+    ("trainer.accumulate=4", r"trainer\.batch_size=4: needed two frames or more in each of trainer\.accumulate=4"),
+    ("trainer.device=tpu", r"trainer\.device: needed auto, cpu or cuda, found 'tpu'"),
+    ("trainer.precision=int8", r"trainer\.precision: needed one of .*found 'int8'"),
+    ("trainer.num_workers=-1", r"trainer\.num_workers: needed .* found -1"),
+    ("trainer.resume=nowhere.pt", r"trainer\.resume=nowhere\.pt: needed auto, null or an existing checkpoint"),
+    ("optimizer.lr=0", r"optimizer\.lr: needed a number above zero, found 0"),
+    ("optimizer.momentum=1.5", r"optimizer\.momentum: needed a number between 0 and 1, found 1\.5"),
+    ("optimizer.weight_decay=-1", r"optimizer\.weight_decay: needed a number >= 0, found -1"),
+    ("tasks=[semantic,smell]", r"tasks: needed some of .* found 'smell'"),
+    ("tasks=[]", r"tasks: needed at least one"),
+    ("model.encoder=vgg16", r"model\.encoder: needed one of .* found 'vgg16'"),
+    ("task.depth.likelihood=poisson", r"task\.depth\.likelihood: needed one of .* found 'poisson'"),
+    ("weighting=fixed", r"weighting\.weights\.semantic: needed a weight"),
+    ("data.image_size=[32]", r"data\.image_size: needed two positive whole numbers \[H, W\], found \[32\]"),
+    ("data.augmentation.scale=[2,1]", r"data\.augmentation\.scale: needed 0 < smallest <= largest, found \[2, 1\]"),
+    ("data.augmentation.crop=[0,8]", r"data\.augmentation\.crop: needed two positive whole numbers"),
+    ("data.root=/nonexistent", r"data\.root=/nonexistent: no such folder"),
+    ("+weighting.speed=1", r"weighting\.speed: unknown key"),
+    ("weighting._target_=os.system", r"weighting\._target_: needed a Weighting, found 'os\.system'"),
+]
+
+
+@pytest.mark.parametrize(("override", "message"), BAD, ids=[override for override, _ in BAD])
+def test_run_with_nonsense_is_refused_before_anything_is_written(
+    shared_tree: Path, tmp_path: Path, override: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Run(small(shared_tree, tmp_path / "run", override))
+    assert not (tmp_path / "run").exists()
+
+
+def test_run_with_a_weight_for_a_task_that_is_off_is_refused(shared_tree: Path, tmp_path: Path) -> None:
+    options = "tasks=[semantic]", "weighting=fixed", "weighting.weights.semantic=1", "weighting.weights.depth=1"
+    with pytest.raises(ValueError, match=r"weighting\.weights\.depth=1: the task is off"):
+        Run(small(shared_tree, tmp_path / "run", *options))
+
+
+def test_run_with_all_weights_zero_is_refused(shared_tree: Path, tmp_path: Path) -> None:
+    options = "tasks=[semantic]", "weighting=fixed", "weighting.weights.semantic=0"
+    with pytest.raises(ValueError, match=r"weighting\.weights: needed one weight above zero"):
+        Run(small(shared_tree, tmp_path / "run", *options))
+
+
+def test_run_with_a_damaged_header_is_refused_before_training(tree: Path, tmp_path: Path) -> None:
+    path = next((tree / "disparity/val").rglob("*.png"))
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match=rf"{path.name}: not a readable PNG, found 0 bytes"):
+        Run(small(tree, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_run_on_data_without_disparity_leaves_depth_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = write_tree(tmp_path / "tree", {"train": 4, "val": 2}, kinds=("image", "class_ids", "instance_ids"))
+    with caplog.at_level("WARNING"):
+        figures = Run(small(root, tmp_path / "run")).train()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"task 'depth' is off: {root} has no disparity for split 'train'"
+    ]
+    assert "semantic/iou_class" in figures
+    assert not any("depth" in key for key in figures)
+
+
+def test_run_on_data_without_any_label_is_refused(tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "tree", {"train": 2, "val": 2}, kinds=("image",))
+    with pytest.raises(ValueError, match="has no labels for any of tasks"):
+        Run(small(root, tmp_path / "run"))
+
+
+def test_run_on_disparity_that_is_all_invalid_stops_with_the_task_named(tree: Path, tmp_path: Path) -> None:
+    for path in (tree / "disparity").rglob("*.png"):
+        Image.new("I;16", (64, 32)).save(path)
+    with pytest.raises(ValueError, match=r"task 'depth': not one valid pixel in the 3 frames of the training split"):
+        Run(small(tree, tmp_path / "run")).train()
+
+
+def test_run_of_one_task_says_that_uncertainty_only_rescales(
+    shared_tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        Run(small(shared_tree, tmp_path / "run", "tasks=[depth]"))
+    assert "one task: learning its uncertainty only rescales the step" in caplog.messages
+
+
+def test_run_whose_loss_is_not_finite_stops_before_the_update(shared_tree: Path, tmp_path: Path) -> None:
+    run = Run(small(shared_tree, tmp_path / "run", "tasks=[depth,semantic]"))
+    torch.nn.init.constant_(run.trainer.objective.network.decoders["depth"].output.bias, float("nan"))
+    before = run.trainer.objective.network.encoder.resnet.conv1.weight.clone()
+    with pytest.raises(ValueError, match=r"step 1: loss 'depth' is nan; stopped before the update; frames: \w+"):
+        run.train()
+    assert torch.equal(before, run.trainer.objective.network.encoder.resnet.conv1.weight)
+    assert not (tmp_path / "run" / LAST).exists()
+
+
+def test_weights_text_gives_figure_7(shared_tree: Path, tmp_path: Path) -> None:
+    run = Run(small(shared_tree, tmp_path / "run"))
+    run.train()
+    first, last = weights_text(tmp_path / "run", run.tasks).splitlines()
+    assert first.startswith("step 1: sigma^2 of semantic, instance, depth = (")
+    assert last.startswith("step 6:")
+    assert last.endswith(" : 1")
+    assert weights_text(tmp_path, run.tasks) == ""
+
+
+def evaluation(checkpoint_path: Path, *overrides: str) -> tuple[dict[str, float], Path]:
+    given = [f"checkpoint={checkpoint_path}", *overrides]
+    figures, _, path = evaluate_checkpoint(config(*given, name="evaluate"), given)
+    return figures, path
+
+
+def test_evaluate_checkpoint_repeats_the_run_s_figures(shared_tree: Path, tmp_path: Path) -> None:
+    figures = Run(small(shared_tree, tmp_path / "run")).train()
+    again, path = evaluation(tmp_path / "run" / LAST)
+    assert again == pytest.approx(figures)
+    assert path == tmp_path / "run/evaluation/synthetic-val/metrics.json"
+    assert json.loads(path.read_text()) == again
+
+
+def test_evaluate_checkpoint_with_overrides_uses_them(shared_tree: Path, tmp_path: Path) -> None:
+    Run(small(shared_tree, tmp_path / "run")).train()
+    other = write_tree(tmp_path / "other", {"val": 2}, kinds=("image", "class_ids"), size=(40, 48), seed=9)
+    figures, path = evaluation(
+        tmp_path / "run" / LAST, "data=tiny_cityscapes", f"data.root={other}", "data.image_size=[40,48]"
+    )
+    assert path.parent.name == "tiny_cityscapes-val"
+    assert {key.split("/")[0] for key in figures} == {"semantic"}
+
+
+def test_evaluate_checkpoint_into_a_run_is_refused(shared_tree: Path, tmp_path: Path) -> None:
+    Run(small(shared_tree, tmp_path / "run")).train()
+    before = (tmp_path / "run/metrics.json").read_text()
+    with pytest.raises(ValueError, match=r"holds a run, whose metrics\.json would be lost"):
+        evaluation(tmp_path / "run" / LAST, f"output_dir={tmp_path / 'run'}")
+    assert (tmp_path / "run/metrics.json").read_text() == before
+
+
+def test_evaluate_checkpoint_of_another_architecture_is_refused(shared_tree: Path, tmp_path: Path) -> None:
+    Run(small(shared_tree, tmp_path / "run")).train()
+    with pytest.raises(ValueError, match=r"of another architecture: at '.*' needed \(.*\), found"):
+        evaluation(tmp_path / "run" / LAST, "model.aspp_channels=16")
+
+
+def test_evaluate_checkpoint_without_a_path_is_refused() -> None:
+    with pytest.raises(ValueError, match="checkpoint: needed the path of a checkpoint"):
+        evaluate_checkpoint(config(name="evaluate"), [])
+
+
+def test_merge_takes_named_keys_and_groups_only() -> None:
+    saved = {"seed": 1, "data": {"root": "a", "name": "x"}, "trainer": {"device": "cuda", "batch_size": 4}}
+    given = {"seed": 0, "data": {"root": "b", "name": "y"}, "trainer": {"device": "cpu", "batch_size": 8}}
+    assert merge(saved, given, ["trainer.device=cpu"]) == {**saved, "trainer": {"device": "cpu", "batch_size": 4}}
+    assert merge(saved, given, ["data=y"])["data"] == given["data"]
+    assert saved["trainer"]["device"] == "cuda"
+    with pytest.raises(ValueError, match="~data: needed key=value"):
+        merge(saved, given, ["~data"])

@@ -25,6 +25,8 @@ T = TypeVar("T")
 def make_tasks(config: Config) -> dict[str, Task]:
     """The tasks of ``config["tasks"]``, in that order."""
     names, known = config["tasks"], config["task"]
+    if not isinstance(names, list):
+        raise ValueError(f"tasks: needed a list such as {sorted(known)}, found {names!r}")
     if not names:
         raise ValueError(f"tasks: needed at least one of {sorted(known)}, found none")
     if len(set(names)) < len(names):
@@ -66,8 +68,10 @@ def tasks_with_labels(tasks: Mapping[str, Task], frames: Cityscapes) -> dict[str
 def make_augmentation(config: Config) -> Augmentation:
     """The augmentation of the training split."""
     values = dict(config["data"]["augmentation"])
-    values["scale"] = tuple(values["scale"])
-    values["crop"] = check_size("data.augmentation.crop", values["crop"]) if values["crop"] is not None else None
+    if isinstance(values.get("scale"), list):
+        values["scale"] = tuple(values["scale"])
+    if values.get("crop") is not None:
+        values["crop"] = check_size("data.augmentation.crop", values["crop"])
     return call("data.augmentation", Augmentation, values)
 
 
@@ -117,14 +121,16 @@ def make(key: str, spec: Config, base: type[T], *args: Any) -> T:
             function, and no class but these.
         args: positional arguments in front.
     """
+    if not isinstance(spec, Mapping):
+        raise ValueError(f"{key}: needed _target_ and its arguments, found {spec!r}")
     arguments = dict(spec)
     target = arguments.pop("_target_", None)
     module, _, name = str(target).rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise ValueError(f"{key}._target_: needed the dotted name of a class, found {target!r} ({error})") from error
-    if not (isinstance(found, type) and issubclass(found, base)):
+    if not (isinstance(found, type) and issubclass(found, base) and not inspect.isabstract(found)):
         raise ValueError(f"{key}._target_: needed a {base.__name__}, found {target!r}")
     return call(key, found, arguments, *args)
 

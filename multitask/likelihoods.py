@@ -14,6 +14,8 @@ Error = Literal["absolute", "squared", "cross-entropy"]
 class Likelihood:
     """``precision * exp(-s) * L + penalty * s``, with L the mean loss of a task.
 
+    L of a vector is the sum over its components while s counts once, as in the paper's own form: the noise of the norm.
+
     Attributes:
         name: as the configuration calls it.
         error: what L is the mean of.
@@ -45,6 +47,11 @@ class Likelihood:
     def variance(self, s: Tensor) -> Tensor:
         """Observation noise sigma^2; of a Laplace distribution with scale b = exp(s) it is 2 b^2."""
         return 2 * torch.exp(2 * s) if self.scale else torch.exp(s)
+
+    @property
+    def steepest(self) -> float:
+        """How steep the likelihood can get where s is too high: the penalty, or that of the form without temper."""
+        return 0.5 if self.tempered else self.penalty
 
     def optimum(self, loss: float) -> float:
         """The s at which a constant loss L has the least `nll`: ``ln(precision * L / penalty)``."""

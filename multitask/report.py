@@ -64,7 +64,7 @@ def _swatches(legend: Sequence[tuple[str, tuple[int, int, int]]], size: tuple[in
     picture = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(picture)
     num_rows = -(-len(legend) // 3)
-    height = min(size[1] // max(num_rows, 1), 26)
+    height = min(max(size[1] // max(num_rows, 1), 5), 26)
     font = ImageFont.load_default(max(height * 0.6, 5))
     for i, (text, color) in enumerate(legend):
         x, y = size[0] * (i // num_rows) // 3, height * (i % num_rows)

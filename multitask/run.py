@@ -15,7 +15,7 @@ from torch import nn
 from multitask import build
 from multitask.build import Config
 from multitask.data.cityscapes import Cityscapes
-from multitask.data.loader import EncodedFrames, in_order, make_loader
+from multitask.data.loader import EncodedFrames, FrameKey, in_order, make_loader
 from multitask.engine import checkpoint
 from multitask.engine.inference import evaluate, fit_position_prior, network_predictor, score
 from multitask.engine.tracking import Tracker, flatten, read_history, write_json, write_text
@@ -69,9 +69,7 @@ class Run:
             log.info("one task: learning its uncertainty only rescales the step")
         objective = Objective(network.to(memory_format=compute.memory_format), self.tasks, weighting)
         encoded = EncodedFrames(frames, self.tasks, augmentation)
-        self.trainer = Trainer(
-            objective.to(compute.device), encoded, len(frames), optimization, schedule, compute, config["seed"]
-        )
+        self.trainer = Trainer(objective.to(compute.device), encoded, optimization, schedule, compute, config["seed"])
         self.best_score = float("-inf")
         if resume:
             state = checkpoint.load(resume)
@@ -137,7 +135,7 @@ class Run:
         size = sum(parameter.numel() for parameter in self.trainer.objective.network.parameters())
         log.info(
             "%s: %s, %.1f M parameters, tasks %s, %d + %d frames of %d x %d px, %d steps of %d, %s on %s",
-            self.folder, self.config["model"]["encoder"], size / 1e6, "+".join(self.tasks), self.trainer.num_frames,
+            self.folder, self.config["model"]["encoder"], size / 1e6, "+".join(self.tasks), len(self.trainer.frames),
             len(self.val_frames), *self.val_frames.image_size, schedule.max_steps, schedule.batch_size,
             str(compute.dtype).removeprefix("torch."), compute.device,
         )  # fmt: skip
@@ -192,7 +190,7 @@ class Run:
         predict = network_predictor(self.trainer.objective.network, compute)
         spaced = dict.fromkeys(round(i * (len(self.val_frames) - 1) / max(number - 1, 1)) for i in range(number))
         frames = EncodedFrames(self.val_frames, self.tasks)
-        keys = [[key] for batch in in_order(len(self.val_frames), 1) for key in batch if key.frame in spaced]
+        keys = [[FrameKey(frame)] for frame in spaced]
         panels = []
         for batch in make_loader(frames, keys, 0, pin=False):
             batch = batch.to(compute.device)

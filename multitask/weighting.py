@@ -131,8 +131,8 @@ class Uncertainty(Weighting):
         bound where it is too low, which throws s far beyond its optimum in one step.
         """
         for name, s in self.s.items():
-            if s.grad is not None and not (likelihood := self.likelihoods[name]).tempered:
-                s.grad.clamp_(min=-likelihood.penalty)
+            if s.grad is not None:
+                s.grad.clamp_(min=-self.likelihoods[name].steepest)
 
     def weights(self) -> dict[str, Tensor]:
         return {name: self.likelihoods[name].weight(s.detach()) for name, s in self.log_variances().items()}

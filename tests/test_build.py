@@ -77,7 +77,7 @@ def test_make_tasks_makes_only_those_that_are_on(names: list[str]) -> None:
     ("names", "message"),
     [
         ([], r"tasks: needed at least one of \['depth', 'instance', 'semantic'\], found none"),
-        (None, "tasks: needed at least one of"),
+        (None, "tasks: needed a list such as"),
         (["normals"], r"tasks: needed some of .*found 'normals'"),
         (["depth", "normals"], r"tasks: needed some of .*found 'normals'"),
         (["depth", "depth"], r"tasks: needed each task once, found \['depth', 'depth'\]"),

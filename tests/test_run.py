@@ -121,12 +121,12 @@ def test_run_in_another_precision_resumes_bit_for_bit(
     options = (
         f"trainer.precision={precision}",
         "trainer.accumulate=2",
-        "trainer.max_steps=3",
+        "trainer.max_steps=2",
         "data.augmentation.scale=[0.7,2.0]",
     )
     Run(small(shared_tree, tmp_path / "whole", *options)).train()
     with monkeypatch.context() as patch:
-        stop_at(patch, 2, signal.SIGTERM)
+        stop_at(patch, 1, signal.SIGTERM)
         with pytest.raises(Interrupted):
             Run(small(shared_tree, tmp_path / "stopped", *options)).train()
     Run(small(shared_tree, tmp_path / "stopped", *options)).train()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from multitask.data.labels import COUNTED_ID, INSTANCE_BASE, LABELS
+from multitask.data.labels import INSTANCE_BASE, LABELS
 from multitask.data.layout import SUFFIX, decode_disparity, file_path, read_camera, read_header, read_png
 from multitask.data.sample import Sample
 from multitask.data.transforms import resize
@@ -53,8 +53,8 @@ class Cityscapes:
         return resize(Sample(name, image, camera=camera, **layers), self.image_size)
 
     def has(self, kind: str) -> bool:
-        """Whether the split has this kind of label (or ``camera``)."""
-        return kind in self.kinds
+        """Whether the split has this kind of label (or ``camera``, or ``image``)."""
+        return kind == "image" or kind in self.kinds
 
     def path(self, kind: str, name: str) -> Path:
         """The file of one kind of frame ``name``."""
@@ -133,16 +133,3 @@ def _check_instance_ids(path: Path, ids: np.ndarray) -> np.ndarray:
     if unknown.size:
         raise ValueError(f"{path}: needed class ids from 0 to {len(LABELS) - 1}, found {int(unknown[0])}")
     return ids
-
-
-def counted_instances(instance_ids: np.ndarray) -> np.ndarray:
-    """Pixels of single, evaluated instances.
-
-    Groups (the bare class id) and classes without evaluated instances are left out.
-
-    Args:
-        instance_ids: (H, W) int, Cityscapes coding.
-    Returns:
-        (H, W) bool.
-    """
-    return COUNTED_ID[instance_ids // INSTANCE_BASE]

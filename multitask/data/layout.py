@@ -154,7 +154,7 @@ class Camera:
 
     def flipped(self, width: int) -> "Camera":
         """The camera of the mirrored picture, ``width`` px wide."""
-        return replace(self, u0=width - 1 - self.u0)
+        return replace(self, u0=width - 1 - self.u0, y=-self.y, yaw=-self.yaw, roll=-self.roll)
 
 
 _INTRINSIC = ("fx", "fy", "u0", "v0")

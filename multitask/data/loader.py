@@ -32,7 +32,7 @@ class FrameKey(NamedTuple):
     """Which frame to load, and the random stream of its augmentation (None: not augmented)."""
 
     frame: int
-    stream: tuple[int, int] | None = None
+    stream: tuple[int, ...] | None = None
 
 
 @dataclass
@@ -86,12 +86,18 @@ class EncodedFrames(Dataset[Any]):
         self.tasks = tasks
         self.augmentation = augmentation
 
+    def __len__(self) -> int:
+        return len(self.frames)
+
     def __getitem__(self, key: FrameKey) -> tuple[str, Tensor, dict[str, Target]]:
         sample = self.frames[key.frame]
         if self.augmentation and key.stream is not None:
             sample = self.augmentation(sample, np.random.default_rng(key.stream))
         image = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))
         return sample.name, image, {name: task.encode(sample) for name, task in self.tasks.items()}
+
+
+_ORDER, _AUGMENTATION = 0, 1  # two kinds of random streams of one seed
 
 
 class StepSampler(Sampler[list[FrameKey]]):
@@ -121,8 +127,8 @@ class StepSampler(Sampler[list[FrameKey]]):
             for position in range(step * self.batch_size, (step + 1) * self.batch_size):
                 if position // self.num_frames != epoch:
                     epoch = position // self.num_frames
-                    order = np.random.default_rng((self.seed, epoch)).permutation(self.num_frames)
-                keys.append(FrameKey(int(order[position % self.num_frames]), (self.seed, position)))
+                    order = np.random.default_rng((self.seed, _ORDER, epoch)).permutation(self.num_frames)
+                keys.append(FrameKey(int(order[position % self.num_frames]), (self.seed, _AUGMENTATION, position)))
             yield keys
 
 

@@ -25,7 +25,9 @@ def claim(root: Path, name: str, content: Mapping[str, Any]) -> dict[str, Any] |
             raise ValueError(f"data.root={root}: needed a folder, found a file")
         # An interrupted `write` leaves its temporary file.
         if root.exists() and (other := sorted(item.name for item in root.iterdir() if item != _temporary(root, name))):
-            raise ValueError(f"data.root={root}: needed an empty folder or one with {name}, found {', '.join(other[:3])}")
+            raise ValueError(
+                f"data.root={root}: needed an empty folder or one with {name}, found {', '.join(other[:3])}"
+            )
         return None
     try:
         found = dict(json.loads(path.read_text()))

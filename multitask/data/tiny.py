@@ -1,7 +1,6 @@
 """Tiny Cityscapes (section 5): Cityscapes at a small size, written once instead of resized at every reading."""
 
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from multitask.data import manifest
 from multitask.data.cityscapes import LABEL_KINDS, Cityscapes
 from multitask.data.layout import encode_disparity, file_path, write_camera, write_png
+from multitask.data.parallel import for_each
 
 MANIFEST = "tiny_cityscapes.json"
 _SPLITS = ("train", "val", "test")
@@ -51,10 +51,11 @@ def shrink(
     if manifest.claim(root, MANIFEST, content) is None:
         manifest.write(root, MANIFEST, content)
     jobs = [_Job(split, index) for split in splits for index in range(len(split))]
-    with ProcessPoolExecutor(workers) as pool:
-        for done, _ in enumerate(pool.map(partial(_shrink_frame, root), jobs, chunksize=4), start=1):
-            if progress:
-                progress(done, len(jobs))
+    done = 0
+    for finished in for_each(partial(_shrink_frame, root), jobs, workers):
+        done += finished
+        if progress:
+            progress(done, len(jobs))
     for split in splits:
         Cityscapes(root, split.split, size).check_headers()
     return {split.split: len(split) for split in splits}

@@ -55,12 +55,12 @@ class Optimization:
 
     def __post_init__(self) -> None:
         for key in ("lr", "log_variance_lr"):
-            if not getattr(self, key) > 0:
+            if not 0 < getattr(self, key) < float("inf"):
                 raise ValueError(f"optimizer.{key}: needed a number above zero, found {getattr(self, key)}")
         if not 0 < self.momentum < 1:
             raise ValueError(f"optimizer.momentum: needed a number between 0 and 1, found {self.momentum}")
         for key in ("weight_decay", "power"):
-            if not getattr(self, key) >= 0:
+            if not 0 <= getattr(self, key) < float("inf"):
                 raise ValueError(f"optimizer.{key}: needed a number >= 0, found {getattr(self, key)}")
 
     def make(self, network: nn.Module, weighting: Weighting) -> torch.optim.SGD:
@@ -154,11 +154,11 @@ class Objective(nn.Module):
 
 
 class Trainer:
-    """Trains ``objective`` on ``frames``; all it needs to go on later is in `state`.
+    """Trains an objective; all it needs to go on later is in `state`.
 
     Args:
         objective: network, tasks and weighting, on the device.
-        frames: the training split.
+        frames: the training split, augmented.
         optimization, schedule, compute: see there.
         seed: of the order of frames and of their augmentation.
     """
@@ -167,7 +167,6 @@ class Trainer:
         self,
         objective: Objective,
         frames: EncodedFrames,
-        num_frames: int,
         optimization: Optimization,
         schedule: Schedule,
         compute: Compute,
@@ -175,7 +174,6 @@ class Trainer:
     ) -> None:
         self.objective = objective
         self.frames = frames
-        self.num_frames = num_frames
         self.optimization = optimization
         self.schedule = schedule
         self.compute = compute
@@ -226,7 +224,7 @@ class Trainer:
         """
         schedule = self.schedule
         self._first_step = self.step
-        sampler = StepSampler(self.num_frames, schedule.batch_size, self.seed, self.step, schedule.max_steps)
+        sampler = StepSampler(len(self.frames), schedule.batch_size, self.seed, self.step, schedule.max_steps)
         loader = make_loader(self.frames, sampler, schedule.num_workers, pin=self.compute.device.type == "cuda")
         self.objective.train()
         with _deferred_signals() as pending:
@@ -283,11 +281,11 @@ class Trainer:
         values |= {f"log_variance/{name}": value.item() for name, value in weighting.log_variances().items()}
         values |= {f"sigma2/{name}": value.item() for name, value in weighting.variances().items()}
         values["lr"] = self.optimizer.param_groups[0]["lr"]
-        if (self.step - self._first_step) * self.schedule.batch_size >= self.num_frames:
+        if (self.step - self._first_step) * self.schedule.batch_size >= len(self.frames):
             for name, count in self._seen_pixels.items():
                 if not count:
                     raise ValueError(
-                        f"task {name!r}: not one valid pixel in the {self.num_frames} frames of the training split; "
+                        f"task {name!r}: not one valid pixel in the {len(self.frames)} frames of the training split; "
                         f"repair its labels or leave it out of tasks={list(self._seen_pixels)}"
                     )
         return values

@@ -39,8 +39,8 @@ class Instance(Regression):
         length = np.minimum(np.hypot(x, y) / (x.shape[1] / 16), 1)
         if valid is not None:
             length = length * valid.cpu().numpy()
-        hsv = np.stack([hue, np.ones_like(hue), length], axis=-1)
-        return np.asarray(Image.fromarray((hsv * 255).round().astype(np.uint8), mode="HSV").convert("RGB"))
+        bands = [(band * 255).round().astype(np.uint8) for band in (hue, np.ones_like(hue), length)]
+        return np.asarray(Image.merge("HSV", [Image.fromarray(band) for band in bands]).convert("RGB"))
 
     def legend(self, width: int) -> list[tuple[str, tuple[int, int, int]]]:
         directions = {"centre right": (1, 0), "centre below": (0, 1), "centre left": (-1, 0), "centre above": (0, -1)}

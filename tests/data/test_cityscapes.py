@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from multitask.data.cityscapes import Cityscapes, check_size, counted_instances
+from multitask.data.cityscapes import Cityscapes, check_size
 from multitask.data.labels import ID
 from multitask.data.layout import SUFFIX, file_path, read_camera, read_png, write_png
 from multitask.data.sample import Sample
@@ -79,7 +79,7 @@ def test_kind_missing_for_the_whole_split_is_none(tmp_path: Path, missing: tuple
     frames.check_headers()
     sample = frames[1]
     for kind in KINDS:
-        assert frames.has(kind) == (kind in kinds and kind != "image")
+        assert frames.has(kind) == (kind in kinds)
         assert (getattr(sample, kind) is None) == (kind in missing)
 
 
@@ -301,11 +301,6 @@ def test_frame_with_no_instance_is_no_error_and_has_no_valid_pixel(tmp_path: Pat
     value, valid = Instance().encode(sample)
     assert not valid.any()
     assert value.isfinite().all()
-
-
-def test_counted_instances_leave_out_groups_stuff_and_unevaluated_classes() -> None:
-    ids = np.array([[0, 7, 26, 33, 1000, 7001, 23999, 24000, 26001, 28999, 29000, 30005, 31000, 33999]])
-    assert counted_instances(ids).tolist() == [[False] * 7 + [True] * 3 + [False] * 2 + [True] * 2]
 
 
 def test_path_is_where_the_reader_looks(shared_tree: Path) -> None:

@@ -25,6 +25,9 @@ from multitask.tasks.depth import Depth
 from multitask.tasks.instance import Instance
 from multitask.tasks.semantic import Semantic
 
+# Torch warns of two workers on a machine of one core.
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+
 TASKS = {"semantic": Semantic(), "instance": Instance(), "depth": Depth()}
 AUGMENTATION = Augmentation(scale=(0.7, 2.0), crop=(24, 40), jitter=0.2)
 

@@ -19,7 +19,7 @@ def make_trainer(root: Path, *overrides: str) -> Trainer:
     objective = Objective(build.make_model(config, tasks), tasks, build.make_weighting(config, tasks))
     encoded = EncodedFrames(frames, tasks, build.make_augmentation(config))
     parts = build.make_optimization(config), build.make_schedule(config), build.make_device(config)
-    return Trainer(objective, encoded, len(frames), *parts, config["seed"])
+    return Trainer(objective, encoded, *parts, config["seed"])
 
 
 def one_batch(trainer: Trainer, size: int = 4):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from multitask.data.sample import Sample, Target
-from multitask.tasks.instance import Instance
+from multitask.tasks.instance import Instance, centroid_offsets
 from tests.reference import INSTANCE_CLASSES, centroid_vectors
 
 CAR, PERSON = 26000, 24000
@@ -194,3 +194,9 @@ def test_legend_says_what_render_draws() -> None:
 def test_likelihood_unknown_names_the_key() -> None:
     with pytest.raises(ValueError, match=r"task\.instance\.likelihood: .*found 'softmax_exact'"):
         Instance("softmax_exact")
+
+
+def test_centroid_offsets_leave_out_groups_stuff_and_unevaluated_classes() -> None:
+    ids = np.array([[0, 7, 26, 33, 1000, 7001, 23999, 24000, 26001, 28999, 29000, 30005, 31000, 33999]])
+    _, valid = centroid_offsets(ids)
+    assert valid.tolist() == [[False] * 7 + [True] * 3 + [False] * 2 + [True] * 2]

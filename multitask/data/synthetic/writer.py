@@ -1,13 +1,13 @@
 """Writes the data set to disk in the Cityscapes layout; can be killed and resumed at any time."""
 
-import multiprocessing
-from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from multitask.data import manifest
 from multitask.data.layout import SUFFIX, encode_disparity, file_path, write_camera, write_png
+from multitask.data.parallel import for_each
 from multitask.data.synthetic.scene import check_request, frame_name, render
 
 MANIFEST = "synthetic.json"
@@ -16,15 +16,13 @@ MANIFEST = "synthetic.json"
 VERSION = 1
 """Raised whenever the same arguments would give other files."""
 
-_CHUNK = 8
-"""Frames per task of a worker process."""
-
 Frame = tuple[str, int]
 Progress = Callable[[int, int], None]
 
 
-def write_frame(root: Path, seed: int, split: str, index: int, size: tuple[int, int]) -> None:
+def _write_frame(root: Path, seed: int, size: tuple[int, int], frame: Frame) -> None:
     """Renders one frame and writes its five files."""
+    split, index = frame
     scene = render(seed, split, index, size)
 
     def path(kind: str) -> Path:
@@ -35,12 +33,6 @@ def write_frame(root: Path, seed: int, split: str, index: int, size: tuple[int, 
     write_png(path("instance_ids"), scene.instance_ids)
     write_png(path("disparity"), encode_disparity(scene.disparity))
     write_camera(path("camera"), scene.camera)
-
-
-def _write_frames(root: Path, seed: int, size: tuple[int, int], frames: list[Frame]) -> int:
-    for split, index in frames:
-        write_frame(root, seed, split, index, size)
-    return len(frames)
 
 
 def _complete(root: Path, split: str, index: int) -> bool:
@@ -70,25 +62,6 @@ def _check_counts(found: dict[str, Any], counts: dict[str, int]) -> None:
                 f"data.num_{split}: needed no more than the {counts.get(split, 0)} frames asked for, found "
                 f"{count} in {MANIFEST}; ask for at least as many, or choose another data.root"
             )
-
-
-def _run(root: Path, seed: int, size: tuple[int, int], missing: list[Frame], workers: int) -> Iterable[int]:
-    """Writes the missing frames; yields how many were written, as they are."""
-    if workers == 1 or len(missing) <= 1:
-        for frame in missing:
-            yield _write_frames(root, seed, size, [frame])
-        return
-    chunks = [missing[k : k + _CHUNK] for k in range(0, len(missing), _CHUNK)]
-    # Spawned, not forked: the caller may run threads, whose locks a fork would copy in any state.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=context) as pool:
-        tasks = [pool.submit(_write_frames, root, seed, size, chunk) for chunk in chunks]
-        try:
-            for task in as_completed(tasks):
-                yield task.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
 
 
 def write_dataset(
@@ -122,7 +95,7 @@ def write_dataset(
     frames = [(split, index) for split, count in counts.items() for index in range(count)]
     missing = [frame for frame in frames if not _complete(root, *frame)]
     done = len(frames) - len(missing)
-    for written in _run(root, seed, size, missing, workers):
+    for written in for_each(partial(_write_frame, root, seed, size), missing, workers):
         done += written
         if progress:
             progress(done, len(frames))

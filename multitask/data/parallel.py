@@ -1,0 +1,45 @@
+"""The same work on many items, in several processes."""
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_CHUNK = 8
+"""Items that a process is handed at once."""
+
+
+def for_each(work: Callable[[T], None], items: Sequence[T], workers: int) -> Iterator[int]:
+    """Does ``work`` on every item, in any order; the first error ends it and surfaces.
+
+    Args:
+        work: a function that can be pickled.
+        items: what to work on.
+        workers: number of processes; 1 works in this one.
+    Yields:
+        How many items more are done.
+    """
+    if workers == 1 or len(items) <= 1:
+        for item in items:
+            work(item)
+            yield 1
+        return
+    chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
+    # Spawned, not forked: the caller may run threads, whose locks a fork would copy in any state.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=context) as pool:
+        tasks = [pool.submit(_work_on, work, chunk) for chunk in chunks]
+        try:
+            for task in as_completed(tasks):
+                yield task.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _work_on(work: Callable[[T], None], chunk: Sequence[T]) -> int:
+    for item in chunk:
+        work(item)
+    return len(chunk)

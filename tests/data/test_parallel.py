@@ -1,0 +1,24 @@
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from multitask.data.parallel import for_each
+
+
+def touch(folder: Path, number: int) -> None:
+    if number < 0:
+        raise ValueError(f"needed a number >= 0, found {number}")
+    (folder / str(number)).touch()
+
+
+@pytest.mark.parametrize(("workers", "count"), [(1, 5), (2, 1), (2, 20), (3, 0)])
+def test_every_item_is_worked_on_once(tmp_path: Path, workers: int, count: int) -> None:
+    assert sum(for_each(partial(touch, tmp_path), range(count), workers)) == count
+    assert sorted(int(path.name) for path in tmp_path.iterdir()) == list(range(count))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_surfaces(tmp_path: Path, workers: int) -> None:
+    with pytest.raises(ValueError, match="found -7"):
+        list(for_each(partial(touch, tmp_path), [*range(10), -7, *range(20, 30)], workers))

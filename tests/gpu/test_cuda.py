@@ -1,0 +1,50 @@
+"""What only a CUDA device can show; skipped without one."""
+
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from multitask.engine.trainer import Interrupted
+from multitask.run import LAST, Run, evaluate_checkpoint
+from tests.compose import config, small
+from tests.test_run import stop_at
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA"),
+]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_training_on_cuda_ends_with_finite_figures(
+    shared_tree: Path, tmp_path: Path, precision: str, compiled: bool
+) -> None:
+    options = "trainer.device=cuda", f"trainer.precision={precision}", f"trainer.compile={str(compiled).lower()}"
+    run = Run(small(shared_tree, tmp_path / "run", *options))
+    figures = run.train()
+    assert next(run.trainer.objective.parameters()).is_cuda
+    assert {"semantic/iou_class", "instance/mean_error_px", "depth/mean_error_px"} <= figures.keys()
+    assert all(parameter.isfinite().all() for parameter in run.trainer.objective.parameters())
+
+
+def test_run_on_cuda_stopped_by_a_signal_goes_on(
+    shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = "trainer.device=cuda", "trainer.precision=bf16"
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            Run(small(shared_tree, tmp_path / "run", *options)).train()
+    run = Run(small(shared_tree, tmp_path / "run", *options))
+    assert run.trainer.step == 3
+    assert run.train()["semantic/iou_class"] >= 0
+
+
+def test_checkpoint_of_cuda_evaluates_alike_on_the_cpu(shared_tree: Path, tmp_path: Path) -> None:
+    figures = Run(small(shared_tree, tmp_path / "run", "trainer.device=cuda")).train()
+    given = [f"checkpoint={tmp_path / 'run' / LAST}", "trainer.device=cpu"]
+    again, _, _ = evaluate_checkpoint(config(*given, name="evaluate"), given)
+    assert again["depth/mean_error_px"] == pytest.approx(figures["depth/mean_error_px"], rel=1e-3)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from multitask.data.cityscapes import Cityscapes, check_size
 from multitask.data.transforms import Augmentation
 from multitask.engine.compute import Compute, make_compute
-from multitask.engine.trainer import Optimization, Schedule
+from multitask.engine.settings import Optimization, Schedule
 from multitask.models.network import MultiTaskNetwork, make_network
 from multitask.tasks.base import Task
 from multitask.weighting import Weighting

@@ -100,6 +100,42 @@ def table(
     return markdown(cells)
 
 
+def results_text(figures: Mapping[str, float], tasks: Mapping[str, Task], classes: bool = False) -> str:
+    """The final figures beside the position prior's, as tables."""
+    mark = "position_prior/"
+    prior = {key.removeprefix(mark): value for key, value in figures.items() if key.startswith(mark)}
+    own = {key: value for key, value in figures.items() if not key.startswith(mark)}
+    rows = {"network": own} | ({"position prior": prior} if prior else {})
+    text = table(tasks, rows, ("network", "position prior") if prior else None)
+    return text + "\n\n" + class_table(rows) if classes else text
+
+
+def weights_text(history: Sequence[Mapping[str, float]], tasks: Mapping[str, Task]) -> str:
+    """What a run learned of its tasks' noise, after a tenth of the training and at its end; empty if nothing.
+
+    The sentence of figure 7: sigma^2 and effective weights, as a ratio.
+    """
+    history = [entry for entry in history if any(key.startswith("sigma2/") for key in entry)]
+    if not history:
+        return ""
+    early = min(history, key=lambda entry: abs(entry["step"] - history[-1]["step"] / 10))
+    return "\n".join(weights_line(entry, list(tasks)) for entry in (early, history[-1]))
+
+
+def brief(figures: Mapping[str, float], tasks: Mapping[str, Task]) -> str:
+    """The tasks' figures in one line."""
+    parts = []
+    for name, task in tasks.items():
+        for figure in task.figures:
+            if (value := figures.get(f"{name}/{figure.key}")) is not None:
+                parts.append(
+                    f"{name} {figure.title} {value * 100:.1f}"
+                    if figure.percent
+                    else f"{name} {figure.title} {value:.3f}"
+                )
+    return ", ".join(parts)
+
+
 def class_table(rows: Mapping[str, Mapping[str, float]]) -> str:
     """The figures of single classes, ``<task>/<figure>/<class>``, in per cent: a column for each of ``rows``."""
     keys = list(dict.fromkeys(key for row in rows.values() for key in row if key.count("/") == 2))

@@ -1,27 +1,23 @@
-"""A run from its configuration to its figures: what ``scripts/train.py`` and ``scripts/evaluate.py`` call."""
+"""A training run from its configuration to its figures: what ``scripts/train.py`` calls."""
 
-import copy
 import logging
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 from PIL import Image
-from torch import nn
 
 from multitask import build
 from multitask.build import Config
-from multitask.data.cityscapes import Cityscapes
-from multitask.data.loader import EncodedFrames, FrameKey, in_order, make_loader
+from multitask.data.loader import EncodedFrames, FrameKey, make_loader
 from multitask.engine import checkpoint
-from multitask.engine.inference import evaluate, fit_position_prior, network_predictor, score
-from multitask.engine.tracking import Tracker, flatten, read_history, write_json, write_text
+from multitask.engine.inference import network_predictor, score
+from multitask.engine.tracking import Tracker, flatten, write_json, write_text
 from multitask.engine.trainer import Objective, Trainer
-from multitask.report import class_table, panel, table, weights_line
-from multitask.tasks.base import Task
+from multitask.evaluation import evaluate_network, position_prior
+from multitask.report import brief, panel
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +157,7 @@ class Run:
         self._tracker.scalars(step, {f"val/{key}": value for key, value in figures.items()})
         for name, picture in self._panels(2):
             self._tracker.image(step, f"val/{name}", picture)
-        log.info("step %d validation: %s", step, _brief(figures, self.tasks))
+        log.info("step %d validation: %s", step, brief(figures, self.tasks))
         if (now := score(figures, self.tasks)) > self.best_score:
             self.best_score = now
             self._save(BEST)
@@ -196,130 +192,6 @@ class Run:
             batch = batch.to(compute.device)
             panels.append((batch.names[0], panel(batch, 0, predict(batch.images), self.tasks)))
         return panels
-
-
-def evaluate_network(
-    network: nn.Module, frames: Cityscapes, tasks: Mapping[str, Task], config: Config
-) -> dict[str, float]:
-    """Figures of ``network`` over a split."""
-    compute = build.make_device(config)
-    batches = _batches(frames, tasks, config)
-    return evaluate(network_predictor(network, compute), batches, tasks, compute.device)
-
-
-def position_prior(config: Config, tasks: Mapping[str, Task], frames: Cityscapes) -> dict[str, float]:
-    """Figures over a split of the predictor that knows only where a pixel is, behind ``position_prior/``.
-
-    It is made of the training split; without one there are none, which a line says.
-    """
-    try:
-        train = build.make_frames(config, "train")
-    except ValueError as error:
-        log.warning("no position prior: %s", error)
-        return {}
-    device = build.make_device(config).device
-    tasks = {name: task for name, task in tasks.items() if all(train.has(layer) for layer in task.layers)}
-    predict = fit_position_prior(_batches(train, tasks, config), tasks, device)
-    figures = evaluate(predict, _batches(frames, tasks, config), tasks, device)
-    return {f"position_prior/{key}": value for key, value in figures.items()}
-
-
-def _batches(frames: Cityscapes, tasks: Mapping[str, Task], config: Config) -> Any:
-    schedule, compute = build.make_schedule(config), build.make_device(config)
-    keys = in_order(len(frames), schedule.batch_size // schedule.accumulate)
-    return make_loader(EncodedFrames(frames, tasks), keys, schedule.num_workers, pin=compute.device.type == "cuda")
-
-
-def evaluate_checkpoint(config: Config, overrides: Sequence[str]) -> tuple[dict[str, float], dict[str, Task], Path]:
-    """Evaluates a checkpoint as its own configuration says, but for what the command line gives.
-
-    Args:
-        config: resolved configuration of ``configs/evaluate.yaml``, in which the overrides are applied.
-        overrides: as given on the command line, ``key=value``.
-    Returns:
-        Figures (with the position prior's), tasks, and the file that the figures were written to.
-    Raises:
-        ValueError: naming the key or file.
-    """
-    if not config["checkpoint"]:
-        raise ValueError("checkpoint: needed the path of a checkpoint, e.g. runs/quickstart/seed0/checkpoints/last.pt")
-    source = Path(config["checkpoint"])
-    state = checkpoint.load(source)
-    merged = merge(state["config"], config, overrides)
-    split = config["split"]
-    frames = build.make_frames(merged, split)
-    frames.check_headers()
-    default = source.parent.parent / "evaluation" / f"{merged['data']['name']}-{split}"
-    folder = Path(config["output_dir"] or default)
-    if (folder / "config.yaml").exists():
-        raise ValueError(f"output_dir={folder}: holds a run, whose metrics.json would be lost; choose another folder")
-    trained = {
-        name: task
-        for name, task in build.make_tasks(merged).items()
-        if f"decoders.{name}.output.weight" in state["network"]
-    }
-    network = build.make_model({**merged, "model": {**merged["model"], "pretrained": None}}, trained)
-    checkpoint.load_network(network, state, source)
-    tasks = build.tasks_with_labels(trained, frames)
-    compute = build.make_device(merged)
-    network.to(memory_format=compute.memory_format).to(compute.device)
-    figures = evaluate_network(network, frames, tasks, merged) | position_prior(merged, tasks, frames)
-    write_json(folder / "metrics.json", figures)
-    return figures, tasks, folder / "metrics.json"
-
-
-def merge(saved: Config, given: Config, overrides: Sequence[str]) -> dict[str, Any]:
-    """A saved configuration with the values of ``given`` at the keys that ``overrides`` name.
-
-    Raises:
-        ValueError: for an override that is not ``key=value`` or whose key is none of the configuration's.
-    """
-    merged: dict[str, Any] = copy.deepcopy(dict(saved))
-    for override in overrides:
-        key, equals, _ = override.lstrip("+").partition("=")
-        if not equals or key.startswith("~") or key == "experiment":
-            raise ValueError(f"{override}: needed key=value or group=choice, of the checkpoint's configuration")
-        *parents, last = key.split(".")
-        source, target = given, merged
-        for parent in parents:
-            source, target = source[parent], target.setdefault(parent, {})
-        target[last] = source[last]
-    return merged
-
-
-def results_text(figures: Mapping[str, float], tasks: Mapping[str, Task], classes: bool = False) -> str:
-    """The final figures beside the position prior's, as tables."""
-    mark = "position_prior/"
-    prior = {key.removeprefix(mark): value for key, value in figures.items() if key.startswith(mark)}
-    own = {key: value for key, value in figures.items() if not key.startswith(mark)}
-    rows = {"network": own} | ({"position prior": prior} if prior else {})
-    text = table(tasks, rows, ("network", "position prior") if prior else None)
-    return text + "\n\n" + class_table(rows) if classes else text
-
-
-def weights_text(folder: Path, tasks: Mapping[str, Task]) -> str:
-    """What a run learned of its tasks' noise, after a tenth of the training and at its end; empty if nothing.
-
-    The sentence of figure 7: sigma^2 and effective weights, as a ratio.
-    """
-    history = [entry for entry in read_history(folder) if any(key.startswith("sigma2/") for key in entry)]
-    if not history:
-        return ""
-    early = min(history, key=lambda entry: abs(entry["step"] - history[-1]["step"] / 10))
-    return "\n".join(weights_line(entry, list(tasks)) for entry in (early, history[-1]))
-
-
-def _brief(figures: Mapping[str, float], tasks: Mapping[str, Task]) -> str:
-    parts = []
-    for name, task in tasks.items():
-        for figure in task.figures:
-            if (value := figures.get(f"{name}/{figure.key}")) is not None:
-                parts.append(
-                    f"{name} {figure.title} {value * 100:.1f}"
-                    if figure.percent
-                    else f"{name} {figure.title} {value:.3f}"
-                )
-    return ", ".join(parts)
 
 
 def _duration(seconds: float) -> str:

@@ -5,7 +5,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from _entry import plain, short_errors
-from multitask.run import evaluate_checkpoint, results_text
+from multitask.evaluation import evaluate_checkpoint
+from multitask.report import results_text
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="evaluate")

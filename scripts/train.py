@@ -6,7 +6,9 @@ import hydra
 from omegaconf import DictConfig
 
 from _entry import plain, short_errors
-from multitask.run import Run, results_text, weights_text
+from multitask.engine.tracking import read_history
+from multitask.report import results_text, weights_text
+from multitask.run import Run
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="train")
@@ -16,7 +18,7 @@ def main(given: DictConfig) -> None:
         run = Run(config)
         figures = run.train()
         print(f"\n{results_text(figures, run.tasks)}")
-        if text := weights_text(Path(config["output_dir"]), run.tasks):
+        if text := weights_text(read_history(Path(config["output_dir"])), run.tasks):
             print(f"\n{text}")
         print(f"\nwritten to {config['output_dir']}: checkpoints, metrics.json, panels, TensorBoard events")
 

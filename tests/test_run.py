@@ -10,8 +10,9 @@ from PIL import Image
 from multitask.engine import checkpoint
 from multitask.engine.tracking import read_history
 from multitask.engine.trainer import Interrupted, Trainer
-from multitask.run import BEST, LAST, Run, evaluate_checkpoint, merge, weights_text
-from tests.compose import config, small
+from multitask.report import weights_text
+from multitask.run import BEST, LAST, Run
+from tests.compose import small
 from tests.trees import write_tree
 
 
@@ -287,61 +288,8 @@ def test_run_whose_loss_is_not_finite_stops_before_the_update(shared_tree: Path,
 def test_weights_text_gives_figure_7(shared_tree: Path, tmp_path: Path) -> None:
     run = Run(small(shared_tree, tmp_path / "run"))
     run.train()
-    first, last = weights_text(tmp_path / "run", run.tasks).splitlines()
+    first, last = weights_text(read_history(tmp_path / "run"), run.tasks).splitlines()
     assert first.startswith("step 1: sigma^2 of semantic, instance, depth = (")
     assert last.startswith("step 6:")
     assert last.endswith(" : 1")
-    assert weights_text(tmp_path, run.tasks) == ""
-
-
-def evaluation(checkpoint_path: Path, *overrides: str) -> tuple[dict[str, float], Path]:
-    given = [f"checkpoint={checkpoint_path}", *overrides]
-    figures, _, path = evaluate_checkpoint(config(*given, name="evaluate"), given)
-    return figures, path
-
-
-def test_evaluate_checkpoint_repeats_the_run_s_figures(shared_tree: Path, tmp_path: Path) -> None:
-    figures = Run(small(shared_tree, tmp_path / "run")).train()
-    again, path = evaluation(tmp_path / "run" / LAST)
-    assert again == pytest.approx(figures)
-    assert path == tmp_path / "run/evaluation/synthetic-val/metrics.json"
-    assert json.loads(path.read_text()) == again
-
-
-def test_evaluate_checkpoint_with_overrides_uses_them(shared_tree: Path, tmp_path: Path) -> None:
-    Run(small(shared_tree, tmp_path / "run")).train()
-    other = write_tree(tmp_path / "other", {"val": 2}, kinds=("image", "class_ids"), size=(40, 48), seed=9)
-    figures, path = evaluation(
-        tmp_path / "run" / LAST, "data=tiny_cityscapes", f"data.root={other}", "data.image_size=[40,48]"
-    )
-    assert path.parent.name == "tiny_cityscapes-val"
-    assert {key.split("/")[0] for key in figures} == {"semantic"}
-
-
-def test_evaluate_checkpoint_into_a_run_is_refused(shared_tree: Path, tmp_path: Path) -> None:
-    Run(small(shared_tree, tmp_path / "run")).train()
-    before = (tmp_path / "run/metrics.json").read_text()
-    with pytest.raises(ValueError, match=r"holds a run, whose metrics\.json would be lost"):
-        evaluation(tmp_path / "run" / LAST, f"output_dir={tmp_path / 'run'}")
-    assert (tmp_path / "run/metrics.json").read_text() == before
-
-
-def test_evaluate_checkpoint_of_another_architecture_is_refused(shared_tree: Path, tmp_path: Path) -> None:
-    Run(small(shared_tree, tmp_path / "run")).train()
-    with pytest.raises(ValueError, match=r"of another architecture: at '.*' needed \(.*\), found"):
-        evaluation(tmp_path / "run" / LAST, "model.aspp_channels=16")
-
-
-def test_evaluate_checkpoint_without_a_path_is_refused() -> None:
-    with pytest.raises(ValueError, match="checkpoint: needed the path of a checkpoint"):
-        evaluate_checkpoint(config(name="evaluate"), [])
-
-
-def test_merge_takes_named_keys_and_groups_only() -> None:
-    saved = {"seed": 1, "data": {"root": "a", "name": "x"}, "trainer": {"device": "cuda", "batch_size": 4}}
-    given = {"seed": 0, "data": {"root": "b", "name": "y"}, "trainer": {"device": "cpu", "batch_size": 8}}
-    assert merge(saved, given, ["trainer.device=cpu"]) == {**saved, "trainer": {"device": "cpu", "batch_size": 4}}
-    assert merge(saved, given, ["data=y"])["data"] == given["data"]
-    assert saved["trainer"]["device"] == "cuda"
-    with pytest.raises(ValueError, match="~data: needed key=value"):
-        merge(saved, given, ["~data"])
+    assert weights_text([], run.tasks) == ""

@@ -5,7 +5,8 @@ import torch
 
 from multitask import build
 from multitask.data.loader import EncodedFrames, FrameKey, make_loader
-from multitask.engine.trainer import Objective, Optimization, Schedule, Trainer
+from multitask.engine.settings import Optimization, Schedule
+from multitask.engine.trainer import Objective, Trainer
 from multitask.likelihoods import REGRESSION
 from multitask.weighting import Uncertainty
 from tests.compose import small

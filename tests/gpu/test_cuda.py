@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from multitask.engine.trainer import Interrupted
-from multitask.run import LAST, Run, evaluate_checkpoint
+from multitask.evaluation import evaluate_checkpoint
+from multitask.run import LAST, Run
 from tests.compose import config, small
 from tests.test_run import stop_at
 

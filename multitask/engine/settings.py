@@ -1,0 +1,96 @@
+"""The numbers of a training run, checked: how the weights move, and for how long."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from multitask.weighting import Weighting
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """SGD with Nesterov momentum and polynomial decay (section 5).
+
+    Attributes:
+        lr: learning rate of the network at the first step.
+        momentum: Nesterov momentum of the network.
+        weight_decay: of the network; log-variances have none, which would pull sigma to 1.
+        power: the learning rates are multiplied by (1 - step / max_steps) ** power.
+        log_variance_lr: learning rate of the log-variances, which are moved without momentum.
+    """
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    power: float
+    log_variance_lr: float
+
+    def __post_init__(self) -> None:
+        for key in ("lr", "log_variance_lr"):
+            if not 0 < getattr(self, key) < float("inf"):
+                raise ValueError(f"optimizer.{key}: needed a number above zero, found {getattr(self, key)}")
+        if not 0 < self.momentum < 1:
+            raise ValueError(f"optimizer.momentum: needed a number between 0 and 1, found {self.momentum}")
+        for key in ("weight_decay", "power"):
+            if not 0 <= getattr(self, key) < float("inf"):
+                raise ValueError(f"optimizer.{key}: needed a number >= 0, found {getattr(self, key)}")
+
+    def make(self, network: nn.Module, weighting: Weighting) -> torch.optim.SGD:
+        """The optimiser, with the log-variances in a group of their own."""
+        groups: list[dict[str, Any]] = [
+            {
+                "params": list(network.parameters()),
+                "initial_lr": self.lr,
+                "momentum": self.momentum,
+                "nesterov": True,
+                "weight_decay": self.weight_decay,
+            }
+        ]
+        if own := list(weighting.parameters()):
+            groups.append({"params": own, "initial_lr": self.log_variance_lr, "momentum": 0.0, "weight_decay": 0.0})
+        return torch.optim.SGD(groups, lr=self.lr)
+
+    def set_rates(self, optimizer: torch.optim.Optimizer, step: int, max_steps: int) -> None:
+        """Sets the learning rates of ``step`` (the first is 0)."""
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * (1 - step / max_steps) ** self.power
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long to train, on how many frames a step, and when to do what.
+
+    Attributes:
+        max_steps: optimiser steps.
+        batch_size: frames in a step.
+        accumulate: micro-batches that a step's frames are split into, to fit the memory.
+        log_every, val_every, checkpoint_every: in steps.
+        num_workers: processes that load frames.
+    """
+
+    max_steps: int
+    batch_size: int
+    accumulate: int
+    log_every: int
+    val_every: int
+    checkpoint_every: int
+    num_workers: int
+
+    def __post_init__(self) -> None:
+        for key in ("max_steps", "batch_size", "accumulate", "log_every", "val_every", "checkpoint_every"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"trainer.{key}: needed a whole number above zero, found {getattr(self, key)}")
+        if self.num_workers < 0:
+            raise ValueError(f"trainer.num_workers: needed auto or a number >= 0, found {self.num_workers}")
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"trainer.accumulate: needed a divisor of trainer.batch_size={self.batch_size}, found {self.accumulate}"
+            )
+        if self.batch_size == self.accumulate:
+            raise ValueError(
+                f"trainer.batch_size={self.batch_size}: needed two frames or more in each of "
+                f"trainer.accumulate={self.accumulate} micro-batches, found 1: the encoder's global pooling leaves one "
+                "value per channel of a single frame, and batch norm cannot normalise one value"
+            )

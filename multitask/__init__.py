@@ -1,3 +1,14 @@
-"""Semantic segmentation, instance segmentation and depth from one image, tasks weighed by learned uncertainty."""
+"""Semantic segmentation, instance segmentation and depth from one image, tasks weighed by learned uncertainty.
+
+The way of the data; a module imports only what stands before it:
+
+    folder on disk -> Sample of raw layers -> augmented together           data
+    -> one target and valid mask for each task                             tasks
+    -> batch -> encoder -> shared features -> decoders                     models
+    -> one loss for each task, over its valid pixels                       tasks
+    -> total, with the tasks' learned uncertainties                        likelihoods, weighting
+    -> optimiser step, checkpoints, logs                                   engine
+    predictions -> figures of merit | pictures and tables                  metrics, report
+"""
 
 __version__ = "0.1.0"

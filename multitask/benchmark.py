@@ -9,13 +9,12 @@ from pathlib import Path
 
 import torch
 
-from multitask.build import num_workers
 from multitask.data.cityscapes import Cityscapes
-from multitask.data.loader import Batch, EncodedFrames, StepSampler, make_loader
+from multitask.data.loader import Batch, EncodedFrames, Loader, StepSampler
 from multitask.data.synthetic import write_dataset
 from multitask.data.transforms import Augmentation
 from multitask.engine.compute import Compute, make_compute
-from multitask.engine.trainer import Objective
+from multitask.engine.objective import Objective
 from multitask.models.network import make_network
 from multitask.tasks.base import Task
 from multitask.tasks.depth import Depth
@@ -53,8 +52,8 @@ def measure(repeats: int) -> Results:
     return results | _precisions(batch, tasks, repeats) | _weightings(batch, tasks, repeats)
 
 
-def _loader(frames: EncodedFrames, steps: int, workers: int) -> torch.utils.data.DataLoader[Batch]:
-    return make_loader(frames, StepSampler(_NUM_FRAMES, _BATCH, 0, 0, steps), workers, pin=False)
+def _loader(frames: EncodedFrames, steps: int, workers: int) -> Loader:
+    return Loader(frames, StepSampler(_NUM_FRAMES, _BATCH, 0, 0, steps), workers, pin=False)
 
 
 def _loading_against_training(frames: EncodedFrames, tasks: dict[str, Task], repeats: int) -> Results:
@@ -68,7 +67,6 @@ def _loading_against_training(frames: EncodedFrames, tasks: dict[str, Task], rep
         "loader, 1 core": (loading, "images/s"),
         f"quickstart training, {compute.device.type}": (training, "images/s"),
         "loader / quickstart training": (loading / training, "x"),
-        "loading processes by default": (num_workers(), ""),
     }
 
 

@@ -3,12 +3,14 @@
 import importlib
 import inspect
 import logging
-import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from multitask.data.cityscapes import Cityscapes, check_size
+from multitask.data.parallel import num_cpus
+from multitask.data.synthetic import check_manifest
 from multitask.data.transforms import Augmentation
 from multitask.engine.compute import Compute, make_compute
 from multitask.engine.settings import Optimization, Schedule
@@ -20,6 +22,8 @@ log = logging.getLogger(__name__)
 
 Config = Mapping[str, Any]
 T = TypeVar("T")
+
+_COMPUTE = ("device", "precision", "channels_last")
 
 
 def make_tasks(config: Config) -> dict[str, Task]:
@@ -40,6 +44,8 @@ def make_tasks(config: Config) -> dict[str, Task]:
 def make_frames(config: Config, split: str) -> Cityscapes:
     """One split of the data set."""
     data = config["data"]
+    if data["name"] == "synthetic":
+        check_manifest(Path(data["root"]), data)
     return Cityscapes(data["root"], split, data["image_size"])
 
 
@@ -72,7 +78,14 @@ def make_augmentation(config: Config) -> Augmentation:
         values["scale"] = tuple(values["scale"])
     if values.get("crop") is not None:
         values["crop"] = check_size("data.augmentation.crop", values["crop"])
-    return call("data.augmentation", Augmentation, values)
+    augmentation = call("data.augmentation", Augmentation, values)
+    if augmentation.crop:
+        largest = [round(side * augmentation.scale[1]) for side in config["data"]["image_size"]]
+        if any(crop > side for crop, side in zip(augmentation.crop, largest, strict=True)):
+            raise ValueError(
+                f"data.augmentation.crop: needed at most {largest}, the largest scaled frame, found {values['crop']}"
+            )
+    return augmentation
 
 
 def make_model(config: Config, tasks: Mapping[str, Task]) -> MultiTaskNetwork:
@@ -82,8 +95,19 @@ def make_model(config: Config, tasks: Mapping[str, Task]) -> MultiTaskNetwork:
 
 
 def make_weighting(config: Config, tasks: Mapping[str, Task]) -> Weighting:
-    """The weighting of the tasks' losses."""
-    return make("weighting", config["weighting"], Weighting, {name: task.likelihood for name, task in tasks.items()})
+    """The weighting of the tasks' losses; what it says of tasks that are off for want of labels is left out."""
+    off = set(config["tasks"]) - set(tasks)
+    spec = (
+        {
+            key: {name: item for name, item in value.items() if name not in off}
+            if isinstance(value, Mapping)
+            else value
+            for key, value in config["weighting"].items()
+        }
+        if isinstance(config["weighting"], Mapping)
+        else config["weighting"]
+    )
+    return make("weighting", spec, Weighting, {name: task.likelihood for name, task in tasks.items()})
 
 
 def make_optimization(config: Config) -> Optimization:
@@ -93,22 +117,23 @@ def make_optimization(config: Config) -> Optimization:
 
 def make_schedule(config: Config) -> Schedule:
     """The trainer's numbers."""
-    keys = inspect.signature(Schedule).parameters
-    values = {key: config["trainer"][key] for key in keys}
-    if values["num_workers"] == "auto":
-        values["num_workers"] = num_workers()
+    values = {key: value for key, value in config["trainer"].items() if key not in _COMPUTE}
+    if values.get("num_workers") == "auto":
+        values["num_workers"] = max(1, min(16, num_cpus() - 1))
     return call("trainer", Schedule, values)
+
+
+def make_seed(config: Config) -> int:
+    """The run's seed."""
+    seed = config["seed"]
+    if not _fits(seed, int) or seed < 0:
+        raise ValueError(f"seed: needed a whole number >= 0, found {seed!r}")
+    return int(seed)
 
 
 def make_device(config: Config) -> Compute:
     """Device, precision and memory format."""
-    keys = ("device", "precision", "channels_last")
-    return call("trainer", make_compute, {key: config["trainer"][key] for key in keys})
-
-
-def num_workers() -> int:
-    """Processes that load frames, where the configuration says ``auto``: one for each core but one, at most 8."""
-    return max(1, min(8, len(os.sched_getaffinity(0)) - 1))
+    return call("trainer", make_compute, {key: config["trainer"][key] for key in _COMPUTE})
 
 
 def make(key: str, spec: Config, base: type[T], *args: Any) -> T:

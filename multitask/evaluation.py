@@ -3,7 +3,7 @@
 import copy
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import nn
 from multitask import build
 from multitask.build import Config
 from multitask.data.cityscapes import Cityscapes
-from multitask.data.loader import EncodedFrames, in_order, make_loader
+from multitask.data.loader import Batch, EncodedFrames, Loader, in_order
 from multitask.engine import checkpoint
 from multitask.engine.inference import evaluate, fit_position_prior, network_predictor
 from multitask.engine.tracking import write_json
@@ -20,14 +20,26 @@ from multitask.tasks.base import Task
 
 log = logging.getLogger(__name__)
 
+_OWN_KEYS = ("checkpoint", "split", "output_dir")
+"""Keys of ``configs/evaluate.yaml`` that are no run's."""
+
 
 def evaluate_network(
-    network: nn.Module, frames: Cityscapes, tasks: Mapping[str, Task], config: Config
+    network: nn.Module,
+    frames: Cityscapes,
+    tasks: Mapping[str, Task],
+    config: Config,
+    on_batch: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
-    """Figures of ``network`` over a split."""
+    """Figures of ``network`` over a split; ``on_batch`` is called before each batch and may raise."""
     compute = build.make_device(config)
-    batches = _batches(frames, tasks, config)
-    return evaluate(network_predictor(network, compute), batches, tasks, compute.device)
+
+    def batches() -> Iterator[Batch]:
+        for batch in make_batches(frames, tasks, config):
+            on_batch()
+            yield batch
+
+    return evaluate(network_predictor(network, compute), batches(), tasks, compute.device)
 
 
 def position_prior(config: Config, tasks: Mapping[str, Task], frames: Cityscapes) -> dict[str, float]:
@@ -40,20 +52,21 @@ def position_prior(config: Config, tasks: Mapping[str, Task], frames: Cityscapes
     except ValueError as error:
         log.warning("no position prior: %s", error)
         return {}
+    log.info("position prior: reading %d training frames", len(train))
     device = build.make_device(config).device
     tasks = {name: task for name, task in tasks.items() if all(train.has(layer) for layer in task.layers)}
-    predict = fit_position_prior(_batches(train, tasks, config), tasks, device)
-    figures = evaluate(predict, _batches(frames, tasks, config), tasks, device)
+    predict = fit_position_prior(make_batches(train, tasks, config), tasks, device)
+    figures = evaluate(predict, make_batches(frames, tasks, config), tasks, device)
     return {f"position_prior/{key}": value for key, value in figures.items()}
 
 
-def _batches(frames: Cityscapes, tasks: Mapping[str, Task], config: Config) -> Any:
+def make_batches(frames: Cityscapes, tasks: Mapping[str, Task], config: Config) -> Loader:
     """Whole frames, as many at a time as make no more pixels than a micro-batch of training does."""
     schedule, compute = build.make_schedule(config), build.make_device(config)
     height, width = build.make_augmentation(config).crop or frames.image_size
     pixels = schedule.batch_size // schedule.accumulate * height * width
     keys = in_order(len(frames), max(1, pixels // math.prod(frames.image_size)))
-    return make_loader(EncodedFrames(frames, tasks), keys, schedule.num_workers, pin=compute.device.type == "cuda")
+    return Loader(EncodedFrames(frames, tasks), keys, schedule.num_workers, pin=compute.device.type == "cuda")
 
 
 def evaluate_checkpoint(config: Config, overrides: Sequence[str]) -> tuple[dict[str, float], dict[str, Task], Path]:
@@ -75,18 +88,18 @@ def evaluate_checkpoint(config: Config, overrides: Sequence[str]) -> tuple[dict[
     split = config["split"]
     frames = build.make_frames(merged, split)
     frames.check_headers()
-    default = source.parent.parent / "evaluation" / f"{merged['data']['name']}-{split}"
+    default = source.parent.parent / "evaluation" / f"{merged['data']['name']}-{split}-{source.stem}"
     folder = Path(config["output_dir"] or default)
     if (folder / "config.yaml").exists():
         raise ValueError(f"output_dir={folder}: holds a run, whose metrics.json would be lost; choose another folder")
-    trained = {
-        name: task
-        for name, task in build.make_tasks(merged).items()
-        if f"decoders.{name}.output.weight" in state["network"]
-    }
+    trained = build.make_tasks({**merged, "tasks": state["tasks"]})
     network = build.make_model({**merged, "model": {**merged["model"], "pretrained": None}}, trained)
     checkpoint.load_network(network, state, source)
-    tasks = build.tasks_with_labels(trained, frames)
+    for name in merged["tasks"]:
+        if name not in trained and name in merged["task"]:
+            log.warning("task %r is off: checkpoint=%s was trained without it", name, source)
+    asked = {name: task for name, task in trained.items() if name in merged["tasks"]}
+    tasks = build.tasks_with_labels(asked, frames)
     compute = build.make_device(merged)
     network.to(memory_format=compute.memory_format).to(compute.device)
     figures = evaluate_network(network, frames, tasks, merged) | position_prior(merged, tasks, frames)
@@ -98,13 +111,15 @@ def merge(saved: Config, given: Config, overrides: Sequence[str]) -> dict[str, A
     """A saved configuration with the values of ``given`` at the keys that ``overrides`` name.
 
     Raises:
-        ValueError: for an override that is not ``key=value`` or whose key is none of the configuration's.
+        ValueError: for an override that is not ``key=value``.
     """
     merged: dict[str, Any] = copy.deepcopy(dict(saved))
     for override in overrides:
         key, equals, _ = override.lstrip("+").partition("=")
         if not equals or key.startswith("~") or key == "experiment":
             raise ValueError(f"{override}: needed key=value or group=choice, of the checkpoint's configuration")
+        if key in _OWN_KEYS:
+            continue
         *parents, last = key.split(".")
         source, target = given, merged
         for parent in parents:

@@ -1,6 +1,5 @@
 """Writes the data sets that the project makes: what ``scripts/prepare_data.py`` calls."""
 
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from multitask.build import Config, call
 from multitask.data.cityscapes import check_size
+from multitask.data.parallel import num_cpus
 from multitask.data.synthetic import write_dataset
 from multitask.data.tiny import shrink
 
@@ -23,7 +23,8 @@ def prepare(config: Config) -> None:
     """
     data = dict(config["data"])
     name = data.pop("name")
-    data.pop("augmentation", None)
+    for key in ("augmentation", "val_split"):
+        data.pop(key, None)
     writers: dict[str, Callable[..., Counts]] = {"synthetic": _synthetic, "tiny_cityscapes": _tiny}
     if name not in writers:
         raise ValueError(f"data={name}: needed {' or '.join(writers)}; {name} is used as downloaded")
@@ -50,7 +51,7 @@ def _tiny(workers: int, root: str, image_size: list[int], source: str | None) ->
 
 def _workers(given: int | str) -> int:
     if given == "auto":
-        return len(os.sched_getaffinity(0))
+        return num_cpus()
     if isinstance(given, int) and given > 0:
         return given
     raise ValueError(f"num_workers: needed auto or a whole number above zero, found {given!r}")

@@ -30,8 +30,9 @@ def panel(batch: Batch, frame: int, predictions: Mapping[str, Tensor], tasks: Ma
     """
     image = batch.images[frame].permute(1, 2, 0).cpu().numpy()
     legend = [entry for task in tasks.values() for entry in task.legend(image.shape[1])]
-    zoom = max(1, round(512 / image.shape[1]))
-    size = image.shape[1] * zoom, image.shape[0] * zoom
+    # Small pictures by whole factors, so that their pixels stay squares; large ones to a size that a screen shows.
+    zoom = max(1, round(512 / image.shape[1])) if image.shape[1] <= 1024 else 512 / image.shape[1]
+    size = round(image.shape[1] * zoom), round(image.shape[0] * zoom)
     columns = [[(batch.names[frame], Image.fromarray(image)), ("colours", _swatches(legend, size))]]
     for name, task in tasks.items():
         value, valid = batch.targets[name]

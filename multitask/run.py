@@ -1,5 +1,6 @@
 """A training run from its configuration to its figures: what ``scripts/train.py`` calls."""
 
+import json
 import logging
 import time
 from pathlib import Path
@@ -11,29 +12,32 @@ from PIL import Image
 
 from multitask import build
 from multitask.build import Config
-from multitask.data.loader import EncodedFrames, FrameKey, make_loader
+from multitask.data.loader import EncodedFrames, FrameKey, Loader
 from multitask.engine import checkpoint
 from multitask.engine.inference import network_predictor, score
+from multitask.engine.interruption import Stopped
+from multitask.engine.objective import Objective
 from multitask.engine.tracking import Tracker, flatten, write_json, write_text
-from multitask.engine.trainer import Objective, Trainer
+from multitask.engine.trainer import Trainer
 from multitask.evaluation import evaluate_network, position_prior
 from multitask.report import brief, panel
 
 log = logging.getLogger(__name__)
 
-LAST, BEST = Path("checkpoints/last.pt"), Path("checkpoints/best.pt")
+LAST, BEST, METRICS = Path("checkpoints/last.pt"), Path("checkpoints/best.pt"), Path("metrics.json")
 
 _FREE_KEYS = (
     "output_dir",
     "data.root",
     "trainer.device",
+    "trainer.precision",
     "trainer.num_workers",
     "trainer.log_every",
     "trainer.checkpoint_every",
     "trainer.num_panels",
     "trainer.resume",
 )
-"""What may change between two starts of one run, since the weights do not depend on it."""
+"""What may be given otherwise when a run is started again. (A checkpoint knows the precision that was meant.)"""
 
 
 class Run:
@@ -50,32 +54,38 @@ class Run:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.folder = Path(config["output_dir"])
-        compute, schedule = build.make_device(config), build.make_schedule(config)
+        compute, schedule, seed = build.make_device(config), build.make_schedule(config), build.make_seed(config)
         optimization, augmentation = build.make_optimization(config), build.make_augmentation(config)
         tasks = build.make_tasks(config)
         build.make_weighting(config, tasks)
-        resume = self._checkpoint_to_resume()
-        frames, self.val_frames = build.make_frames(config, "train"), build.make_frames(config, "val")
+        resume = self._checkpoint_to_resume(schedule.resume)
+        state = checkpoint.load(resume) if resume else None
+        frames = build.make_frames(config, "train")
+        self.val_frames = build.make_frames(config, config["data"]["val_split"])
         self.tasks = build.tasks_with_labels(tasks, frames)
+        build.tasks_with_labels(self.tasks, self.val_frames)
         for split in (frames, self.val_frames):
             split.check_headers()
-        torch.manual_seed(config["seed"])
-        network, weighting = build.make_model(config, self.tasks), build.make_weighting(config, self.tasks)
+        torch.manual_seed(seed)
+        torch.backends.cudnn.benchmark = True  # all steps have one size of picture
+        weighting = build.make_weighting(config, self.tasks)
         if len(self.tasks) == 1 and weighting.log_variances():
             log.info("one task: learning its uncertainty only rescales the step")
+        # What is resumed needs no pretrained weights, nor the network connection that they may need.
+        model = {**config["model"], "pretrained": None} if state else config["model"]
+        network = build.make_model({**config, "model": model}, self.tasks)
         objective = Objective(network.to(memory_format=compute.memory_format), self.tasks, weighting)
         encoded = EncodedFrames(frames, self.tasks, augmentation)
-        self.trainer = Trainer(objective.to(compute.device), encoded, optimization, schedule, compute, config["seed"])
+        self.trainer = Trainer(objective.to(compute.device), encoded, optimization, schedule, compute, seed)
         self.best_score = float("-inf")
-        if resume:
-            state = checkpoint.load(resume)
+        self._figures: dict[str, float] = {}  # of the last validation of this process
+        if resume and state:
             checkpoint.load_network(network, state, resume)
-            self.trainer.restore(state)
-            self.best_score = state["score"]
+            self.trainer.restore(state, resume)
+            self.best_score = state["score"] if resume == self.folder / LAST else self.best_score
             log.info("going on from %s, step %d", resume, self.trainer.step)
-        if config["trainer"]["compile"]:
+        if schedule.compile:
             network.compile()
-        self._figures: tuple[int, dict[str, float]] | None = None
 
     def train(self) -> dict[str, float]:
         """Trains to the last step, evaluates, and writes ``metrics.json`` and ``panels``.
@@ -85,7 +95,10 @@ class Run:
         Raises:
             Interrupted: stopped by a signal; the next `Run` of this configuration goes on.
         """
-        trainer = self.trainer
+        trainer, done = self.trainer, self.folder / METRICS
+        if trainer.step == trainer.schedule.max_steps and done.exists():
+            log.info("%s: finished already", self.folder)
+            return dict(json.loads(done.read_text()))
         write_text(self.folder / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
         self._log_start()
         self._tracker = Tracker(self.folder, trainer.step)
@@ -96,22 +109,24 @@ class Run:
         finally:
             self._tracker.close()
 
-    def _checkpoint_to_resume(self) -> Path | None:
-        resume, last = self.config["trainer"]["resume"], self.folder / LAST
-        if resume not in ("auto", None):
-            if not Path(resume).is_file():
-                raise ValueError(f"trainer.resume={resume}: needed auto, null or an existing checkpoint")
-            return Path(resume)
-        previous = self.folder / "config.yaml"
+    def _checkpoint_to_resume(self, resume: str | None) -> Path | None:
+        previous, last = self.folder / "config.yaml", self.folder / LAST
         if previous.exists():
             self._check_same_config(previous)
-        elif self.folder.exists() and any(self.folder.iterdir()):
+        # A run that was killed while it wrote its first file is nobody else's.
+        elif self.folder.exists() and any(path.name != "config.yaml.tmp" for path in self.folder.iterdir()):
             raise ValueError(
                 f"output_dir={self.folder}: needed a new or empty folder or a run's, found other files in it"
             )
         if resume is None and last.exists():
             raise ValueError(f"trainer.resume=null: output_dir={self.folder} holds a run; delete it or choose another")
-        return last if last.exists() else None
+        if last.exists():
+            return last
+        if resume in ("auto", None):
+            return None
+        if not Path(str(resume)).is_file():
+            raise ValueError(f"trainer.resume={resume}: needed auto, null or an existing checkpoint")
+        return Path(str(resume))
 
     def _check_same_config(self, path: Path) -> None:
         try:
@@ -141,8 +156,7 @@ class Run:
         start, first = self._clock
         left = (time.perf_counter() - start) / (step - first) * (self.trainer.schedule.max_steps - step)
         losses = "  ".join(
-            f"{name} {values.get(f'loss/{name}', float('nan')):.3f} x {values[f'weight/{name}']:.3g}"
-            for name in self.tasks
+            f"{name} {_number(values.get(f'loss/{name}'))} x {values[f'weight/{name}']:.3g}" for name in self.tasks
         )
         log.info(
             "step %*d/%d  total %.3f = %s  lr %.2g  %.1f images/s  %s left",
@@ -152,32 +166,36 @@ class Run:
 
     def _on_val(self) -> None:
         step = self.trainer.step
-        figures = evaluate_network(self.trainer.objective.network, self.val_frames, self.tasks, self.config)
-        self._figures = step, figures
+        figures = self._figures = self._evaluate()
         self._tracker.scalars(step, {f"val/{key}": value for key, value in figures.items()})
         for name, picture in self._panels(2):
             self._tracker.image(step, f"val/{name}", picture)
         log.info("step %d validation: %s", step, brief(figures, self.tasks))
-        if (now := score(figures, self.tasks)) > self.best_score:
+        if (now := score(figures, self.tasks)) > self.best_score or not (self.folder / BEST).exists():
             self.best_score = now
             self._save(BEST)
 
+    def _evaluate(self) -> dict[str, float]:
+        def end_early() -> None:
+            if self.trainer.stop:
+                raise Stopped
+
+        network = self.trainer.objective.network
+        return evaluate_network(network, self.val_frames, self.tasks, self.config, end_early)
+
     def _save(self, path: Path) -> None:
-        checkpoint.save(
-            self.folder / path, {**self.trainer.state(), "score": self.best_score, "config": dict(self.config)}
-        )
+        self._tracker.flush()
+        own = {"score": self.best_score, "config": dict(self.config), "tasks": list(self.tasks)}
+        checkpoint.save(self.folder / path, {**self.trainer.state(), **own})
 
     def _finish(self) -> dict[str, float]:
-        step, figures = self._figures or (-1, {})
-        if step != self.trainer.step:
-            figures = evaluate_network(self.trainer.objective.network, self.val_frames, self.tasks, self.config)
-        figures |= position_prior(self.config, self.tasks, self.val_frames)
-        write_json(self.folder / "metrics.json", figures)
-        for name, picture in self._panels(self.config["trainer"]["num_panels"]):
+        figures = (self._figures or self._evaluate()) | position_prior(self.config, self.tasks, self.val_frames)
+        for name, picture in self._panels(self.trainer.schedule.num_panels):
             path = self.folder / "panels" / f"{name}.png"
             path.parent.mkdir(exist_ok=True)
             Image.fromarray(picture).save(path)
         self._tracker.hyperparameters(self.config, figures)
+        write_json(self.folder / METRICS, figures)
         return figures
 
     def _panels(self, number: int) -> list[tuple[str, Any]]:
@@ -188,10 +206,14 @@ class Run:
         frames = EncodedFrames(self.val_frames, self.tasks)
         keys = [[FrameKey(frame)] for frame in spaced]
         panels = []
-        for batch in make_loader(frames, keys, 0, pin=False):
+        for batch in Loader(frames, keys, 0, pin=False):
             batch = batch.to(compute.device)
             panels.append((batch.names[0], panel(batch, 0, predict(batch.images), self.tasks)))
         return panels
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _duration(seconds: float) -> str:

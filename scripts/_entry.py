@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from multitask.engine.trainer import Interrupted
+from multitask.engine.interruption import Interrupted
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -26,10 +26,15 @@ def short_errors() -> Iterator[None]:
         yield
     except Interrupted as stop:
         _exit(str(stop), 128 + stop.signum)
-    except (ValueError, OmegaConfBaseException) as error:
+    except (ValueError, OSError, OmegaConfBaseException) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        _exit(f"error: {error}", 2)
+        _exit(f"error: {_without_worker(str(error))}", 2)
+
+
+def _without_worker(text: str) -> str:
+    """The error itself, where torch's loader has wrapped it in the traceback of a worker."""
+    return text.strip().splitlines()[-1].partition(": ")[2] if "\nOriginal Traceback" in text else text
 
 
 def _exit(text: str, code: int) -> None:

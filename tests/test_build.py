@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from multitask import build
-from multitask.engine.trainer import Optimization
+from multitask.data.parallel import num_cpus
+from multitask.engine.settings import Optimization
 from multitask.likelihoods import REGRESSION
 from multitask.tasks.base import Task
 from multitask.tasks.depth import Depth
@@ -27,6 +28,9 @@ MODEL: dict[str, Any] = {
 OPTIMIZER: dict[str, Any] = {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4, "power": 0.9, "log_variance_lr": 0.1}
 AUGMENTATION: dict[str, Any] = {"flip": 0.5, "scale": [0.7, 2.0], "crop": [16, 16], "jitter": 0.0}
 TRAINER: dict[str, Any] = {
+    "num_panels": 1,
+    "compile": False,
+    "resume": "auto",
     "max_steps": 10,
     "batch_size": 8,
     "accumulate": 2,
@@ -163,7 +167,7 @@ def test_make_leaves_the_configuration_as_it_is() -> None:
 
 def test_make_weighting_passes_the_likelihoods_of_the_tasks() -> None:
     spec = {"_target_": "multitask.weighting.Uncertainty", "initial_log_variance": 2}
-    weighting = build.make_weighting({"weighting": spec}, _tasks(["depth", "semantic"]))
+    weighting = build.make_weighting({"tasks": list(SPECS), "weighting": spec}, _tasks(["depth", "semantic"]))
     assert isinstance(weighting, Uncertainty)
     assert {name: likelihood.name for name, likelihood in weighting.likelihoods.items()} == {
         "depth": "gaussian",
@@ -174,7 +178,7 @@ def test_make_weighting_passes_the_likelihoods_of_the_tasks() -> None:
 
 def test_make_weighting_fixed_with_null_for_tasks_that_are_off() -> None:
     spec = {"_target_": "multitask.weighting.Fixed", "weights": {"semantic": 1, "depth": None, "instance": None}}
-    weighting = build.make_weighting({"weighting": spec}, _tasks(["semantic"]))
+    weighting = build.make_weighting({"tasks": list(SPECS), "weighting": spec}, _tasks(["semantic"]))
     assert isinstance(weighting, Fixed)
     assert weighting.weights()["semantic"].item() == 1
 
@@ -267,7 +271,7 @@ def test_make_optimization_wrong_values_name_the_key(changes: dict[str, Any], me
 
 
 def test_make_augmentation_turns_lists_into_pairs() -> None:
-    augmentation = build.make_augmentation({"data": {"augmentation": AUGMENTATION}})
+    augmentation = build.make_augmentation({"data": {"augmentation": AUGMENTATION, "image_size": [32, 64]}})
     assert (augmentation.scale, augmentation.crop) == ((0.7, 2.0), (16, 16))
 
 
@@ -291,17 +295,17 @@ def test_make_augmentation_turns_lists_into_pairs() -> None:
 )
 def test_make_augmentation_wrong_values_name_the_key(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        build.make_augmentation({"data": {"augmentation": {**AUGMENTATION, **changes}}})
+        build.make_augmentation({"data": {"augmentation": {**AUGMENTATION, **changes}, "image_size": [32, 64]}})
 
 
 def test_make_schedule_ignores_what_is_not_of_the_schedule() -> None:
-    schedule = build.make_schedule({"trainer": {**TRAINER, "device": "cpu", "resume": None}})
+    schedule = build.make_schedule({"trainer": {**TRAINER, "device": "cpu"}})
     assert (schedule.max_steps, schedule.batch_size, schedule.accumulate, schedule.num_workers) == (10, 8, 2, 0)
 
 
 def test_make_schedule_chooses_the_workers() -> None:
     workers = build.make_schedule({"trainer": {**TRAINER, "num_workers": "auto"}}).num_workers
-    assert workers == build.num_workers()
+    assert workers == max(1, min(16, num_cpus() - 1))
     assert 1 <= workers <= 8
 
 
@@ -341,12 +345,12 @@ def test_make_device_wrong_values_name_the_key(values: tuple[Any, ...], message:
 
 def test_make_frames_wrong_size_names_the_key(shared_tree: Path) -> None:
     with pytest.raises(ValueError, match=r"data\.image_size: .*found \[0, 64\]"):
-        build.make_frames({"data": {"root": str(shared_tree), "image_size": [0, 64]}}, "val")
+        build.make_frames({"data": {"name": "any", "root": str(shared_tree), "image_size": [0, 64]}}, "val")
 
 
 def test_tasks_with_labels_turns_off_what_the_data_lacks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = write_tree(tmp_path, {"train": 1}, kinds=("image", "class_ids"))
-    frames = build.make_frames({"data": {"root": str(root), "image_size": [32, 64]}}, "train")
+    frames = build.make_frames({"data": {"name": "any", "root": str(root), "image_size": [32, 64]}}, "train")
     with caplog.at_level(logging.WARNING):
         on = build.tasks_with_labels(_tasks(["depth", "semantic", "instance"]), frames)
     assert list(on) == ["semantic"]
@@ -361,7 +365,7 @@ def test_tasks_with_labels_turns_off_what_the_data_lacks(tmp_path: Path, caplog:
 def test_tasks_with_labels_says_nothing_of_a_complete_data_set(
     shared_tree: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    frames = build.make_frames({"data": {"root": str(shared_tree), "image_size": [32, 64]}}, "val")
+    frames = build.make_frames({"data": {"name": "any", "root": str(shared_tree), "image_size": [32, 64]}}, "val")
     tasks = _tasks(["depth", "semantic", "instance"])
     assert build.tasks_with_labels(tasks, frames) == tasks
     assert not caplog.records
@@ -369,6 +373,6 @@ def test_tasks_with_labels_says_nothing_of_a_complete_data_set(
 
 def test_tasks_with_labels_none_left_is_refused(tmp_path: Path) -> None:
     root = write_tree(tmp_path, {"train": 1}, kinds=("image", "class_ids"))
-    frames = build.make_frames({"data": {"root": str(root), "image_size": [32, 64]}}, "train")
+    frames = build.make_frames({"data": {"name": "any", "root": str(root), "image_size": [32, 64]}}, "train")
     with pytest.raises(ValueError, match=r"data\.root=.*'train' has no labels for any of tasks=\['depth'\]"):
         build.tasks_with_labels(_tasks(["depth"]), frames)

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from multitask.evaluation import evaluate_checkpoint, merge
+from multitask import build
+from multitask.evaluation import evaluate_checkpoint, make_batches, merge
 from multitask.run import LAST, Run
 from tests.compose import config, small
 from tests.trees import write_tree
@@ -19,7 +20,7 @@ def test_evaluate_checkpoint_repeats_the_run_s_figures(shared_tree: Path, tmp_pa
     figures = Run(small(shared_tree, tmp_path / "run")).train()
     again, path = evaluation(tmp_path / "run" / LAST)
     assert again == pytest.approx(figures)
-    assert path == tmp_path / "run/evaluation/synthetic-val/metrics.json"
+    assert path == tmp_path / "run/evaluation/synthetic-val-last/metrics.json"
     assert json.loads(path.read_text()) == again
 
 
@@ -29,8 +30,30 @@ def test_evaluate_checkpoint_with_overrides_uses_them(shared_tree: Path, tmp_pat
     figures, path = evaluation(
         tmp_path / "run" / LAST, "data=tiny_cityscapes", f"data.root={other}", "data.image_size=[40,48]"
     )
-    assert path.parent.name == "tiny_cityscapes-val"
+    assert path.parent.name == "tiny_cityscapes-val-last"
     assert {key.split("/")[0] for key in figures} == {"semantic"}
+
+
+def test_evaluate_checkpoint_on_fewer_tasks_and_more(
+    shared_tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Run(small(shared_tree, tmp_path / "run", "tasks=[semantic,depth]")).train()
+    figures, _ = evaluation(tmp_path / "run" / LAST, "tasks=[depth]")
+    assert {key.removeprefix("position_prior/").split("/")[0] for key in figures} == {"depth"}
+    figures, _ = evaluation(tmp_path / "run" / LAST, "tasks=[depth,instance]")
+    assert not any("instance" in key for key in figures)
+    assert any("'instance' is off: checkpoint=" in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize(("accumulate", "frames_at_once"), [(1, 2), (4, 1)])
+def test_whole_frames_are_evaluated_in_the_memory_of_training(
+    tmp_path: Path, accumulate: int, frames_at_once: int
+) -> None:
+    root = write_tree(tmp_path, {"val": 3})
+    found = config("experiment=paper_full", f"data.root={root}", f"trainer.accumulate={accumulate}")
+    batches = make_batches(build.make_frames(found, "val"), build.make_tasks(found), found)
+    assert len(batches) == -(-3 // frames_at_once)
+    assert len(next(iter(batches)).names) == frames_at_once
 
 
 def test_evaluate_checkpoint_into_a_run_is_refused(shared_tree: Path, tmp_path: Path) -> None:

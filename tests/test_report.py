@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from multitask.data.loader import Batch, EncodedFrames, in_order, make_loader
+from multitask.data.loader import Batch, EncodedFrames, Loader, in_order
 from multitask.data.sample import Sample
 from multitask.report import class_table, markdown, panel, plot_weights, table, weights_line
 from multitask.tasks.base import Task
@@ -33,7 +33,7 @@ class _Frames:
 
 @pytest.fixture(scope="module")
 def batch() -> Batch:
-    (only,) = make_loader(EncodedFrames(_Frames(), TASKS), in_order(2, 2), 0, pin=False)
+    (only,) = Loader(EncodedFrames(_Frames(), TASKS), in_order(2, 2), 0, pin=False)
     return only
 
 

@@ -7,9 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
+from multitask.data.synthetic import write_dataset
 from multitask.engine import checkpoint
+from multitask.engine.interruption import Interrupted
 from multitask.engine.tracking import read_history
-from multitask.engine.trainer import Interrupted, Trainer
+from multitask.engine.trainer import Trainer
 from multitask.report import weights_text
 from multitask.run import BEST, LAST, Run
 from tests.compose import small
@@ -176,6 +178,96 @@ def test_run_into_a_folder_of_other_files_is_refused(shared_tree: Path, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_run_of_another_run_s_checkpoint_goes_on_from_its_own(
+    shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Run(small(shared_tree, tmp_path / "whole")).train()
+    options = f"trainer.resume={tmp_path / 'whole' / BEST}", "trainer.max_steps=9"
+    with monkeypatch.context() as patch:
+        stop_at(patch, 8, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            Run(small(shared_tree, tmp_path / "more", *options)).train()
+    assert Run(small(shared_tree, tmp_path / "more", *options)).trainer.step == 8
+    with pytest.raises(ValueError, match=r"trainer\.max_steps=2: checkpoint=.* is at step \d already"):
+        Run(small(shared_tree, tmp_path / "less", options[0], "trainer.max_steps=2"))
+
+
+def test_run_of_another_precision_or_weighting_is_refused(shared_tree: Path, tmp_path: Path) -> None:
+    Run(small(shared_tree, tmp_path / "run")).train()
+    with pytest.raises(ValueError, match=r"trainer\.precision: checkpoint=.* was trained in torch\.float32"):
+        Run(small(shared_tree, tmp_path / "run", "trainer.precision=bf16"))
+    given = f"trainer.resume={tmp_path / 'run' / LAST}"
+    with pytest.raises(ValueError, match=r"last\.pt: of another weighting or optimiser"):
+        Run(small(shared_tree, tmp_path / "other", given, "weighting=equal"))
+
+
+@pytest.mark.parametrize("step", [3, 6])
+def test_run_stopped_in_validation_validates_when_it_goes_on(
+    shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    Run(small(shared_tree, tmp_path / "whole")).train()
+    evaluate = Run._evaluate
+
+    def signal_first(self: Run) -> dict[str, float]:
+        if self.trainer.step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_evaluate", signal_first)
+        with pytest.raises(Interrupted, match=f"after step {step}"):
+            Run(small(shared_tree, tmp_path / "stopped")).train()
+    Run(small(shared_tree, tmp_path / "stopped")).train()
+    assert_same_state(tmp_path / "whole", tmp_path / "stopped")
+    validated = [
+        [
+            (entry["step"], entry["val/depth/mean_error_px"])
+            for entry in read_history(tmp_path / name)
+            if "val/depth/mean_error_px" in entry
+        ]
+        for name in ("whole", "stopped")
+    ]
+    assert validated[0] == validated[1]
+    assert len(validated[0]) == 2
+
+
+def test_run_killed_while_it_wrote_its_first_file_starts_again(shared_tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.yaml.tmp").write_text("tasks:")
+    assert Run(small(shared_tree, tmp_path / "run")).trainer.step == 0
+
+
+def test_run_with_weights_for_a_task_without_labels_goes_on_without_it(tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "tree", {"train": 4, "val": 2}, kinds=("image", "class_ids", "instance_ids"))
+    weights = (f"weighting.weights.{name}=0.5" for name in ("semantic", "instance", "depth"))
+    run = Run(small(root, tmp_path / "run", "weighting=fixed", *weights))
+    assert list(run.trainer.objective.weighting.weights()) == ["semantic", "instance"]
+
+
+def test_run_validates_on_the_split_that_is_named(tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "tree", {"train": 4})
+    with pytest.raises(ValueError, match=r"needed split 'val', found \['train'\]"):
+        Run(small(root, tmp_path / "run"))
+    assert len(Run(small(root, tmp_path / "run", "data.val_split=train")).val_frames) == 4
+
+
+def test_run_on_a_truncated_picture_is_refused_before_training(tree: Path, tmp_path: Path) -> None:
+    path = next((tree / "leftImg8bit/train").rglob("*.png"))
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(ValueError, match=rf"{path.name}: not a readable PNG, .*it has no end"):
+        Run(small(tree, tmp_path / "run"))
+
+
+def test_run_on_synthetic_frames_of_another_seed_or_number_is_refused(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "frames", {"train": 2, "val": 1}, size=(32, 64), seed=3, workers=1)
+    given = "data.num_train=2", "data.num_val=1", "data.seed=3"
+    assert Run(small(tmp_path / "frames", tmp_path / "run", *given)).trainer.step == 0
+    with pytest.raises(ValueError, match=r"data\.seed=0: data\.root=.* was written with 3"):
+        Run(small(tmp_path / "frames", tmp_path / "run", *given[:2]))
+    with pytest.raises(ValueError, match=r"data\.num_train=5: data\.root=.* was written with 2"):
+        Run(small(tmp_path / "frames", tmp_path / "run", *given, "data.num_train=5"))
+
+
 def test_run_resumes_from_a_given_path(shared_tree: Path, tmp_path: Path) -> None:
     Run(small(shared_tree, tmp_path / "whole")).train()
     source = tmp_path / "whole" / BEST
@@ -198,7 +290,7 @@ BAD = [
     ("trainer.num_workers=-1", r"trainer\.num_workers: needed .* found -1"),
     ("trainer.resume=nowhere.pt", r"trainer\.resume=nowhere\.pt: needed auto, null or an existing checkpoint"),
     ("optimizer.lr=0", r"optimizer\.lr: needed a number above zero, found 0"),
-    ("optimizer.momentum=1.5", r"optimizer\.momentum: needed a number between 0 and 1, found 1\.5"),
+    ("optimizer.momentum=1.5", r"optimizer\.momentum: needed a number from 0 to below 1, found 1\.5"),
     ("optimizer.weight_decay=-1", r"optimizer\.weight_decay: needed a number >= 0, found -1"),
     ("tasks=[semantic,smell]", r"tasks: needed some of .* found 'smell'"),
     ("tasks=[]", r"tasks: needed at least one"),
@@ -209,6 +301,13 @@ BAD = [
     ("data.augmentation.scale=[2,1]", r"data\.augmentation\.scale: needed 0 < smallest <= largest, found \[2, 1\]"),
     ("data.augmentation.crop=[0,8]", r"data\.augmentation\.crop: needed two positive whole numbers"),
     ("data.root=/nonexistent", r"data\.root=/nonexistent: no such folder"),
+    ("data.augmentation.crop=[64,64]", r"data\.augmentation\.crop: needed at most \[32, 64\]"),
+    ("seed=-1", r"seed: needed a whole number >= 0, found -1"),
+    ("seed=abc", r"seed: needed a whole number >= 0, found 'abc'"),
+    ("trainer.num_panels=two", r"trainer\.num_panels: needed int, found 'two'"),
+    ("trainer.compile=nope", r"trainer\.compile: needed bool, found 'nope'"),
+    ("trainer.resume=5", r"trainer\.resume: needed .*, found 5"),
+    ("+trainer.max_step=5", r"trainer\.max_step: unknown key"),
     ("+weighting.speed=1", r"weighting\.speed: unknown key"),
     ("weighting._target_=os.system", r"weighting\._target_: needed a Weighting, found 'os\.system'"),
 ]

@@ -8,11 +8,11 @@ from torch import Tensor
 
 import multitask
 from multitask import build
-from multitask.data.loader import Batch, EncodedFrames, in_order, make_loader
+from multitask.data.loader import Batch, EncodedFrames, Loader, in_order
 from multitask.data.sample import Sample, Target
 from multitask.engine.compute import Compute
 from multitask.engine.inference import evaluate, fit_position_prior, network_predictor, score
-from multitask.engine.trainer import Objective
+from multitask.engine.objective import Objective
 from multitask.likelihoods import REGRESSION
 from multitask.metrics import Metric, VectorError
 from multitask.report import panel, table
@@ -87,7 +87,7 @@ def _config(root: Path) -> build.Config:
         },
         "weighting": {"_target_": "multitask.weighting.Uncertainty", "initial_log_variance": 0.5},
         "optimizer": {"lr": 0.02, "momentum": 0.9, "weight_decay": 1e-4, "power": 0.9, "log_variance_lr": 0.1},
-        "data": {"root": str(root), "image_size": [32, 64]},
+        "data": {"name": "any", "root": str(root), "image_size": [32, 64]},
     }
 
 
@@ -101,7 +101,7 @@ def trained(shared_tree: Path) -> tuple[Objective, Batch, list[dict[str, float]]
     config = _config(shared_tree)
     tasks = build.make_tasks(config)
     frames = EncodedFrames(build.make_frames(config, "train"), tasks)
-    (batch,) = make_loader(frames, in_order(6, 3)[:1], 0, pin=False)
+    (batch,) = Loader(frames, in_order(6, 3)[:1], 0, pin=False)
     objective = Objective(build.make_model(config, tasks), tasks, build.make_weighting(config, tasks)).train()
     optimizer = build.make_optimization(config).make(objective.network, objective.weighting)
     counts = {name: target.valid.sum() for name, target in batch.targets.items()}

@@ -1,6 +1,7 @@
 """Finds and reads data sets in the Cityscapes layout."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -66,13 +67,18 @@ class Cityscapes:
         Raises:
             ValueError: naming the first file that is not what it should be.
         """
-        for name in self.names:
-            size = read_header(self.path("image", name), "image")
-            for kind in LABEL_KINDS:
-                if self.has(kind) and (found := read_header(self.path(kind, name), kind)) != size:
-                    raise self._size_error(kind, name, size, found)
-            if self.has("camera"):
-                read_camera(self.path("camera", name))
+        # Threads, since what takes the time is opening files, on network disks above all.
+        with ThreadPoolExecutor(16) as pool:
+            for _ in pool.map(self._check_frame, self.names):
+                pass
+
+    def _check_frame(self, name: str) -> None:
+        size = read_header(self.path("image", name), "image")
+        for kind in LABEL_KINDS:
+            if self.has(kind) and (found := read_header(self.path(kind, name), kind)) != size:
+                raise self._size_error(kind, name, size, found)
+        if self.has("camera"):
+            read_camera(self.path("camera", name))
 
     def _read(self, kind: str, name: str) -> np.ndarray:
         path = self.path(kind, name)

@@ -42,6 +42,9 @@ _DAMAGED = (OSError, SyntaxError, ValueError, LookupError, struct.error, zlib.er
 """What Pillow raises for a broken PNG: it depends on the chunk that is broken."""
 
 
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+
+
 def file_path(root: Path, kind: str, split: str, name: str) -> Path:
     """Path of one file of frame ``name`` (``<city>_<seq>_<frame>``)."""
     folder, suffix = SUFFIX[kind]
@@ -70,7 +73,7 @@ def read_png(path: Path, kind: str) -> np.ndarray:
 
 
 def read_header(path: Path, kind: str) -> tuple[int, int]:
-    """(H, W) px of one PNG, whose mode is checked and whose pixels are not read. Raises as `read_png` does."""
+    """(H, W) px of one PNG, whose mode and end are checked and whose pixels are not read. Raises as `read_png` does."""
     with _opened(path, kind) as image:
         return image.height, image.width
 
@@ -79,10 +82,15 @@ def read_header(path: Path, kind: str) -> tuple[int, int]:
 def _opened(path: Path, kind: str) -> Iterator[Image.Image]:
     modes, wanted = _MODES[kind]
     try:
-        with Image.open(path, formats=("PNG",)) as image:
-            found = image.mode
-            if found in modes:
-                yield image
+        with path.open("rb") as file:
+            file.seek(-len(_PNG_END), os.SEEK_END)
+            if file.read() != _PNG_END:
+                raise OSError("it has no end")
+            file.seek(0)
+            with Image.open(file, formats=("PNG",)) as image:
+                found = image.mode
+                if found in modes:
+                    yield image
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{path}: no such file") from None
     except _DAMAGED as error:

@@ -138,10 +138,8 @@ def in_order(num_frames: int, batch_size: int) -> list[list[FrameKey]]:
     return [keys[start : start + batch_size] for start in range(0, num_frames, batch_size)]
 
 
-def make_loader(
-    frames: EncodedFrames, batches: Sampler[list[FrameKey]] | Sequence[list[FrameKey]], num_workers: int, pin: bool
-) -> DataLoader[Batch]:
-    """A loader over ``batches`` of keys.
+class Loader:
+    """Batches, loaded in this process or in others.
 
     Args:
         frames: the data set.
@@ -149,16 +147,36 @@ def make_loader(
         num_workers: processes that load; 0 loads in this process.
         pin: whether batches are put into page-locked memory, for a CUDA device.
     """
-    return DataLoader(
-        frames,
-        batch_sampler=batches,
-        num_workers=num_workers,
-        collate_fn=_collate,
-        pin_memory=pin,
-        # A generator of its own: otherwise starting the loader would draw from torch's global random state.
-        generator=torch.Generator().manual_seed(0),
-        worker_init_fn=_ignore_signals,
-    )
+
+    def __init__(
+        self,
+        frames: EncodedFrames,
+        batches: Sampler[list[FrameKey]] | Sequence[list[FrameKey]],
+        num_workers: int,
+        pin: bool,
+    ) -> None:
+        self._loader: DataLoader[Batch] = DataLoader(
+            frames,
+            batch_sampler=batches,
+            num_workers=num_workers,
+            collate_fn=_collate,
+            pin_memory=pin,
+            # A generator of its own: otherwise starting the loader would draw from torch's global random state.
+            generator=torch.Generator().manual_seed(0),
+            worker_init_fn=_ignore_signals,
+        )
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        iterator = iter(self._loader)
+        try:
+            yield from iterator
+        finally:
+            # After an error the traceback keeps the iterator, and so its workers, which no signal ends, alive.
+            if hasattr(iterator, "_shutdown_workers"):
+                iterator._shutdown_workers()
 
 
 def _ignore_signals(_: int) -> None:

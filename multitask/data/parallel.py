@@ -1,6 +1,7 @@
 """The same work on many items, in several processes."""
 
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import TypeVar
@@ -37,6 +38,11 @@ def for_each(work: Callable[[T], None], items: Sequence[T], workers: int) -> Ite
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def num_cpus() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _work_on(work: Callable[[T], None], chunk: Sequence[T]) -> int:

@@ -11,7 +11,7 @@ from multitask.data.labels import CLASS_NAMES
 
 VERSION = 1
 
-_KEYS = {"version", "step", "network", "weighting", "optimizer", "scaler", "rng", "score", "config", "classes"}
+_KEYS = {"version", "step", "network", "weighting", "optimizer", "scaler", "rng", "score", "config", "classes", "tasks"}
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
@@ -21,9 +21,9 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
         ValueError: naming the file, if it cannot be written, because the disk is full for example; a checkpoint that
             was there before is untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             torch.save({"version": VERSION, "classes": list(CLASS_NAMES), **state}, file)
             file.flush()

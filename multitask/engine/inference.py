@@ -22,7 +22,8 @@ def network_predictor(network: nn.Module, compute: Compute) -> Predictor:
         was_training = network.training
         network.eval()
         with torch.inference_mode(), compute.autocast():
-            predictions = network(compute.network_input(images))
+            # Not network(...): what training compiled is not compiled again for every size of evaluation.
+            predictions = network.forward(compute.network_input(images))
         network.train(was_training)
         return predictions
 

@@ -31,8 +31,8 @@ class Optimization:
         for key in ("lr", "log_variance_lr"):
             if not 0 < getattr(self, key) < float("inf"):
                 raise ValueError(f"optimizer.{key}: needed a number above zero, found {getattr(self, key)}")
-        if not 0 < self.momentum < 1:
-            raise ValueError(f"optimizer.momentum: needed a number between 0 and 1, found {self.momentum}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"optimizer.momentum: needed a number from 0 to below 1, found {self.momentum}")
         for key in ("weight_decay", "power"):
             if not 0 <= getattr(self, key) < float("inf"):
                 raise ValueError(f"optimizer.{key}: needed a number >= 0, found {getattr(self, key)}")
@@ -44,7 +44,7 @@ class Optimization:
                 "params": list(network.parameters()),
                 "initial_lr": self.lr,
                 "momentum": self.momentum,
-                "nesterov": True,
+                "nesterov": self.momentum > 0,
                 "weight_decay": self.weight_decay,
             }
         ]
@@ -68,6 +68,9 @@ class Schedule:
         accumulate: micro-batches that a step's frames are split into, to fit the memory.
         log_every, val_every, checkpoint_every: in steps.
         num_workers: processes that load frames.
+        num_panels: pictures of validation frames at the end.
+        compile: whether torch compiles the network.
+        resume: ``auto``, the path of a checkpoint, or None.
     """
 
     max_steps: int
@@ -77,11 +80,16 @@ class Schedule:
     val_every: int
     checkpoint_every: int
     num_workers: int
+    num_panels: int
+    compile: bool
+    resume: str | None
 
     def __post_init__(self) -> None:
         for key in ("max_steps", "batch_size", "accumulate", "log_every", "val_every", "checkpoint_every"):
             if getattr(self, key) < 1:
                 raise ValueError(f"trainer.{key}: needed a whole number above zero, found {getattr(self, key)}")
+        if self.num_panels < 0:
+            raise ValueError(f"trainer.num_panels: needed a number >= 0, found {self.num_panels}")
         if self.num_workers < 0:
             raise ValueError(f"trainer.num_workers: needed auto or a number >= 0, found {self.num_workers}")
         if self.batch_size % self.accumulate:

@@ -25,7 +25,7 @@ class Tracker:
         self._history = folder / HISTORY
         kept = [entry for entry in read_history(folder) if entry["step"] <= step] if step else []
         write_text(self._history, "".join(json.dumps(entry) + "\n" for entry in kept))
-        self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+        self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else 0)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Logs named numbers at a step, to TensorBoard and to the history."""
@@ -51,6 +51,10 @@ class Tracker:
             self._writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
         for name, value in figures.items():
             self._writer.add_scalar(f"final/{name}", value)
+
+    def flush(self) -> None:
+        """Brings the events to the disk, so that they are never older than a checkpoint."""
+        self._writer.flush()
 
     def close(self) -> None:
         """Writes out what is still in memory."""
@@ -79,8 +83,12 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text file; it appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text)
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

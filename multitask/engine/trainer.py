@@ -1,69 +1,19 @@
 """The training loop: steps, not epochs, and nothing lost when it is stopped."""
 
-import logging
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import FrameType
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from multitask.data.loader import Batch, EncodedFrames, StepSampler, make_loader
+from multitask.data.loader import Batch, EncodedFrames, Loader, StepSampler
 from multitask.engine.compute import Compute
+from multitask.engine.interruption import Interrupted, Stopped, deferred_signals
+from multitask.engine.objective import Objective
 from multitask.engine.settings import Optimization, Schedule
-from multitask.tasks.base import Task
-from multitask.weighting import Weighting
-
-log = logging.getLogger(__name__)
-
-
-class Interrupted(Exception):
-    """Training was stopped by a signal, after its state was saved.
-
-    Attributes:
-        signum: the signal.
-    """
-
-    def __init__(self, signum: int, step: int) -> None:
-        super().__init__(
-            f"stopped by {signal.Signals(signum).name} after step {step}; the same command goes on from there"
-        )
-        self.signum = signum
-
-
-class Objective(nn.Module):
-    """Everything that has parameters, from images to the total: what a step differentiates."""
-
-    def __init__(self, network: nn.Module, tasks: Mapping[str, Task], weighting: Weighting) -> None:
-        super().__init__()
-        self.network = network
-        self.tasks = dict(tasks)
-        self.weighting = weighting
-
-    def forward(
-        self, batch: Batch, counts: dict[str, Tensor], compute: Compute, share: float = 1.0
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The total and each task's mean loss.
-
-        Args:
-            batch: a step's batch, or a micro-batch of it.
-            counts: valid pixels of each task in the whole step, so that micro-batches add up to the step's mean.
-            compute: device and type.
-            share: part of the step that this micro-batch is.
-        """
-        with compute.autocast():
-            predictions = self.network(compute.network_input(batch.images))
-        predictions = self.weighting.temper(predictions)
-        losses = {
-            name: task.loss(predictions[name], batch.targets[name])[0] / counts[name].clamp(min=1)
-            for name, task in self.tasks.items()
-        }
-        present = {name: count > 0 for name, count in counts.items()}
-        return self.weighting(losses, present, share), losses
 
 
 class Trainer:
@@ -93,7 +43,10 @@ class Trainer:
         self.seed = seed
         self.step = 0
         """Steps that are done."""
-        self._first_step = 0
+        self.validated = 0
+        """The step after which the network was validated last."""
+        self.stop: list[int] = []
+        """Signals that ask the run to end; whatever takes long looks here."""
         self.optimizer = optimization.make(objective.network, objective.weighting)
         self.scaler = compute.scaler()
         self._recent = _Means()
@@ -105,19 +58,40 @@ class Trainer:
         """All that the next steps depend on. The schedule and the sampler are functions of step and seed."""
         return {
             "step": self.step,
+            "validated": self.validated,
+            "precision": str(self.compute.dtype),
             "network": self.objective.network.state_dict(),
             "weighting": self.objective.weighting.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "rng": {"torch": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all(), "seed": self.seed},
+            "seen_pixels": {name: int(count) for name, count in self._seen_pixels.items()},
+            "rng": {"torch": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()},
         }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Goes on from a `state`, whose network `multitask.engine.checkpoint.load_network` has loaded and checked."""
-        self.step = state["step"]
-        self.objective.weighting.load_state_dict(state["weighting"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+    def restore(self, state: Mapping[str, Any], source: Path) -> None:
+        """Goes on from a `state`, whose network `multitask.engine.checkpoint.load_network` has loaded and checked.
+
+        Raises:
+            ValueError: naming the file or the key, if the state is of another precision, weighting or length.
+        """
+        if state["precision"] != str(self.compute.dtype):
+            raise ValueError(
+                f"trainer.precision: checkpoint={source} was trained in {state['precision']}, and here it would be "
+                f"{self.compute.dtype}"
+            )
+        if state["step"] > self.schedule.max_steps:
+            raise ValueError(
+                f"trainer.max_steps={self.schedule.max_steps}: checkpoint={source} is at step {state['step']} already"
+            )
+        try:
+            self.objective.weighting.load_state_dict(state["weighting"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"checkpoint={source}: of another weighting or optimiser: {error}") from error
+        self.step, self.validated = state["step"], state["validated"]
+        for name, count in state["seen_pixels"].items():
+            self._seen_pixels[name].fill_(count)
         torch.set_rng_state(state["rng"]["torch"])
         if len(state["rng"]["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["rng"]["cuda"])
@@ -129,30 +103,41 @@ class Trainer:
 
         Args:
             on_log: gets the step and named numbers, every ``log_every`` steps.
-            on_val: called every ``val_every`` steps and after the last one.
-            save: called every ``checkpoint_every`` steps, after the last one, and before a signal ends the run.
+            on_val: called every ``val_every`` steps and after the last one; may raise `Stopped` when `stop` is not
+                empty, and is called again then when the run goes on.
+            save: called every ``checkpoint_every`` steps, after `on_val`, and before a signal ends the run.
         Raises:
             Interrupted: after SIGINT or SIGTERM and `save`.
             ValueError: if a loss is not finite, or a task has no valid pixel in the whole training split.
         """
         schedule = self.schedule
-        self._first_step = self.step
         sampler = StepSampler(len(self.frames), schedule.batch_size, self.seed, self.step, schedule.max_steps)
-        loader = make_loader(self.frames, sampler, schedule.num_workers, pin=self.compute.device.type == "cuda")
+        loader = Loader(self.frames, sampler, schedule.num_workers, pin=self.compute.device.type == "cuda")
         self.objective.train()
-        with _deferred_signals() as pending:
+        with deferred_signals(self.stop):
+            self._validate_if_due(on_val, save)
             for batch in loader:
                 self._train_step(batch.to(self.compute.device))
-                last = self.step == schedule.max_steps
-                if self.step % schedule.log_every == 0 or last:
+                if self.step % schedule.log_every == 0 or self.step == schedule.max_steps:
                     on_log(self.step, self._log_values())
-                if self.step % schedule.val_every == 0 or last:
-                    with self._recent.paused():
-                        on_val()
-                if self.step % schedule.checkpoint_every == 0 or last or pending:
+                if self.step % schedule.checkpoint_every == 0:
                     save()
-                if pending and not last:
-                    raise Interrupted(pending[0], self.step)
+                self._validate_if_due(on_val, save)
+                if self.stop:
+                    save()
+                    raise Interrupted(self.stop[0], self.step)
+
+    def _validate_if_due(self, on_val: Callable[[], None], save: Callable[[], None]) -> None:
+        due = self.step % self.schedule.val_every == 0 or self.step == self.schedule.max_steps
+        if not due or self.validated == self.step or self.stop:
+            return
+        try:
+            with self._recent.paused():
+                on_val()
+        except Stopped:
+            return
+        self.validated = self.step
+        save()
 
     def _train_step(self, batch: Batch) -> None:
         self.optimization.set_rates(self.optimizer, self.step, self.schedule.max_steps)
@@ -160,8 +145,14 @@ class Trainer:
         parts = batch.split(self.schedule.accumulate)
         values: list[dict[str, Tensor]] = []
         for part in parts:
-            total, losses = self.objective(part, counts, self.compute, share=1 / len(parts))
-            self.scaler.scale(total).backward()
+            try:
+                total, losses = self.objective(part, counts, self.compute, share=1 / len(parts))
+                self.scaler.scale(total).backward()
+            except torch.OutOfMemoryError as error:
+                raise ValueError(
+                    f"trainer.accumulate={len(parts)}: {len(part.names)} frames at once are too many for the memory of "
+                    f"{self.compute.device}; needed a larger divisor of trainer.batch_size"
+                ) from error
             values.append({"total": total.detach(), **{name: loss.detach() for name, loss in losses.items()}})
         step_values = {name: torch.stack([value[name] for value in values]).sum() for name in values[0]}
         self._check_finite(step_values, batch)
@@ -194,7 +185,7 @@ class Trainer:
         values |= {f"log_variance/{name}": value.item() for name, value in weighting.log_variances().items()}
         values |= {f"sigma2/{name}": value.item() for name, value in weighting.variances().items()}
         values["lr"] = self.optimizer.param_groups[0]["lr"]
-        if (self.step - self._first_step) * self.schedule.batch_size >= len(self.frames):
+        if self.step * self.schedule.batch_size >= len(self.frames):
             for name, count in self._seen_pixels.items():
                 if not count:
                     raise ValueError(
@@ -236,29 +227,3 @@ class _Means:
         }
         means["images_per_second"] = self._frames / (time.perf_counter() - self._start)
         return means
-
-
-@contextmanager
-def _deferred_signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM in the list it yields, so that a step is never torn; a second one acts at once."""
-    pending: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(number: int, frame: FrameType | None) -> None:
-        pending.append(number)
-        restore()
-        log.info("%s: saving after this step", signal.Signals(number).name)
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield pending  # Python hands signals to the main thread alone
-        return
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield pending
-    finally:
-        restore()

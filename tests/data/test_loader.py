@@ -14,9 +14,9 @@ from multitask.data.loader import (
     Batch,
     EncodedFrames,
     FrameKey,
+    Loader,
     StepSampler,
     in_order,
-    make_loader,
     normalize,
 )
 from multitask.data.sample import Sample, Target
@@ -41,7 +41,7 @@ def batches_of(
     frames: EncodedFrames, start: int, stop: int, *, seed: int = 0, batch_size: int = 4, num_workers: int = 0
 ) -> list[Batch]:
     sampler = StepSampler(len(frames.frames), batch_size, seed, start, stop)
-    return list(make_loader(frames, sampler, num_workers, pin=False))
+    return list(Loader(frames, sampler, num_workers, pin=False))
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -157,7 +157,7 @@ def test_batches_do_not_depend_on_the_global_random_states(frames: EncodedFrames
 
 
 def test_evaluation_batches_hold_the_frames_as_they_are(frames: EncodedFrames) -> None:
-    batches = list(make_loader(frames, in_order(6, 4), 0, pin=False))
+    batches = list(Loader(frames, in_order(6, 4), 0, pin=False))
     assert [len(batch.names) for batch in batches] == [4, 2]
     assert list(chain(*(batch.names for batch in batches))) == frames.frames.names
     for index in range(6):
@@ -200,7 +200,7 @@ def test_damaged_file_is_named_from_any_worker(tree: Any, num_workers: int) -> N
     path = raw.path("disparity", raw.names[1])
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match=re.escape(str(path))):
-        list(make_loader(EncodedFrames(raw, TASKS), in_order(3, 1), num_workers, pin=False))
+        list(Loader(EncodedFrames(raw, TASKS), in_order(3, 1), num_workers, pin=False))
 
 
 class SignalFrames(Sequence[Sample]):
@@ -215,7 +215,7 @@ class SignalFrames(Sequence[Sample]):
 
 
 def test_workers_leave_signals_to_the_main_process() -> None:
-    loaders = [make_loader(EncodedFrames(SignalFrames(), {}), in_order(1, 1), workers, False) for workers in (0, 1)]
+    loaders = [Loader(EncodedFrames(SignalFrames(), {}), in_order(1, 1), workers, False) for workers in (0, 1)]
     names = [batch.names for loader in loaders for batch in loader]
     assert names == [["[False, False]"], ["[True, True]"]]
 

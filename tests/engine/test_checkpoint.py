@@ -11,7 +11,7 @@ from multitask.engine.checkpoint import VERSION, load, load_network, save
 
 
 def state(**changes: object) -> dict[str, object]:
-    keys = ("step", "network", "weighting", "optimizer", "scaler", "rng", "score", "config")
+    keys = ("step", "network", "weighting", "optimizer", "scaler", "rng", "score", "config", "tasks")
     return {**dict.fromkeys(keys, 0), "network": {"w": torch.arange(4.0)}, **changes}
 
 

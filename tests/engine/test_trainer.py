@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from multitask import build
-from multitask.data.loader import EncodedFrames, FrameKey, make_loader
+from multitask.data.loader import EncodedFrames, FrameKey, Loader
+from multitask.engine.objective import Objective
 from multitask.engine.settings import Optimization, Schedule
-from multitask.engine.trainer import Objective, Trainer
+from multitask.engine.trainer import Trainer
 from multitask.likelihoods import REGRESSION
 from multitask.weighting import Uncertainty
 from tests.compose import small
@@ -25,7 +26,7 @@ def make_trainer(root: Path, *overrides: str) -> Trainer:
 
 def one_batch(trainer: Trainer, size: int = 4):
     keys = [[FrameKey(index) for index in range(size)]]
-    return next(iter(make_loader(trainer.frames, keys, 0, pin=False)))
+    return next(iter(Loader(trainer.frames, keys, 0, pin=False)))
 
 
 def test_optimization_rates_follow_the_polynomial() -> None:
@@ -49,6 +50,7 @@ def test_optimization_keeps_weight_decay_and_momentum_off_log_variances(shared_t
 
 def test_schedule_explains_why_one_frame_is_too_few() -> None:
     good = {"max_steps": 1, "log_every": 1, "val_every": 1, "checkpoint_every": 1, "num_workers": 0}
+    good |= {"num_panels": 0, "compile": False, "resume": None}
     Schedule(batch_size=4, accumulate=2, **good)
     with pytest.raises(ValueError, match="global pooling leaves one value per channel"):
         Schedule(batch_size=2, accumulate=2, **good)
@@ -93,7 +95,7 @@ def test_step_count_and_log_values(shared_tree: Path) -> None:
     trainer.run(lambda *entry: entries.append(entry), lambda: calls.append("val"), lambda: calls.append("save"))
     assert trainer.step == 6
     assert [step for step, _ in entries] == [1, 2, 3, 4, 5, 6]
-    assert calls == ["val", "val", "save"]
+    assert calls == ["val", "save", "val", "save"]
     values = entries[-1][1]
     total = sum(0.5 * values[f"loss/{name}"] for name in trainer_tasks())
     assert values["loss/total"] == pytest.approx(total, rel=1e-5)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from multitask.engine.trainer import Interrupted
+from multitask.engine.interruption import Interrupted
 from multitask.evaluation import evaluate_checkpoint
 from multitask.run import LAST, Run
 from tests.compose import config, small

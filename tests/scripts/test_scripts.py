@@ -1,20 +1,25 @@
 """The commands, as a user types them."""
 
 import json
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from multitask.data.layout import write_png
 from multitask.engine import checkpoint
 from tests.compose import ROOT, SMALL
 
 pytestmark = pytest.mark.slow
 
-TINY = [*SMALL, "data.image_size=[64,128]", "trainer.max_steps=4", "trainer.val_every=4"]
+COUNTS = "data.num_train=8", "data.num_val=3", "data.num_test=2"
+TINY = [*SMALL, *COUNTS, "data.image_size=[64,128]", "trainer.max_steps=4", "trainer.val_every=4"]
 
 
 def run(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -26,8 +31,7 @@ def run(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedProce
 def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded data set, written by the command."""
     folder = tmp_path_factory.mktemp("data")
-    counts = "data.num_train=8", "data.num_val=3", "data.num_test=2"
-    result = run("prepare_data.py", "data=synthetic", "data.image_size=[64,128]", *counts, cwd=folder)
+    result = run("prepare_data.py", "data=synthetic", "data.image_size=[64,128]", *COUNTS, cwd=folder)
     assert result.returncode == 0, result.stderr
     assert "data/synthetic: 64 x 128 px, 8 train, 3 val, 2 test" in result.stdout
     assert "13/13 frames" in result.stderr
@@ -118,6 +122,8 @@ def test_plot_py_writes_a_picture(trained: Path, tmp_path: Path) -> None:
 WRONG = [
     ("train.py", ["data.root=nowhere"], "error: data.root=nowhere: no such folder"),
     ("train.py", ["trainer.stepz=3"], "trainer.stepz"),
+    ("train.py", ["model=vgg16"], "vgg16"),
+    ("train.py", ["weighting=guess"], "guess"),
     ("evaluate.py", [], "error: checkpoint: needed the path of a checkpoint"),
     ("prepare_data.py", ["data=cityscapes"], "error: data=cityscapes: needed synthetic or tiny_cityscapes"),
     ("plot.py", ["runs=[nowhere]", "output=x.png"], "error: runs: needed folders of runs, found no history in nowhere"),
@@ -132,6 +138,28 @@ def test_wrong_use_is_one_clear_error(script: str, arguments: list[str], message
     assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_train_py_on_a_damaged_picture_names_it_in_one_line(frames: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(frames, tmp_path / "frames")
+    for path in (copy / "gtFine/train").rglob("*_labelIds.png"):
+        write_png(path, np.full((64, 128), 77, dtype=np.uint8))
+    result = run("train.py", *TINY, "trainer.num_workers=1", f"data.root={copy}", "output_dir=run", cwd=tmp_path)
+    assert result.returncode == 2
+    assert [line for line in result.stderr.splitlines() if "labelIds.png: needed class ids" in line] == [
+        result.stderr.strip().splitlines()[-1]
+    ]
+    assert "Traceback" not in result.stderr
+
+
+def test_train_py_on_a_full_disk_says_so(frames: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "scripts/train.py"), *TINY, f"data.root={frames}", "output_dir=run"]
+    limited = f"ulimit -f 2000; trap '' XFSZ; exec {shlex.join(command)}"
+    result = subprocess.run(["bash", "-c", limited], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "last.pt: could not save the checkpoint" in result.stderr or "best.pt: could not" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not list((tmp_path / "run").rglob("*.tmp"))
 
 
 def test_prepare_data_py_into_a_foreign_folder_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""How a signal ends a run: after the step, with everything saved."""
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+log = logging.getLogger(__name__)
+
+
+class Stopped(Exception):
+    """Raised by what takes long, between two steps of training, to let a signal end the run."""
+
+
+class Interrupted(Exception):
+    """Training was stopped by a signal, after its state was saved.
+
+    Attributes:
+        signum: the signal.
+    """
+
+    def __init__(self, signum: int, step: int) -> None:
+        super().__init__(
+            f"stopped by {signal.Signals(signum).name} after step {step}; the same command goes on from there"
+        )
+        self.signum = signum
+
+
+_ONE_STOP = 1.0
+"""Seconds within which signals are one request: a process group's arrives once by itself and once through make."""
+
+
+@contextmanager
+def deferred_signals(pending: list[int]) -> Iterator[None]:
+    """Collects SIGINT and SIGTERM, so that a step is never torn; one that comes later again acts at once.
+
+    Args:
+        pending: list to which the signals' numbers are added.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python hands signals to the main thread alone
+        return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A background job ignores SIGINT, and goes on ignoring it.
+    before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
+    first = 0.0
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal first
+        now = time.monotonic()
+        if not pending:
+            first = now
+            pending.append(number)
+            log.info("%s: saving after this step", signal.Signals(number).name)
+        elif now - first > _ONE_STOP:
+            restore()
+            signal.raise_signal(number)
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield
+    finally:
+        restore()

@@ -9,9 +9,6 @@ from multitask.data.labels import INSTANCE_BASE
 _BITS = (16, 8, 8, 24)
 """Of a key: instance id, class id, train id, number of the predicted instance."""
 
-_BLOCK = 1 << 16
-"""Pixels at a time: few enough for the keys to stay in the processor's cache."""
-
 
 class Overlaps(NamedTuple):
     """Pixels counted by what they are and what they are said to be: a row for each combination that occurs.
@@ -48,12 +45,14 @@ def count_overlaps(
         train_ids: (H, W) int, predicted train ids, below 2^8.
         numbers: (H, W) int, numbers of the predicted instances, 0 for none, below 2^24.
     """
-    layers = (truth_ids, class_ids, train_ids, numbers)
-    flat = [None if layer is None else layer.reshape(-1) for layer in layers]
-    size = max((len(layer) for layer in flat if layer is not None), default=0)
-    runs = [_runs(_keys(flat, slice(start, min(start + _BLOCK, size)))) for start in range(0, size, _BLOCK)]
-    lengths = np.concatenate([np.zeros(0), *(lengths for _, lengths in runs)])
-    keys, owner = np.unique(np.concatenate([np.zeros(0, np.int64), *(keys for keys, _ in runs)]), return_inverse=True)
+    flat = [None if layer is None else layer.reshape(-1) for layer in (truth_ids, class_ids, train_ids, numbers)]
+    starts, lengths = _runs([layer for layer in flat if layer is not None])
+    keys = np.zeros(len(starts), dtype=np.int64)
+    for layer, bits in zip(flat, _BITS, strict=True):
+        keys <<= bits
+        if layer is not None:
+            keys |= layer[starts].astype(np.int64)
+    keys, owner = np.unique(keys, return_inverse=True)
     pixels = np.bincount(owner, weights=lengths, minlength=len(keys)).astype(np.int64)
     ends = np.cumsum(_BITS[::-1])[::-1]
     columns: list[np.ndarray] = [
@@ -67,17 +66,12 @@ def class_of(truth_ids: np.ndarray) -> np.ndarray:
     return np.where(truth_ids < INSTANCE_BASE, truth_ids, truth_ids // INSTANCE_BASE)
 
 
-def _keys(layers: list[np.ndarray | None], block: slice) -> np.ndarray:
-    """(N,) int64 keys of a block of pixels."""
-    keys = np.zeros(block.stop - block.start, dtype=np.int64)
-    for layer, bits in zip(layers, _BITS, strict=True):
-        keys <<= bits
-        if layer is not None:
-            keys |= layer[block].astype(np.int64)
-    return keys
-
-
-def _runs(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Keys and lengths of the runs of equal neighbours."""
-    starts = np.concatenate([[0], np.flatnonzero(keys[1:] != keys[:-1]) + 1])
-    return keys[starts], np.diff(starts, append=len(keys))
+def _runs(layers: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Where the runs of pixels that are alike in all layers (N,) begin, and their lengths."""
+    size = len(layers[0]) if layers else 0
+    begins = np.zeros(size, dtype=bool)
+    begins[:1] = True
+    for layer in layers:
+        begins[1:] |= layer[1:] != layer[:-1]
+    starts = np.flatnonzero(begins)
+    return starts, np.diff(starts, append=size)

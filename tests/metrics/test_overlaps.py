@@ -25,7 +25,6 @@ def test_overlaps_equal_a_count_of_pixels(size: tuple[int, int]) -> None:
 
 
 def test_overlaps_of_long_runs_are_whole() -> None:
-    # One run is longer than what is looked at at a time, and another begins in the middle of it.
     layer = np.zeros((400, 1000), dtype=np.int32)
     layer[250:] = 7
     found = count_overlaps(layer, layer.astype(np.uint8), None, None)

@@ -63,3 +63,80 @@ def centroid_vectors(instance_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             vectors[:, row, column] = x - column, y - row
             valid[row, column] = True
     return vectors, valid
+
+
+Frame = tuple[np.ndarray, np.ndarray, list[tuple[int, int, float]], np.ndarray, float]
+"""Instance ids, instance map, (number, class id, confidence) of its instances, disparity px, baseline x fx in m px."""
+
+
+def average_precision(
+    frames: list[Frame], class_id: int, overlap: float, min_pixels: int, max_distance: float, min_density: float
+) -> float | None:
+    """Average precision of one class at one overlap, mask by mask; None where there is no true instance to find."""
+    predictions: list[tuple[float, bool]] = []
+    missed, wanted, tried = 0, 0, False
+    for instance_ids, instance_map, instances, disparity, scale in frames:
+        masks = [(instance_map == number, score) for number, name, score in instances if name == class_id]
+        masks = [(mask, score) for mask, score in masks if mask.any()]
+        tried = tried or bool(masks)
+        void = np.isin(instance_ids, [0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30])
+        truths = []
+        for number in np.unique(instance_ids):
+            if number == class_id or number // 1000 == class_id:
+                mask = instance_ids == number
+                distances = [scale / d if d else float("inf") for d in disparity[mask] if not np.isnan(d)]
+                density = len(distances) / mask.sum()
+                fits = mask.sum() >= min_pixels and density >= min_density
+                fits = bool(fits and distances and np.median(distances) <= max_distance)
+                truths.append((mask, number < 1000, fits))
+        for mask, group, fits in truths:
+            if not group and fits:
+                wanted += 1
+                scores = sorted(score for found, score in masks if _iou(mask, found) > overlap)
+                missed += not scores
+                predictions += [(score, score_index == len(scores) - 1) for score_index, score in enumerate(scores)]
+        for found, score in masks:
+            if any(_iou(mask, found) > overlap for mask, _, _ in truths):
+                continue
+            ignored = (found & void).sum()
+            for mask, group, fits in truths:
+                ignored += (found & mask).sum() * (group + (not fits))
+            if ignored / found.sum() <= overlap:
+                predictions.append((score, False))
+    if not wanted:
+        return None
+    return _area(predictions, missed) if tried else 0.0
+
+
+def _iou(one: np.ndarray, other: np.ndarray) -> float:
+    return (one & other).sum() / (one | other).sum()
+
+
+def _area(predictions: list[tuple[float, bool]], missed: int) -> float:
+    """Area under the points (recall, precision), each of which holds half the way to its two neighbours."""
+    points = []
+    total = sum(right for _, right in predictions) + missed
+    for threshold in sorted({score for score, _ in predictions}):
+        kept = [right for score, right in predictions if score >= threshold]
+        points.append((sum(kept) / total, sum(kept) / len(kept)))
+    points.append((0.0, 1.0))
+    area = 0.0
+    for index, (_, precision) in enumerate(points):
+        before = points[max(index - 1, 0)][0]
+        after = points[index + 1][0] if index + 1 < len(points) else 0.0
+        area += precision * (before - after) / 2
+    return area
+
+
+def errors_in_metres(predicted: np.ndarray, measured: np.ndarray, scale: float) -> dict[str, float]:
+    """Errors of depth over (H, W) disparities, px, where the truth is at most 80 m away; ``scale`` is in m px."""
+    relative, squared, close, count = 0.0, 0.0, 0, 0
+    for pixel in np.ndindex(*measured.shape):
+        if not np.isnan(measured[pixel]) and measured[pixel] > 0 and scale / measured[pixel] <= 80:
+            truth = scale / measured[pixel]
+            guess = min(scale / predicted[pixel], 80) if predicted[pixel] > 0 else 80
+            relative += abs(guess - truth) / truth
+            squared += (guess - truth) ** 2
+            close += max(guess / truth, truth / guess) < 1.25
+            count += 1
+    return {"abs_rel": relative / count, "rms_error_m": (squared / count) ** 0.5, "delta_1.25": close / count}

@@ -1,7 +1,8 @@
-"""Figures of merit as sums and counts over a data set, so that no image weighs more than its pixels."""
+"""Errors of single pixels as sums and counts over a data set, so that no image weighs more than its pixels."""
 
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,12 +37,28 @@ class ConfusionMatrix:
         counts = torch.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
         self.matrix = self.matrix.to(counts.device) + counts
 
+    def add(self, truth: np.ndarray, predicted: np.ndarray, pixels: np.ndarray) -> None:
+        """Adds pixels counted already: (R,) train ids of the truth, (R,) predicted ones, (R,) how many pixels."""
+        num_classes = len(self.class_names)
+        counts = np.bincount(truth * num_classes + predicted, weights=pixels, minlength=num_classes**2)
+        cells = torch.from_numpy(counts.astype(np.int64)).reshape(num_classes, num_classes)
+        self.matrix = self.matrix + cells.to(self.matrix.device)
+
+    def merge(self, other: "ConfusionMatrix") -> None:
+        """Adds what another process counted.
+
+        Raises:
+            ValueError: if its table of classes is another.
+        """
+        mine, theirs = (tuple(zip(x.class_names, x.categories, strict=True)) for x in (self, other))
+        if mine != theirs:
+            raise ValueError(f"class table: needed {mine}, found {theirs}")
+        self.matrix = self.matrix + other.matrix.to(self.matrix.device)
+
     def compute(self) -> dict[str, float]:
         """``iou_class``, ``iou_category`` (means) and ``iou/<class>``, fractions; classes never seen are left out."""
         classes = _iou(self.matrix)
-        members = torch.tensor([[name == category for name in self.categories] for category in self._category_names()])
-        pooling = members.to(self.matrix.device, torch.float64)
-        categories = _iou(pooling @ self.matrix.double() @ pooling.T)
+        categories = _iou(self.by_category().matrix)
         figures = {
             f"iou/{name}": value.item()
             for name, value in zip(self.class_names, classes, strict=True)
@@ -50,8 +67,14 @@ class ConfusionMatrix:
         means = {"iou_class": classes.nanmean().item(), "iou_category": categories.nanmean().item()}
         return (means | figures) if figures else {}
 
-    def _category_names(self) -> list[str]:
-        return list(dict.fromkeys(self.categories))
+    def by_category(self) -> "ConfusionMatrix":
+        """The matrix of the categories: a class taken for another of its category is right."""
+        names = tuple(dict.fromkeys(self.categories))
+        members = torch.tensor([[name == category for name in self.categories] for category in names])
+        pooling = members.to(self.matrix.device, torch.float64)
+        pooled = ConfusionMatrix(names, names)
+        pooled.matrix = (pooling @ self.matrix.double() @ pooling.T).round().long()
+        return pooled
 
 
 def _iou(matrix: Tensor) -> Tensor:
@@ -72,6 +95,10 @@ class VectorError:
         error = (prediction - target.value).movedim(1, -1)[target.valid].double()
         sums = torch.stack([error.abs().sum(), error.square().sum(), target.valid.sum().double()])
         self.sums = self.sums.to(sums.device) + sums
+
+    def merge(self, other: "VectorError") -> None:
+        """Adds what another process summed."""
+        self.sums = self.sums + other.sums.to(self.sums.device)
 
     def compute(self) -> dict[str, float]:
         """``mean_error_px`` and ``rms_error_px``; nothing without a valid pixel."""

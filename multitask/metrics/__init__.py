@@ -1,0 +1,25 @@
+"""Figures of merit: they stream over a data set, keep sums and small tables only, and merge across processes."""
+
+from multitask.metrics.average_precision import AveragePrecision
+from multitask.metrics.classes import ClassScores
+from multitask.metrics.metres import MetricDepth
+from multitask.metrics.panoptic import PanopticQuality
+from multitask.metrics.pixels import ConfusionMatrix, Metric, VectorError
+from multitask.metrics.prediction import PredictedInstance, PredictedScene
+from multitask.metrics.results import ResultWriter, write_results
+from multitask.metrics.scene import SceneMetrics
+
+__all__ = [
+    "AveragePrecision",
+    "ClassScores",
+    "ConfusionMatrix",
+    "Metric",
+    "MetricDepth",
+    "PanopticQuality",
+    "PredictedInstance",
+    "PredictedScene",
+    "ResultWriter",
+    "SceneMetrics",
+    "VectorError",
+    "write_results",
+]

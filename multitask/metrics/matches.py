@@ -1,0 +1,131 @@
+"""Which predicted instances meet which true ones: the small tables per frame that average precision is made of."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from multitask.data.labels import COUNTED_ID, IGNORE, INSTANCE_BASE, TRAIN_ID
+from multitask.metrics.overlaps import Overlaps, class_of
+from multitask.metrics.prediction import PredictedInstance
+
+
+class Distance(NamedTuple):
+    """How far away a true instance is.
+
+    Attributes:
+        median: m, over its pixels with a measured disparity; infinite without any.
+        density: the share of its pixels that have one.
+    """
+
+    median: float
+    density: float
+
+
+class Matches(NamedTuple):
+    """True instances (T) and groups, predicted instances (P), and pairs (M) of one class that share pixels.
+
+    Attributes:
+        true_class: (T,) class ids.
+        true_pixels: (T,) sizes, px.
+        single: (T,) bool, False for a group.
+        median: (T,) distance, m; NaN where nothing is known of distances.
+        density: (T,) share of pixels with a disparity; NaN likewise.
+        class_ids: (P,) predicted class ids.
+        pixels: (P,) sizes, px.
+        void: (P,) pixels on truth of no evaluated class, px.
+        confidence: (P,).
+        pair_true: (M,) index into T.
+        pair_predicted: (M,) index into P.
+        pair_pixels: (M,) common pixels, px.
+    """
+
+    true_class: np.ndarray
+    true_pixels: np.ndarray
+    single: np.ndarray
+    median: np.ndarray
+    density: np.ndarray
+    class_ids: np.ndarray
+    pixels: np.ndarray
+    void: np.ndarray
+    confidence: np.ndarray
+    pair_true: np.ndarray
+    pair_predicted: np.ndarray
+    pair_pixels: np.ndarray
+
+
+_TRUE = ("true_class", "true_pixels", "single", "median", "density")
+_PREDICTED = ("class_ids", "pixels", "void", "confidence")
+
+
+def match_frame(
+    overlaps: Overlaps, instances: Sequence[PredictedInstance], distances: Mapping[int, Distance] | None
+) -> Matches:
+    """The tables of one frame.
+
+    Args:
+        overlaps: of true instance ids and numbers of predicted instances.
+        instances: predicted ones; those without a pixel are dropped.
+        distances: by instance id, of every true instance and group; None where nothing is known.
+    """
+    ids, row = np.unique(overlaps.truth_ids, return_inverse=True)
+    numbers, column = np.unique(overlaps.numbers, return_inverse=True)
+    cells = np.bincount(row * len(numbers) + column, weights=overlaps.pixels, minlength=len(ids) * len(numbers))
+    table = cells.reshape(len(ids), len(numbers))
+    there = set(numbers.tolist())
+    found = [instance for instance in instances if instance.number in there]
+    predicted = table[:, np.searchsorted(numbers, [instance.number for instance in found])]
+    # As the official tool has it, single caravans and trailers, which have ids of their own, are not void.
+    void = (ids < INSTANCE_BASE) & (TRAIN_ID[class_of(ids)] == IGNORE)
+    counted = COUNTED_ID[class_of(ids)]
+    true_class = class_of(ids[counted])
+    class_ids = np.array([instance.class_id for instance in found], dtype=np.int64)
+    inside = predicted[counted]
+    pair_true, pair_predicted = np.nonzero((inside > 0) & (true_class[:, None] == class_ids))
+    known = [_UNKNOWN if distances is None else distances[number] for number in ids[counted].tolist()]
+    return Matches(
+        true_class=true_class,
+        true_pixels=table[counted].sum(1),
+        single=ids[counted] >= INSTANCE_BASE,
+        median=np.array([distance.median for distance in known], dtype=np.float64),
+        density=np.array([distance.density for distance in known], dtype=np.float64),
+        class_ids=class_ids,
+        pixels=predicted.sum(0),
+        void=predicted[void].sum(0),
+        confidence=np.array([instance.confidence for instance in found], dtype=np.float64),
+        pair_true=pair_true,
+        pair_predicted=pair_predicted,
+        pair_pixels=inside[pair_true, pair_predicted],
+    )
+
+
+_UNKNOWN = Distance(np.nan, np.nan)
+
+
+def join(frames: Iterable[Matches]) -> Matches:
+    """The tables of many frames (at least one) as one."""
+    frames = list(frames)
+    columns = {
+        field: np.concatenate([getattr(frame, field) for frame in frames])
+        for field in (*_TRUE, *_PREDICTED, "pair_pixels")
+    }
+    for field, size in (("pair_true", "true_class"), ("pair_predicted", "class_ids")):
+        first = np.cumsum([0] + [len(getattr(frame, size)) for frame in frames[:-1]])
+        columns[field] = np.concatenate(
+            [getattr(frame, field) + offset for frame, offset in zip(frames, first, strict=True)]
+        )
+    return Matches(**columns)
+
+
+def of_class(matches: Matches, class_id: int) -> Matches:
+    """What concerns one class alone."""
+    true, predicted = matches.true_class == class_id, matches.class_ids == class_id
+    pairs = true[matches.pair_true]
+    new_true, new_predicted = np.cumsum(true) - 1, np.cumsum(predicted) - 1
+    return Matches(
+        **{field: getattr(matches, field)[true] for field in _TRUE},
+        **{field: getattr(matches, field)[predicted] for field in _PREDICTED},
+        pair_true=new_true[matches.pair_true[pairs]],
+        pair_predicted=new_predicted[matches.pair_predicted[pairs]],
+        pair_pixels=matches.pair_pixels[pairs],
+    )

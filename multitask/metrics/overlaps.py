@@ -1,0 +1,77 @@
+"""How true and predicted segments overlap in one frame: all that the metrics of scenes need to know of its pixels."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from multitask.data.labels import INSTANCE_BASE
+
+_BITS = (16, 8, 8, 24)
+"""Of a key: instance id, class id, train id, number of the predicted instance."""
+
+
+class Overlaps(NamedTuple):
+    """Pixels counted by what they are and what they are said to be: a row for each combination that occurs.
+
+    Attributes:
+        truth_ids: (R,) int64 instance ids of the truth, Cityscapes coding.
+        class_ids: (R,) int64 class ids of the truth.
+        train_ids: (R,) int64 predicted train ids.
+        numbers: (R,) int64 numbers of the predicted instances, 0 for none.
+        pixels: (R,) int64.
+    """
+
+    truth_ids: np.ndarray
+    class_ids: np.ndarray
+    train_ids: np.ndarray
+    numbers: np.ndarray
+    pixels: np.ndarray
+
+
+def count_overlaps(
+    truth_ids: np.ndarray | None,
+    class_ids: np.ndarray | None,
+    train_ids: np.ndarray | None,
+    numbers: np.ndarray | None,
+) -> Overlaps:
+    """Counts the combinations in one pass over the pixels.
+
+    A layer that is missing is 0 everywhere, and without any layer there is no row. Neighbours that are alike are
+    counted as one run, of which a frame has some ten thousands, so that only the keys of runs have to be sorted.
+
+    Args:
+        truth_ids: (H, W) int, instance ids of the truth, below 2^16.
+        class_ids: (H, W) int, class ids of the truth, below 2^8.
+        train_ids: (H, W) int, predicted train ids, below 2^8.
+        numbers: (H, W) int, numbers of the predicted instances, 0 for none, below 2^24.
+    """
+    flat = [None if layer is None else layer.reshape(-1) for layer in (truth_ids, class_ids, train_ids, numbers)]
+    starts, lengths = _runs([layer for layer in flat if layer is not None])
+    keys = np.zeros(len(starts), dtype=np.int64)
+    for layer, bits in zip(flat, _BITS, strict=True):
+        keys <<= bits
+        if layer is not None:
+            keys |= layer[starts].astype(np.int64)
+    keys, owner = np.unique(keys, return_inverse=True)
+    pixels = np.bincount(owner, weights=lengths, minlength=len(keys)).astype(np.int64)
+    ends = np.cumsum(_BITS[::-1])[::-1]
+    columns: list[np.ndarray] = [
+        (keys >> (end - bits)) & ((1 << bits) - 1) for bits, end in zip(_BITS, ends.tolist(), strict=True)
+    ]
+    return Overlaps(*columns, pixels)  # type: ignore[call-arg]
+
+
+def class_of(truth_ids: np.ndarray) -> np.ndarray:
+    """Class ids of instance ids: ``id * 1000 + k`` or the bare id."""
+    return np.where(truth_ids < INSTANCE_BASE, truth_ids, truth_ids // INSTANCE_BASE)
+
+
+def _runs(layers: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Where the runs of pixels that are alike in all layers (N,) begin, and their lengths."""
+    size = len(layers[0]) if layers else 0
+    begins = np.zeros(size, dtype=bool)
+    begins[:1] = True
+    for layer in layers:
+        begins[1:] |= layer[1:] != layer[:-1]
+    starts = np.flatnonzero(begins)
+    return starts, np.diff(starts, append=size)

@@ -1,0 +1,108 @@
+"""What is predicted of one frame, in the form that metrics and result files take."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from multitask.data.labels import CLASS_NAMES, COUNTED_ID
+from multitask.data.sample import Sample
+
+MAX_INSTANCE_NUMBER = (1 << 24) - 1
+
+
+class PredictedInstance(NamedTuple):
+    """One predicted instance.
+
+    Attributes:
+        number: its pixels' value in the instance map, from 1. One that the map lacks is left out everywhere; one given
+            twice is predicted twice, with the same pixels.
+        class_id: class id (not train id) of an evaluated class with instances.
+        confidence: finite; the greater, the surer.
+    """
+
+    number: int
+    class_id: int
+    confidence: float
+
+
+@dataclass(frozen=True)
+class PredictedScene:
+    """The predictions for one frame, all of its height and width. What is not predicted is None.
+
+    Attributes:
+        train_ids: (H, W) int, 0 to 18.
+        instance_map: (H, W) int, numbers of instances, 0 outside all of them.
+        instances: those of the map, in any order.
+        disparity: (H, W) float, px at this resolution.
+    """
+
+    train_ids: np.ndarray | None = None
+    instance_map: np.ndarray | None = None
+    instances: Sequence[PredictedInstance] = ()
+    disparity: np.ndarray | None = None
+
+    def check(self, name: str, size: tuple[int, ...]) -> None:
+        """Checks what only the pixels show and what the list of instances says.
+
+        Args:
+            name: of the frame, for the errors.
+            size: (H, W) that the frame has.
+        Raises:
+            ValueError: naming the frame and what was needed and found.
+        """
+        for kind, layer in (
+            ("train ids", self.train_ids),
+            ("instance map", self.instance_map),
+            ("disparity", self.disparity),
+        ):
+            if layer is not None and layer.shape != tuple(size):
+                raise ValueError(
+                    f"{name}: predicted {kind}: needed the truth's size {tuple(size)}, found {layer.shape}"
+                )
+        check_range(name, "predicted train ids", self.train_ids, len(CLASS_NAMES) - 1)
+        check_range(name, "numbers in the instance map", self.instance_map, MAX_INSTANCE_NUMBER)
+        if self.disparity is not None and (wrong := int((~np.isfinite(self.disparity)).sum())):
+            raise ValueError(f"{name}: predicted disparity: needed finite px, found {wrong} that are not")
+        for instance in self.instances:
+            _check_instance(name, instance)
+
+    def check_numbers(self, name: str, numbers: np.ndarray) -> None:
+        """Checks that the list names every number (N,) of the map, 0 apart."""
+        unknown = set(numbers.tolist()) - {0, *(instance.number for instance in self.instances)}
+        if unknown:
+            raise ValueError(
+                f"{name}: instance map: needed numbers of the {len(self.instances)} instances given, "
+                f"found {sorted(unknown)[:5]} beside them"
+            )
+
+
+def check_range(name: str, what: str, layer: np.ndarray | None, highest: int) -> None:
+    """Checks that a layer, if there is one, holds whole numbers from 0 to ``highest``; else raises ValueError."""
+    if layer is None or not layer.size:
+        return
+    if not np.issubdtype(layer.dtype, np.integer):
+        raise ValueError(f"{name}: {what}: needed whole numbers, found {layer.dtype}")
+    for found in (int(layer.min()), int(layer.max())):
+        if not 0 <= found <= highest:
+            raise ValueError(f"{name}: {what}: needed 0 to {highest}, found {found}")
+
+
+def _check_instance(name: str, instance: PredictedInstance) -> None:
+    allowed = np.flatnonzero(COUNTED_ID).tolist()
+    if instance.class_id not in allowed:
+        raise ValueError(f"{name}: predicted instance: needed a class id of {allowed}, found {instance.class_id}")
+    if not 1 <= instance.number <= MAX_INSTANCE_NUMBER:
+        raise ValueError(f"{name}: predicted instance: needed a number from 1, found {instance.number}")
+    if not np.isfinite(instance.confidence):
+        raise ValueError(f"{name}: predicted instance: needed a finite confidence, found {instance.confidence}")
+
+
+def layers_of(sample: Sample, scene: PredictedScene) -> frozenset[str]:
+    """Which layers of truth and prediction a frame has, for errors to name."""
+    true = {kind: getattr(sample, kind) for kind in ("class_ids", "instance_ids", "disparity", "camera")}
+    predicted = {kind: getattr(scene, kind) for kind in ("train_ids", "instance_map", "disparity")}
+    named = {f"true {kind}": layer for kind, layer in true.items()}
+    named |= {f"predicted {kind}": layer for kind, layer in predicted.items()}
+    return frozenset(kind for kind, layer in named.items() if layer is not None)

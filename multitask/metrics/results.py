@@ -1,0 +1,86 @@
+"""Official result files of a data set, ready for the benchmark's server.
+
+<results_dir>/pixel-level/<name>_labelIds.png              8-bit class ids
+<results_dir>/instance-level/<name>.txt                    a line for each instance: mask, class id, confidence
+<results_dir>/instance-level/masks/<name>/<number>.png     8-bit, 255 inside
+
+The official scripts find a frame's files by how their names begin, anywhere below the folder they are given: they can
+be given ``results_dir`` itself, since no mask's name begins like a frame's.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from multitask.data.labels import EVALUATED
+from multitask.data.layout import write_png
+from multitask.metrics.prediction import PredictedScene
+
+_CLASS_IDS = np.array([label.id for label in EVALUATED], dtype=np.uint8)
+
+
+class ResultWriter:
+    """Writes the result files of one frame after the other; `write_results` makes one."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def write(self, name: str, scene: PredictedScene) -> None:
+        """Writes a frame's files, of what is predicted of it; one without instances gets an empty list.
+
+        Raises:
+            ValueError: naming the frame, if its predictions are not what they should be or its name holds a space.
+        """
+        if " " in name:
+            raise ValueError(
+                f"{name}: needed a frame's name without spaces, since the lists of masks are split at them"
+            )
+        layers = [layer for layer in (scene.train_ids, scene.instance_map) if layer is not None]
+        if layers:
+            scene.check(name, layers[0].shape)
+        if scene.train_ids is not None:
+            write_png(self._folder / "pixel-level" / f"{name}_labelIds.png", _CLASS_IDS[scene.train_ids])
+        if scene.instance_map is not None:
+            self._write_instances(name, scene.instance_map, scene)
+
+    def _write_instances(self, name: str, instance_map: np.ndarray, scene: PredictedScene) -> None:
+        numbers = np.unique(instance_map)
+        scene.check_numbers(name, numbers)
+        folder = self._folder / "instance-level"
+        lines = []
+        for index, instance in enumerate(x for x in scene.instances if x.number in numbers):
+            mask = f"masks/{name}/{index:04d}.png"
+            write_png(folder / mask, (instance_map == instance.number).astype(np.uint8) * 255)
+            lines.append(f"{mask} {instance.class_id} {float(instance.confidence)!r}\n")
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.txt").write_text("".join(lines))
+
+
+@contextmanager
+def write_results(results_dir: str | Path) -> Iterator[ResultWriter]:
+    """Within ``with``, frames are written beside ``results_dir``; at its end all of them appear there at once.
+
+    After an error nothing is left behind.
+
+    Raises:
+        ValueError: if ``results_dir`` is anything but an empty folder or a path where there is nothing.
+    """
+    final = Path(results_dir).resolve()
+    if final.exists() and not final.is_dir():
+        raise ValueError(f"results_dir={results_dir}: needed a folder, found a file")
+    if final.is_dir() and (found := sum(1 for _ in final.iterdir())):
+        raise ValueError(f"results_dir={results_dir}: needed an empty or a new folder, found {found} entries in it")
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+    try:
+        folder = temporary / final.name
+        folder.mkdir()
+        yield ResultWriter(folder)
+        # Onto an empty folder this is one step, too; onto one that got entries meanwhile it fails.
+        folder.rename(final)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

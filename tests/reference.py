@@ -1,5 +1,7 @@
 """Slow, obvious versions of what the package computes: loops over single pixels."""
 
+import math
+
 import numpy as np
 
 INSTANCE_CLASSES = {24, 25, 26, 27, 28, 31, 32, 33}
@@ -140,3 +142,35 @@ def errors_in_metres(predicted: np.ndarray, measured: np.ndarray, scale: float) 
             close += max(guess / truth, truth / guess) < 1.25
             count += 1
     return {"abs_rel": relative / count, "rms_error_m": (squared / count) ** 0.5, "delta_1.25": close / count}
+
+
+def optics(
+    points: np.ndarray, weights: np.ndarray, max_radius: float, min_weight: float
+) -> tuple[list[int], list[float], list[float]]:
+    """OPTICS by looking at every point at every step: ordering, reachability and core distances.
+
+    Args:
+        points: (N, 2).
+        weights: (N,), how many points each one stands for.
+        max_radius: how far apart neighbours may be.
+        min_weight: weight within its core distance.
+    """
+
+    def distance(i: int, j: int) -> float:
+        return math.dist(points[i], points[j])
+
+    everything = range(len(points))
+    core = []
+    for i in everything:
+        near = [j for j in everything if distance(i, j) <= max_radius]
+        inside = {r: sum(weights[j] for j in near if distance(i, j) <= r) for r in (distance(i, j) for j in near)}
+        core.append(min((r for r, weight in inside.items() if weight >= min_weight), default=math.inf))
+    reachability = [math.inf] * len(points)
+    ordering: list[int] = []
+    while len(ordering) < len(points):
+        i = min((j for j in everything if j not in ordering), key=reachability.__getitem__)
+        ordering.append(i)
+        for j in everything:
+            if core[i] < math.inf and j not in ordering and distance(i, j) <= max_radius:
+                reachability[j] = min(reachability[j], max(core[i], distance(i, j)))
+    return ordering, reachability, core

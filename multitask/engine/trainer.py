@@ -116,6 +116,7 @@ class Trainer:
         self.objective.train()
         with deferred_signals(self.stop):
             self._validate_if_due(on_val, save)
+            self._end_if_asked(save)
             for batch in loader:
                 self._train_step(batch.to(self.compute.device))
                 if self.step % schedule.log_every == 0 or self.step == schedule.max_steps:
@@ -123,9 +124,12 @@ class Trainer:
                 if self.step % schedule.checkpoint_every == 0:
                     save()
                 self._validate_if_due(on_val, save)
-                if self.stop:
-                    save()
-                    raise Interrupted(self.stop[0], self.step)
+                self._end_if_asked(save)
+
+    def _end_if_asked(self, save: Callable[[], None]) -> None:
+        if self.stop:
+            save()
+            raise Interrupted(self.stop[0], self.step)
 
     def _validate_if_due(self, on_val: Callable[[], None], save: Callable[[], None]) -> None:
         due = self.step % self.schedule.val_every == 0 or self.step == self.schedule.max_steps

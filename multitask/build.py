@@ -14,6 +14,7 @@ from multitask.data.synthetic import check_manifest
 from multitask.data.transforms import Augmentation
 from multitask.engine.compute import Compute, make_compute
 from multitask.engine.settings import Optimization, Schedule
+from multitask.instances import Grouping
 from multitask.models.network import MultiTaskNetwork, make_network
 from multitask.tasks.base import Task
 from multitask.weighting import Weighting
@@ -49,11 +50,11 @@ def make_frames(config: Config, split: str) -> Cityscapes:
     return Cityscapes(data["root"], split, data["image_size"])
 
 
-def tasks_with_labels(tasks: Mapping[str, Task], frames: Cityscapes) -> dict[str, Task]:
+def tasks_with_labels(tasks: Mapping[str, Task], frames: Cityscapes, *, any_needed: bool = True) -> dict[str, Task]:
     """The tasks whose labels the data set has; a line says which are off for the want of them.
 
     Raises:
-        ValueError: if none is left.
+        ValueError: if none is left and ``any_needed``.
     """
     on = {}
     for name, task in tasks.items():
@@ -64,7 +65,7 @@ def tasks_with_labels(tasks: Mapping[str, Task], frames: Cityscapes) -> dict[str
             )
         else:
             on[name] = task
-    if not on:
+    if any_needed and not on:
         raise ValueError(
             f"data.root={frames.root}: split {frames.split!r} has no labels for any of tasks={list(tasks)}"
         )
@@ -96,17 +97,9 @@ def make_model(config: Config, tasks: Mapping[str, Task]) -> MultiTaskNetwork:
 
 def make_weighting(config: Config, tasks: Mapping[str, Task]) -> Weighting:
     """The weighting of the tasks' losses; what it says of tasks that are off for want of labels is left out."""
-    off = set(config["tasks"]) - set(tasks)
-    spec = (
-        {
-            key: {name: item for name, item in value.items() if name not in off}
-            if isinstance(value, Mapping)
-            else value
-            for key, value in config["weighting"].items()
-        }
-        if isinstance(config["weighting"], Mapping)
-        else config["weighting"]
-    )
+    spec, off = config["weighting"], set(config["tasks"]) - set(tasks)
+    if isinstance(spec, Mapping):
+        spec = {key: _without(value, off) for key, value in spec.items()}
     return make("weighting", spec, Weighting, {name: task.likelihood for name, task in tasks.items()})
 
 
@@ -121,6 +114,11 @@ def make_schedule(config: Config) -> Schedule:
     if values.get("num_workers") == "auto":
         values["num_workers"] = max(1, min(16, num_cpus() - 1))
     return call("trainer", Schedule, values)
+
+
+def make_grouping(config: Config) -> Grouping:
+    """How votes become instances; a checkpoint that says nothing of it gets the defaults."""
+    return call("instances", Grouping, config.get("instances", {}))
 
 
 def make_seed(config: Config) -> int:
@@ -191,6 +189,13 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint in (int, float):  # True is an int to Python, and to nobody else
         return isinstance(value, int if hint is int else (int, float)) and not isinstance(value, bool)
     return isinstance(value, hint)
+
+
+def _without(value: Any, names: set[str]) -> Any:
+    """``value``, without the entries of these names if it is a mapping."""
+    if not isinstance(value, Mapping):
+        return value
+    return {name: item for name, item in value.items() if name not in names}
 
 
 def _words(hint: Any) -> str:

@@ -3,70 +3,123 @@
 import copy
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor
 
 from multitask import build
 from multitask.build import Config
 from multitask.data.cityscapes import Cityscapes
 from multitask.data.loader import Batch, EncodedFrames, Loader, in_order
 from multitask.engine import checkpoint
-from multitask.engine.inference import evaluate, fit_position_prior, network_predictor
+from multitask.engine.inference import Predictor, evaluate, fit_position_prior, network_predictor
 from multitask.engine.tracking import write_json
+from multitask.metrics import ResultWriter, write_results
+from multitask.scene import SceneScorer
 from multitask.tasks.base import Task
 
 log = logging.getLogger(__name__)
 
-_OWN_KEYS = ("checkpoint", "split", "output_dir")
+_OWN_KEYS = ("checkpoint", "split", "results_dir", "output_dir")
 """Keys of ``configs/evaluate.yaml`` that are no run's."""
 
 
-def evaluate_network(
-    network: nn.Module,
-    frames: Cityscapes,
-    tasks: Mapping[str, Task],
-    config: Config,
-    on_batch: Callable[[], None] = lambda: None,
-) -> dict[str, float]:
-    """Figures of ``network`` over a split; ``on_batch`` is called before each batch and may raise."""
-    compute = build.make_device(config)
+class Evaluation:
+    """Takes the figures of predictions over one split.
 
-    def batches() -> Iterator[Batch]:
-        for batch in make_batches(frames, tasks, config):
-            on_batch()
-            yield batch
-
-    return evaluate(network_predictor(network, compute), batches(), tasks, compute.device)
-
-
-def position_prior(config: Config, tasks: Mapping[str, Task], frames: Cityscapes) -> dict[str, float]:
-    """Figures over a split of the predictor that knows only where a pixel is, behind ``position_prior/``.
-
-    It is made of the training split; without one there are none, which a line says.
+    Args:
+        frames: the split.
+        tasks: those that the split has labels for.
+        config: how frames are loaded, and votes grouped.
     """
-    try:
-        train = build.make_frames(config, "train")
-    except ValueError as error:
-        log.warning("no position prior: %s", error)
-        return {}
-    log.info("position prior: reading %d training frames", len(train))
-    device = build.make_device(config).device
-    tasks = {name: task for name, task in tasks.items() if all(train.has(layer) for layer in task.layers)}
-    predict = fit_position_prior(make_batches(train, tasks, config), tasks, device)
-    figures = evaluate(predict, make_batches(frames, tasks, config), tasks, device)
-    return {f"position_prior/{key}": value for key, value in figures.items()}
+
+    def __init__(self, frames: Cityscapes, tasks: Mapping[str, Task], config: Config) -> None:
+        self.frames = frames
+        self.tasks = tasks
+        self.config = config
+        self.compute = build.make_device(config)
+        self._grouping = build.make_grouping(config)
+        schedule = build.make_schedule(config)
+        height, width = build.make_augmentation(config).crop or frames.image_size
+        pixels = schedule.batch_size // schedule.accumulate * height * width
+        self._frames_at_once = max(1, pixels // math.prod(frames.image_size))
+        self._num_workers = schedule.num_workers
+
+    def batches(self, keep_samples: bool = False) -> Loader:
+        """Whole frames, as many at a time as make no more pixels than a micro-batch of training does."""
+        encoded = EncodedFrames(self.frames, self.tasks, keep_samples=keep_samples)
+        keys = in_order(len(self.frames), self._frames_at_once)
+        return Loader(encoded, keys, self._num_workers, pin=self.compute.device.type == "cuda")
+
+    def pixel_figures(self, predict: Predictor, on_batch: Callable[[], None] = lambda: None) -> dict[str, float]:
+        """The tasks' own figures, ``<task>/<figure>``; ``on_batch`` is called after each batch and may raise."""
+        return evaluate(predict, self.batches(), self.tasks, self.compute.device, lambda *_: on_batch())
+
+    def all_figures(
+        self, predict: Predictor, on_batch: Callable[[], None] = lambda: None, writer: ResultWriter | None = None
+    ) -> dict[str, float]:
+        """The same and those of scenes, which `writer` gets."""
+        scorer = SceneScorer(self.tasks, self._grouping, writer)
+        network, scenes = _Clock(self.compute.device), _Clock(self.compute.device)
+
+        def observe(batch: Batch, predictions: dict[str, Tensor]) -> None:
+            with scenes:
+                scorer.update(batch, predictions)
+            on_batch()
+
+        def timed(images: Tensor) -> dict[str, Tensor]:
+            with network:
+                return predict(images)
+
+        figures = evaluate(timed, self.batches(keep_samples=True), self.tasks, self.compute.device, observe)
+        with scenes:
+            figures |= scorer.compute()
+        log.info(
+            "%d frames: %.1f s for predictions, %.1f s for instances and their figures",
+            len(self.frames), network.seconds, scenes.seconds,
+        )  # fmt: skip
+        return figures
+
+    def position_prior(self) -> dict[str, float]:
+        """Figures of the predictor that knows only where a pixel is, behind ``position_prior/``.
+
+        It is made of the training split; without one there are none, which a line says.
+        """
+        try:
+            train = build.make_frames(self.config, "train")
+        except ValueError as error:
+            log.warning("no position prior: %s", error)
+            return {}
+        log.info("position prior: reading %d training frames", len(train))
+        tasks = {name: task for name, task in self.tasks.items() if all(train.has(layer) for layer in task.layers)}
+        fitted = fit_position_prior(Evaluation(train, tasks, self.config).batches(), tasks, self.compute.device)
+        figures = Evaluation(self.frames, tasks, self.config).all_figures(fitted)
+        return {f"position_prior/{key}": value for key, value in figures.items()}
 
 
-def make_batches(frames: Cityscapes, tasks: Mapping[str, Task], config: Config) -> Loader:
-    """Whole frames, as many at a time as make no more pixels than a micro-batch of training does."""
-    schedule, compute = build.make_schedule(config), build.make_device(config)
-    height, width = build.make_augmentation(config).crop or frames.image_size
-    pixels = schedule.batch_size // schedule.accumulate * height * width
-    keys = in_order(len(frames), max(1, pixels // math.prod(frames.image_size)))
-    return Loader(EncodedFrames(frames, tasks), keys, schedule.num_workers, pin=compute.device.type == "cuda")
+class _Clock:
+    """Adds up the seconds spent in its ``with`` blocks, the device's work included."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.seconds = 0.0
+        self._device = device
+
+    def __enter__(self) -> None:
+        self._synchronize()
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._synchronize()
+        self.seconds += time.perf_counter() - self._start
+
+    def _synchronize(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
 
 
 def evaluate_checkpoint(config: Config, overrides: Sequence[str]) -> tuple[dict[str, float], dict[str, Task], Path]:
@@ -99,10 +152,14 @@ def evaluate_checkpoint(config: Config, overrides: Sequence[str]) -> tuple[dict[
         if name not in trained and name in merged["task"]:
             log.warning("task %r is off: checkpoint=%s was trained without it", name, source)
     asked = {name: task for name, task in trained.items() if name in merged["tasks"]}
-    tasks = build.tasks_with_labels(asked, frames)
-    compute = build.make_device(merged)
+    # Results are also written for the server, which alone has the labels.
+    tasks = build.tasks_with_labels(asked, frames, any_needed=not config["results_dir"])
+    evaluation = Evaluation(frames, tasks, merged)
+    compute = evaluation.compute
     network.to(memory_format=compute.memory_format).to(compute.device)
-    figures = evaluate_network(network, frames, tasks, merged) | position_prior(merged, tasks, frames)
+    with write_results(config["results_dir"]) if config["results_dir"] else nullcontext() as writer:
+        figures = evaluation.all_figures(network_predictor(network, compute), writer=writer)
+    figures |= evaluation.position_prior() if tasks else {}
     write_json(folder / "metrics.json", figures)
     return figures, tasks, folder / "metrics.json"
 

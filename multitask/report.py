@@ -8,10 +8,11 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from multitask.data.loader import Batch
-from multitask.tasks.base import Task
+from multitask.tasks.base import Figure, Task
 
 _TITLE = 18  # px of the line above each picture
 _GAP = 4
+_TINY = 5e-4  # what tables show as zero, and no quotient has below the line
 
 
 def panel(batch: Batch, frame: int, predictions: Mapping[str, Tensor], tasks: Mapping[str, Task]) -> np.ndarray:
@@ -44,10 +45,10 @@ def panel(batch: Batch, frame: int, predictions: Mapping[str, Tensor], tasks: Ma
                 for what, picture in (("truth", truth), ("prediction", prediction))
             ]
         )
-    return _sheet(columns, size)
+    return sheet(columns, size)
 
 
-def _sheet(columns: Sequence[Sequence[tuple[str, Image.Image]]], size: tuple[int, int]) -> np.ndarray:
+def sheet(columns: Sequence[Sequence[tuple[str, Image.Image]]], size: tuple[int, int]) -> np.ndarray:
     """Titled pictures in a grid, each resized to ``size`` = (width, height) px."""
     cell = size[0] + _GAP, size[1] + _TITLE + _GAP
     sheet = Image.new("RGB", (cell[0] * len(columns) - _GAP, cell[1] * len(columns[0]) - _GAP), "white")
@@ -75,40 +76,44 @@ def _swatches(legend: Sequence[tuple[str, tuple[int, int, int]]], size: tuple[in
 
 
 def table(
-    tasks: Mapping[str, Task], rows: Mapping[str, Mapping[str, float]], ratio: tuple[str, str] | None = None
+    group: str, figures: Sequence[Figure], rows: Mapping[str, Mapping[str, float]], ratio: tuple[str, str] | None = None
 ) -> str:
-    """The tasks' figures as text, a line for each of ``rows``.
+    """A group's figures as text, a line for each of ``rows``; a figure that no row has is left out.
 
     Args:
-        tasks: whose figures to show, in this order.
-        rows: title -> figures ``<task>/<figure>`` as `multitask.engine.inference.evaluate` returns them.
+        group: what the figures' keys begin with, before ``/``, and the heading.
+        figures: to show, in this order.
+        rows: title -> figures ``<group>/<figure>``.
         ratio: titles of two rows whose quotient makes the last line.
+    Returns:
+        Markdown; empty without any figure.
     """
-    columns = [(name, figure) for name, task in tasks.items() for figure in task.figures]
-    columns = [
-        (name, figure) for name, figure in columns if any(f"{name}/{figure.key}" in row for row in rows.values())
-    ]
-    cells = [["", *(f"{name} {figure.title}" for name, figure in columns)]]
+    figures = [figure for figure in figures if any(f"{group}/{figure.key}" in row for row in rows.values())]
+    if not figures:
+        return ""
+    cells = [[group, *(figure.title for figure in figures)]]
     for title, row in rows.items():
-        values = [(row.get(f"{name}/{figure.key}"), figure.percent) for name, figure in columns]
-        cells.append(
-            [title, *("-" if v is None else f"{v * 100:.1f}" if percent else f"{v:.3f}" for v, percent in values)]
-        )
+        cells.append([title, *(_cell(row.get(f"{group}/{figure.key}"), figure.percent) for figure in figures)])
     if ratio:
         over, under = (rows[title] for title in ratio)
-        pairs = [(over.get(f"{name}/{figure.key}"), under.get(f"{name}/{figure.key}")) for name, figure in columns]
-        cells.append([" / ".join(ratio), *(f"{a / b:.2f}" if a is not None and b else "-" for a, b in pairs)])
+        pairs = [(over.get(f"{group}/{figure.key}"), under.get(f"{group}/{figure.key}")) for figure in figures]
+        cells.append(
+            [" / ".join(ratio), *(f"{a / b:.2f}" if a is not None and b and b > _TINY else "-" for a, b in pairs)]
+        )
     return markdown(cells)
 
 
-def results_text(figures: Mapping[str, float], tasks: Mapping[str, Task], classes: bool = False) -> str:
-    """The final figures beside the position prior's, as tables."""
+def results_text(figures: Mapping[str, float], groups: Mapping[str, Sequence[Figure]], classes: bool = False) -> str:
+    """The final figures beside the position prior's: a table for each group, and one of single classes if wanted."""
     mark = "position_prior/"
     prior = {key.removeprefix(mark): value for key, value in figures.items() if key.startswith(mark)}
     own = {key: value for key, value in figures.items() if not key.startswith(mark)}
     rows = {"network": own} | ({"position prior": prior} if prior else {})
-    text = table(tasks, rows, ("network", "position prior") if prior else None)
-    return text + "\n\n" + class_table(rows) if classes else text
+    ratio = ("network", "position prior") if prior else None
+    tables = [table(group, listed, rows, ratio) for group, listed in groups.items()]
+    if classes:
+        tables.append(class_table(own))
+    return "\n\n".join(text for text in tables if text)
 
 
 def weights_text(history: Sequence[Mapping[str, float]], tasks: Mapping[str, Task]) -> str:
@@ -123,25 +128,32 @@ def weights_text(history: Sequence[Mapping[str, float]], tasks: Mapping[str, Tas
     return "\n".join(weights_line(entry, list(tasks)) for entry in (early, history[-1]))
 
 
-def brief(figures: Mapping[str, float], tasks: Mapping[str, Task]) -> str:
-    """The tasks' figures in one line."""
-    parts = []
-    for name, task in tasks.items():
-        for figure in task.figures:
-            if (value := figures.get(f"{name}/{figure.key}")) is not None:
-                parts.append(
-                    f"{name} {figure.title} {value * 100:.1f}"
-                    if figure.percent
-                    else f"{name} {figure.title} {value:.3f}"
-                )
-    return ", ".join(parts)
+def brief(figures: Mapping[str, float], groups: Mapping[str, Sequence[Figure]]) -> str:
+    """The first figure of each group in one line."""
+    return ", ".join(
+        f"{group} {first.title} {_cell(figures[f'{group}/{first.key}'], first.percent)}"
+        for group, (first, *_) in groups.items()
+        if f"{group}/{first.key}" in figures
+    )
 
 
-def class_table(rows: Mapping[str, Mapping[str, float]]) -> str:
-    """The figures of single classes, ``<task>/<figure>/<class>``, in per cent: a column for each of ``rows``."""
-    keys = list(dict.fromkeys(key for row in rows.values() for key in row if key.count("/") == 2))
-    cells = [[key, *(f"{row[key] * 100:.1f}" if key in row else "-" for row in rows.values())] for key in keys]
-    return markdown([["%", *rows], *cells])
+def class_table(figures: Mapping[str, float]) -> str:
+    """The figures of single classes, ``<group>/<figure>/<class>``, in per cent: a line for each class."""
+    keys = [key.rsplit("/", 1) for key in figures if key.count("/") == 2]
+    columns = list(dict.fromkeys(column for column, _ in keys))
+    if not columns:
+        return ""
+    cells = [
+        [name, *(_cell(figures.get(f"{column}/{name}"), percent=True) for column in columns)]
+        for name in dict.fromkeys(name for _, name in keys)
+    ]
+    return markdown([["%", *columns], *cells])
+
+
+def _cell(value: float | None, percent: bool) -> str:
+    if value is None:
+        return "-"
+    return f"{value * 100:.1f}" if percent else f"{value:.3f}"
 
 
 def markdown(cells: Sequence[Sequence[str]]) -> str:

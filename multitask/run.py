@@ -19,8 +19,9 @@ from multitask.engine.interruption import Stopped
 from multitask.engine.objective import Objective
 from multitask.engine.tracking import Tracker, flatten, write_json, write_text
 from multitask.engine.trainer import Trainer
-from multitask.evaluation import evaluate_network, position_prior
+from multitask.evaluation import Evaluation
 from multitask.report import brief, panel
+from multitask.scene import figure_groups
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,8 @@ class Run:
             log.info("going on from %s, step %d", resume, self.trainer.step)
         if schedule.compile:
             network.compile()
+        self._evaluation = Evaluation(self.val_frames, self.tasks, config)
+        self._predict = network_predictor(network, compute)
 
     def train(self) -> dict[str, float]:
         """Trains to the last step, evaluates, and writes ``metrics.json`` and ``panels``.
@@ -170,7 +173,7 @@ class Run:
         self._tracker.scalars(step, {f"val/{key}": value for key, value in figures.items()})
         for name, picture in self._panels(2):
             self._tracker.image(step, f"val/{name}", picture)
-        log.info("step %d validation: %s", step, brief(figures, self.tasks))
+        log.info("step %d validation: %s", step, brief(figures, figure_groups(self.tasks)))
         if (now := score(figures, self.tasks)) > self.best_score or not (self.folder / BEST).exists():
             self.best_score = now
             self._save(BEST)
@@ -180,8 +183,10 @@ class Run:
             if self.trainer.stop:
                 raise Stopped
 
-        network = self.trainer.objective.network
-        return evaluate_network(network, self.val_frames, self.tasks, self.config, end_early)
+        # What scenes say is wanted of the trained network only: it costs as much as the predictions themselves.
+        done = self.trainer.step == self.trainer.schedule.max_steps
+        figures = self._evaluation.all_figures if done else self._evaluation.pixel_figures
+        return figures(self._predict, end_early)
 
     def _save(self, path: Path) -> None:
         self._tracker.flush()
@@ -189,7 +194,7 @@ class Run:
         checkpoint.save(self.folder / path, {**self.trainer.state(), **own})
 
     def _finish(self) -> dict[str, float]:
-        figures = (self._figures or self._evaluate()) | position_prior(self.config, self.tasks, self.val_frames)
+        figures = (self._figures or self._evaluate()) | self._evaluation.position_prior()
         for name, picture in self._panels(self.trainer.schedule.num_panels):
             path = self.folder / "panels" / f"{name}.png"
             path.parent.mkdir(exist_ok=True)
@@ -200,15 +205,13 @@ class Run:
 
     def _panels(self, number: int) -> list[tuple[str, Any]]:
         """Panels of ``number`` evenly spaced validation frames, by name."""
-        compute = self.trainer.compute
-        predict = network_predictor(self.trainer.objective.network, compute)
         spaced = dict.fromkeys(round(i * (len(self.val_frames) - 1) / max(number - 1, 1)) for i in range(number))
         frames = EncodedFrames(self.val_frames, self.tasks)
         keys = [[FrameKey(frame)] for frame in spaced]
         panels = []
         for batch in Loader(frames, keys, 0, pin=False):
-            batch = batch.to(compute.device)
-            panels.append((batch.names[0], panel(batch, 0, predict(batch.images), self.tasks)))
+            batch = batch.to(self.trainer.compute.device)
+            panels.append((batch.names[0], panel(batch, 0, self._predict(batch.images), self.tasks)))
         return panels
 
 

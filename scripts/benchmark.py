@@ -1,4 +1,4 @@
-"""Measures speed, as ratios taken in one run: python scripts/benchmark.py [repeats=5] [output_dir=DIR]."""
+"""Measures speed, as ratios taken in one run: python scripts/benchmark.py [parts=[training,instances,metrics]]."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from multitask.report import markdown
 def main(given: DictConfig) -> None:
     with short_errors():
         config = plain(given)
-        results = measure(config["repeats"])
+        results = measure(config["repeats"], config["parts"], config["num_frames"])
         print(
             markdown(
                 [["measurement", "value", "unit"], *([name, f"{v:.3g}", unit] for name, (v, unit) in results.items())]

@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 from _entry import plain, short_errors
 from multitask.evaluation import evaluate_checkpoint
 from multitask.report import results_text
+from multitask.scene import figure_groups
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="evaluate")
@@ -14,7 +15,7 @@ def main(given: DictConfig) -> None:
     with short_errors():
         config = plain(given)
         figures, tasks, path = evaluate_checkpoint(config, list(HydraConfig.get().overrides.task))
-        print(f"\n{results_text(figures, tasks, classes=True)}\n\nwritten to {path}")
+        print(f"\n{results_text(figures, figure_groups(tasks), classes=True)}\n\nwritten to {path}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from _entry import plain, short_errors
 from multitask.engine.tracking import read_history
 from multitask.report import results_text, weights_text
 from multitask.run import Run
+from multitask.scene import figure_groups
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="train")
@@ -17,7 +18,7 @@ def main(given: DictConfig) -> None:
         config = plain(given)
         run = Run(config)
         figures = run.train()
-        print(f"\n{results_text(figures, run.tasks)}")
+        print(f"\n{results_text(figures, figure_groups(run.tasks))}")
         if text := weights_text(read_history(Path(config["output_dir"])), run.tasks):
             print(f"\n{text}")
         print(f"\nwritten to {config['output_dir']}: checkpoints, metrics.json, panels, TensorBoard events")

@@ -174,3 +174,36 @@ def optics(
             if core[i] < math.inf and j not in ordering and distance(i, j) <= max_radius:
                 reachability[j] = min(reachability[j], max(core[i], distance(i, j)))
     return ordering, reachability, core
+
+
+def clusters_of_plot(walls: list[float], bottoms: list[float], max_radius: float, separation: float) -> list[range]:
+    """Clusters of a reachability plot, by cutting it at its highest wall, and the parts again.
+
+    Args:
+        walls: reachability in the order of the plot, inf where a component begins.
+        bottoms: core distances in that order.
+        max_radius: of the plot.
+        separation: how many times higher than both bottoms a wall between two clusters is.
+    """
+
+    def inside(part: range) -> list[range]:
+        if len(part) == 1:
+            return []
+        wall = max(part[1:], key=lambda place: (walls[place], place))
+        pieces = range(part.start, wall), range(wall, part.stop)
+        found = [inside(piece) for piece in pieces]
+        deep = [
+            bool(within) or min(bottoms[place] for place in piece) <= walls[wall] / separation
+            for piece, within in zip(pieces, found, strict=True)
+        ]
+        if all(deep):
+            found = [within or [piece] for piece, within in zip(pieces, found, strict=True)]
+        return found[0] + found[1]
+
+    starts = [place for place, wall in enumerate(walls) if wall == math.inf]
+    clusters = []
+    for start, stop in zip(starts, [*starts[1:], len(walls)], strict=True):
+        part = range(start, stop)
+        low = min(bottoms[place] for place in part) <= max_radius / separation
+        clusters += inside(part) or ([part] if low else [])
+    return clusters

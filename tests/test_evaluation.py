@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from multitask import build
-from multitask.evaluation import evaluate_checkpoint, make_batches, merge
+from multitask import build, official
+from multitask.data.layout import file_path
+from multitask.evaluation import Evaluation, evaluate_checkpoint, merge
 from multitask.run import LAST, Run
 from tests.compose import config, small
 from tests.trees import write_tree
@@ -51,7 +52,7 @@ def test_whole_frames_are_evaluated_in_the_memory_of_training(
 ) -> None:
     root = write_tree(tmp_path, {"val": 3})
     found = config("experiment=paper_full", f"data.root={root}", f"trainer.accumulate={accumulate}")
-    batches = make_batches(build.make_frames(found, "val"), build.make_tasks(found), found)
+    batches = Evaluation(build.make_frames(found, "val"), build.make_tasks(found), found).batches()
     assert len(batches) == -(-3 // frames_at_once)
     assert len(next(iter(batches)).names) == frames_at_once
 
@@ -83,3 +84,39 @@ def test_merge_takes_named_keys_and_groups_only() -> None:
     assert saved["trainer"]["device"] == "cuda"
     with pytest.raises(ValueError, match="~data: needed key=value"):
         merge(saved, given, ["~data"])
+
+
+def test_evaluate_checkpoint_writes_results_that_the_official_scripts_read(shared_tree: Path, tmp_path: Path) -> None:
+    Run(small(shared_tree, tmp_path / "run")).train()
+    results = tmp_path / "results"
+    figures, _ = evaluation(tmp_path / "run" / LAST, f"results_dir={results}")
+    data = build.make_frames(small(shared_tree, tmp_path), "val")
+    names = [data[index].name for index in range(len(data))]
+    truths = [file_path(shared_tree, "class_ids", "val", name) for name in names]
+    classes = [results / "pixel-level" / f"{name}_labelIds.png" for name in names]
+    expected = official.pixel_level(truths, classes)
+    assert {f"semantic/{key}": value for key, value in expected.items()}.items() <= figures.items()
+    lists = [results / "instance-level" / f"{name}.txt" for name in names]
+    assert all(path.is_file() for path in lists)
+    with pytest.raises(ValueError, match=r"results_dir=.*: needed an empty or a new folder, found 2 entries"):
+        evaluation(tmp_path / "run" / LAST, f"results_dir={results}")
+
+
+def test_evaluate_checkpoint_writes_results_of_frames_without_labels(shared_tree: Path, tmp_path: Path) -> None:
+    Run(small(shared_tree, tmp_path / "run")).train()
+    root = write_tree(tmp_path / "bare", {"test": 2}, kinds=("image",))
+    given = ["data=tiny_cityscapes", f"data.root={root}", "data.image_size=[32,64]", "split=test"]
+    with pytest.raises(ValueError, match="has no labels for any of tasks"):
+        evaluation(tmp_path / "run" / LAST, *given)
+    figures, _ = evaluation(tmp_path / "run" / LAST, *given, f"results_dir={tmp_path / 'results'}")
+    assert figures == {}
+    assert len(list((tmp_path / "results/pixel-level").iterdir())) == 2
+    assert len(list((tmp_path / "results/instance-level").glob("*.txt"))) == 2
+
+
+def test_evaluate_checkpoint_with_other_ways_to_group(shared_tree: Path, tmp_path: Path) -> None:
+    Run(small(shared_tree, tmp_path / "run")).train()
+    figures, _ = evaluation(tmp_path / "run" / LAST, "instances.class_agnostic=true", "instances.min_area=1e9")
+    assert figures["instance/ap"] == 0
+    with pytest.raises(ValueError, match=r"instances\.separation: needed a number above 1"):
+        evaluation(tmp_path / "run" / LAST, "instances.separation=0.5")

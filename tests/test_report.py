@@ -9,7 +9,17 @@ from torch import Tensor
 
 from multitask.data.loader import Batch, EncodedFrames, Loader, in_order
 from multitask.data.sample import Sample
-from multitask.report import class_table, markdown, panel, plot_weights, table, weights_line
+from multitask.report import (
+    brief,
+    class_table,
+    markdown,
+    panel,
+    plot_weights,
+    results_text,
+    table,
+    weights_line,
+)
+from multitask.scene import figure_groups
 from multitask.tasks.base import Task
 from multitask.tasks.depth import Depth
 from multitask.tasks.instance import Instance
@@ -18,6 +28,7 @@ from tests.trees import random_layers
 
 TASKS: dict[str, Task] = {task.name: task for task in (Semantic(), Instance(), Depth())}
 SEMANTIC, INSTANCE, DEPTH = TASKS
+RATIO = "network / position prior"
 SIZE = (64, 512)  # as wide as pictures are drawn, so that nothing is enlarged
 
 
@@ -70,66 +81,72 @@ def test_markdown_aligns_columns() -> None:
 
 
 def test_table_shows_fractions_in_per_cent_and_errors_in_px() -> None:
-    row = {f"{SEMANTIC}/iou_class": 0.6336, f"{SEMANTIC}/iou_category": 1.0, f"{DEPTH}/mean_error_px": 0.5222}
-    header, values = _cells(table(TASKS, {"network": row}))
-    assert header == ["", "semantic IoU class, %", "semantic IoU category, %", "depth mean error, px"]
-    assert values == ["network", "63.4", "100.0", "0.522"]
+    row = {f"{DEPTH}/mean_error_px": 0.5222, f"{DEPTH}/delta_1.25": 0.8768, f"{DEPTH}/rms_error_m": 5.0}
+    header, values = _cells(table(DEPTH, TASKS[DEPTH].figures, {"network": row}))
+    assert header == ["depth", "mean error, px", "RMS depth error, m", "depth within 1.25, %"]
+    assert values == ["network", "0.522", "5.000", "87.7"]
 
 
 def test_table_shows_missing_figures_as_a_dash() -> None:
     rows = {
         "one": {f"{SEMANTIC}/iou_class": 0.5, "unknown/figure": 3.0},
-        "two": {f"{INSTANCE}/mean_error_px": 0.0},
+        "two": {f"{SEMANTIC}/iou_category": 0.0, f"{INSTANCE}/iou_class": 1.0},
     }
-    cells = _cells(table(TASKS, rows))
-    assert cells[1:] == [["one", "50.0", "-"], ["two", "-", "0.000"]]
-
-
-def test_table_follows_the_order_of_the_tasks() -> None:
-    row = {f"{name}/{task.figures[0].key}": 0.5 for name, task in TASKS.items()}
-    backwards = dict(reversed(TASKS.items()))
-    header = _cells(table(backwards, {"a": row}))[0]
-    assert [title.split()[0] for title in header[1:]] == list(backwards)
+    cells = _cells(table(SEMANTIC, TASKS[SEMANTIC].figures, rows))
+    assert cells[1:] == [["one", "50.0", "-"], ["two", "-", "0.0"]]
 
 
 def test_table_ratio_is_of_two_rows() -> None:
     rows = {
-        "network": {f"{SEMANTIC}/iou_class": 0.32, f"{DEPTH}/mean_error_px": 1.0, f"{INSTANCE}/mean_error_px": 4.0},
-        "prior": {f"{SEMANTIC}/iou_class": 0.2, f"{DEPTH}/mean_error_px": 0.0},
+        "network": {f"{DEPTH}/mean_error_px": 0.32, f"{DEPTH}/rms_error_px": 1.0, f"{DEPTH}/abs_rel": 4.0},
+        "prior": {f"{DEPTH}/mean_error_px": 0.2, f"{DEPTH}/rms_error_px": 4e-4},
     }
-    last = _cells(table(TASKS, rows, ("network", "prior")))[-1]
-    # No ratio to zero, nor to what is missing.
+    last = _cells(table(DEPTH, TASKS[DEPTH].figures, rows, ("network", "prior")))[-1]
+    # No ratio to what is shown as zero, nor to what is missing.
     assert last == ["network / prior", "1.60", "-", "-"]
 
 
 def test_table_ratio_of_zero_is_zero() -> None:
     rows = {"a": {f"{DEPTH}/mean_error_px": 0.0}, "b": {f"{DEPTH}/mean_error_px": 2.0}}
-    assert _cells(table(TASKS, rows, ("a", "b")))[-1] == ["a / b", "0.00"]
+    assert _cells(table(DEPTH, TASKS[DEPTH].figures, rows, ("a", "b")))[-1] == ["a / b", "0.00"]
 
 
 def test_table_lines_are_of_one_width() -> None:
-    row = {f"{name}/{figure.key}": 0.123 for name, task in TASKS.items() for figure in task.figures}
-    lines = table(TASKS, {"a": row, "a much longer title": row}).splitlines()
+    row = {f"{INSTANCE}/{figure.key}": 0.123 for figure in TASKS[INSTANCE].figures}
+    lines = table(INSTANCE, TASKS[INSTANCE].figures, {"a": row, "a much longer title": row}).splitlines()
     assert len({len(line) for line in lines}) == 1
     bars = [[i for i, char in enumerate(line) if char == "|"] for line in lines]
     assert all(positions == bars[0] for positions in bars)
 
 
-def test_table_without_figures_has_titles_only() -> None:
-    assert _cells(table(TASKS, {"network": {}})) == [[""], ["network"]]
+def test_table_without_figures_is_empty() -> None:
+    assert table(DEPTH, TASKS[DEPTH].figures, {"network": {f"{SEMANTIC}/iou_class": 0.5}}) == ""
 
 
-def test_class_table_shows_classes_in_per_cent() -> None:
-    rows = {
-        "network": {"semantic/iou/road": 0.987, "semantic/iou/car": 0.5, "semantic/iou_class": 0.7},
-        "prior": {"semantic/iou/road": 0.75, "semantic/iou/sky": 0.0},
-    }
-    assert _cells(class_table(rows)) == [
-        ["%", "network", "prior"],
-        ["semantic/iou/road", "98.7", "75.0"],
-        ["semantic/iou/car", "50.0", "-"],
-        ["semantic/iou/sky", "-", "0.0"],
+def test_results_text_has_a_table_for_each_group_that_has_figures() -> None:
+    figures = {f"{DEPTH}/mean_error_px": 1.0, "panoptic/pq": 0.25, f"{INSTANCE}/ap": 0.125}
+    figures |= {f"position_prior/{DEPTH}/mean_error_px": 2.0, f"{INSTANCE}/ap/car": 0.375}
+    first, second, third = results_text(figures, figure_groups(TASKS)).split("\n\n")
+    assert _cells(first) == [[INSTANCE, "AP, %"], ["network", "12.5"], ["position prior", "-"], [RATIO, "-"]]
+    assert _cells(second)[1:] == [["network", "1.000"], ["position prior", "2.000"], [RATIO, "0.50"]]
+    assert _cells(third)[:2] == [["panoptic", "PQ, %"], ["network", "25.0"]]
+    assert _cells(results_text(figures, figure_groups(TASKS), classes=True).split("\n\n")[-1])[1] == ["car", "37.5"]
+    assert "prior" not in results_text({f"{DEPTH}/mean_error_px": 1.0}, figure_groups(TASKS))
+
+
+def test_brief_follows_the_order_of_the_groups() -> None:
+    figures = {f"{DEPTH}/mean_error_px": 1.0, f"{SEMANTIC}/iou_class": 0.5, f"{SEMANTIC}/iou/car": 0.5}
+    assert brief(figures, figure_groups(TASKS)) == "semantic IoU class, % 50.0, depth mean error, px 1.000"
+
+
+def test_class_table_has_a_line_for_each_class() -> None:
+    figures = {"semantic/iou/road": 0.987, "semantic/iou/car": 0.5, "semantic/iou_class": 0.7, "instance/ap/car": 0.25}
+    assert _cells(class_table(figures)) == [
+        ["%", "semantic/iou", "instance/ap"],
+        ["road", "98.7", "-"],
+        ["car", "50.0", "25.0"],
     ]
+    assert class_table({"semantic/iou_class": 0.7}) == ""
 
 
 def test_panel_contains_the_picture_and_every_truth_and_prediction(batch: Batch) -> None:

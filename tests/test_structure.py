@@ -133,7 +133,8 @@ def test_fourth_task_is_evaluated_and_shown(trained: tuple[Objective, Batch, lis
     figures = evaluate(predict, [batch], objective.tasks, COMPUTE.device)
     assert figures["brightness/mean_error_px"] > 0
     assert np.isfinite(score(figures, objective.tasks))
-    assert "brightness mean error" in table(objective.tasks, {"network": figures})
+    shown = table("brightness", objective.tasks["brightness"].figures, {"network": figures})
+    assert "| brightness | mean error |" in shown
     with_it = panel(batch, 0, predict(batch.images), objective.tasks)
     others = {name: task for name, task in objective.tasks.items() if name != "brightness"}
     assert with_it.shape[1] > panel(batch, 0, predict(batch.images), others).shape[1]

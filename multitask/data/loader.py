@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -43,11 +43,13 @@ class Batch:
         names: the frames' names.
         images: [B, 3, H, W] uint8 RGB; `normalize` makes the network's input of it.
         targets: for each task, value [B, ...] and valid [B, H, W].
+        samples: what the frames were made of, where the loader keeps it.
     """
 
     names: list[str]
     images: Tensor
     targets: dict[str, Target]
+    samples: list[Sample] = field(default_factory=list)
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on ``device``."""
@@ -55,12 +57,12 @@ class Batch:
             name: Target(*(tensor.to(device, non_blocking=True) for tensor in target))
             for name, target in self.targets.items()
         }
-        return Batch(self.names, self.images.to(device, non_blocking=True), targets)
+        return Batch(self.names, self.images.to(device, non_blocking=True), targets, self.samples)
 
     def pin_memory(self) -> "Batch":
         """The batch in page-locked memory (called by torch's loader)."""
         targets = {name: Target(*(tensor.pin_memory() for tensor in target)) for name, target in self.targets.items()}
-        return Batch(self.names, self.images.pin_memory(), targets)
+        return Batch(self.names, self.images.pin_memory(), targets, self.samples)
 
     def split(self, parts: int) -> list["Batch"]:
         """The batch in ``parts`` batches of equal size."""
@@ -69,7 +71,14 @@ class Batch:
 
     def __getitem__(self, frames: slice) -> "Batch":
         targets = {name: Target(*(tensor[frames] for tensor in target)) for name, target in self.targets.items()}
-        return Batch(self.names[frames], self.images[frames], targets)
+        return Batch(self.names[frames], self.images[frames], targets, self.samples[frames])
+
+
+class _Item(NamedTuple):
+    name: str
+    image: Tensor
+    targets: dict[str, Target]
+    sample: Sample | None
 
 
 class EncodedFrames(Dataset[Any]):
@@ -79,22 +88,31 @@ class EncodedFrames(Dataset[Any]):
         frames: the raw samples.
         tasks: encodes each target from the augmented sample.
         augmentation: applied to frames whose key has a random stream.
+        keep_samples: whether batches keep the (augmented) samples, which metrics of scenes need.
     """
 
-    def __init__(self, frames: Frames, tasks: Mapping[str, Encoder], augmentation: Augmentation | None = None) -> None:
+    def __init__(
+        self,
+        frames: Frames,
+        tasks: Mapping[str, Encoder],
+        augmentation: Augmentation | None = None,
+        keep_samples: bool = False,
+    ) -> None:
         self.frames = frames
         self.tasks = tasks
         self.augmentation = augmentation
+        self.keep_samples = keep_samples
 
     def __len__(self) -> int:
         return len(self.frames)
 
-    def __getitem__(self, key: FrameKey) -> tuple[str, Tensor, dict[str, Target]]:
+    def __getitem__(self, key: FrameKey) -> _Item:
         sample = self.frames[key.frame]
         if self.augmentation and key.stream is not None:
             sample = self.augmentation(sample, np.random.default_rng(key.stream))
         image = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))
-        return sample.name, image, {name: task.encode(sample) for name, task in self.tasks.items()}
+        targets = {name: task.encode(sample) for name, task in self.tasks.items()}
+        return _Item(sample.name, image, targets, sample if self.keep_samples else None)
 
 
 _ORDER, _AUGMENTATION = 0, 1  # two kinds of random streams of one seed
@@ -185,15 +203,15 @@ def _ignore_signals(_: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _collate(items: list[tuple[str, Tensor, dict[str, Target]]]) -> Batch:
-    names, images, targets = zip(*items, strict=True)
+def _collate(items: list[_Item]) -> Batch:
     return Batch(
-        names=list(names),
-        images=torch.stack(images),
+        names=[item.name for item in items],
+        images=torch.stack([item.image for item in items]),
         targets={
-            name: Target(*(torch.stack(tensors) for tensors in zip(*(target[name] for target in targets), strict=True)))
-            for name in targets[0]
+            name: Target(*map(torch.stack, zip(*(item.targets[name] for item in items), strict=True)))
+            for name in items[0].targets
         },
+        samples=[item.sample for item in items if item.sample is not None],
     )
 
 

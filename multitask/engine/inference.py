@@ -31,15 +31,28 @@ def network_predictor(network: nn.Module, compute: Compute) -> Predictor:
 
 
 def evaluate(
-    predict: Predictor, batches: Iterable[Batch], tasks: Mapping[str, Task], device: torch.device
+    predict: Predictor,
+    batches: Iterable[Batch],
+    tasks: Mapping[str, Task],
+    device: torch.device,
+    observe: Callable[[Batch, dict[str, Tensor]], None] = lambda batch, predictions: None,
 ) -> dict[str, float]:
-    """Figures of merit over all batches, ``<task>/<figure>``; what cannot be computed is left out."""
+    """The tasks' figures of merit over all batches, ``<task>/<figure>``; what cannot be computed is left out.
+
+    Args:
+        predict: makes predictions on ``device``.
+        batches: on any device.
+        tasks: whose figures.
+        device: where to predict.
+        observe: gets each batch and its predictions.
+    """
     metrics = {name: task.metric() for name, task in tasks.items()}
     for batch in batches:
         batch = batch.to(device)
         predictions = predict(batch.images)
         for name, metric in metrics.items():
             metric.update(predictions[name], batch.targets[name])
+        observe(batch, predictions)
     return {f"{name}/{key}": value for name, metric in metrics.items() for key, value in metric.compute().items()}
 
 

@@ -16,10 +16,10 @@ class Figure(NamedTuple):
     """One figure of merit of a task, as tables show it.
 
     Attributes:
-        key: in what the task's metric computes.
-        title: column heading.
+        key: in what the task's metric or `multitask.metrics.SceneMetrics` computes.
+        title: column heading, with the unit.
         higher_is_better: which direction is better.
-        percent: whether the figure is a fraction, shown in per cent; else it is in px.
+        percent: whether the figure is a fraction, shown in per cent.
     """
 
     key: str
@@ -92,7 +92,7 @@ class Task(ABC):
 class Regression(Task):
     """A task whose prediction is compared with its target component by component."""
 
-    figures = (
+    figures: ClassVar[tuple[Figure, ...]] = (
         Figure("mean_error_px", "mean error, px", higher_is_better=False),
         Figure("rms_error_px", "RMS error, px", higher_is_better=False),
     )

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from multitask.data.labels import SKY_ID, UNSEEN_IDS
 from multitask.data.sample import Sample, Target
-from multitask.tasks.base import Regression
+from multitask.tasks.base import Figure, Regression
 
 
 class Depth(Regression):
@@ -19,6 +19,12 @@ class Depth(Regression):
     name = "depth"
     channels = 1
     layers = ("disparity",)
+    figures = (
+        *Regression.figures,
+        Figure("abs_rel", "relative depth error", higher_is_better=False),
+        Figure("rms_error_m", "RMS depth error, m", higher_is_better=False),
+        Figure("delta_1.25", "depth within 1.25, %", higher_is_better=True, percent=True),
+    )
 
     def encode(self, sample: Sample) -> Target:
         """Disparity [1, H, W] float32, valid where measured.

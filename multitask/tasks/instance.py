@@ -9,7 +9,7 @@ from torch import Tensor
 
 from multitask.data.labels import COUNTED_ID, INSTANCE_BASE
 from multitask.data.sample import Sample, Target
-from multitask.tasks.base import Regression
+from multitask.tasks.base import Figure, Regression
 
 
 class Instance(Regression):
@@ -22,6 +22,13 @@ class Instance(Regression):
     name = "instance"
     channels = 2
     layers = ("instance_ids",)
+    figures = (
+        *Regression.figures,
+        Figure("ap", "AP, %", higher_is_better=True, percent=True),
+        Figure("ap50", "AP50, %", higher_is_better=True, percent=True),
+        Figure("ap100m", "AP100m, %", higher_is_better=True, percent=True),
+        Figure("ap50m", "AP50m, %", higher_is_better=True, percent=True),
+    )
     sparse = True
 
     def encode(self, sample: Sample) -> Target:

@@ -24,7 +24,9 @@ class Semantic(Task):
     layers = ("class_ids",)
     figures = (
         Figure("iou_class", "IoU class, %", higher_is_better=True, percent=True),
+        Figure("iiou_class", "iIoU class, %", higher_is_better=True, percent=True),
         Figure("iou_category", "IoU category, %", higher_is_better=True, percent=True),
+        Figure("iiou_category", "iIoU category, %", higher_is_better=True, percent=True),
     )
 
     def __init__(self, likelihood: str = "paper") -> None:

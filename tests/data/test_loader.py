@@ -190,8 +190,7 @@ def test_batch_has_the_shapes_and_types_of_the_convention(frames: EncodedFrames)
 def test_augmentation_is_off_without_one_or_without_a_stream(frames: EncodedFrames) -> None:
     plain = EncodedFrames(frames.frames, TASKS)
     for encoded, key in ((plain, FrameKey(0, (0, 0))), (frames, FrameKey(0))):
-        _, image, _ = encoded[key]
-        np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), frames.frames[0].image)
+        np.testing.assert_array_equal(encoded[key].image.permute(1, 2, 0).numpy(), frames.frames[0].image)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

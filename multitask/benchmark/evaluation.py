@@ -1,9 +1,7 @@
 """Speed of the metrics beside the official scripts, on the same frames."""
 
 import importlib.util
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from multitask import official
+from multitask.benchmark.timing import Results, median_seconds, seconds
 from multitask.data.cityscapes import Cityscapes
 from multitask.data.labels import COUNTED_ID, IGNORE, TRAIN_ID
 from multitask.data.layout import file_path
@@ -23,11 +22,8 @@ from multitask.tasks.semantic import Semantic
 
 _SIZE = (1024, 2048)
 
-Results = dict[str, tuple[float, str]]
-"""Name of a measurement -> value and unit."""
 
-
-def measure_metrics(repeats: int, num_frames: int = 4) -> Results:
+def measure_metrics(repeats: int, num_frames: int) -> Results:
     """All semantic, instance and panoptic figures of frames at Cityscapes' size, ours in memory, theirs from files.
 
     Neither writing the result files nor converting the truth to the panoptic format counts for them. Without the
@@ -45,7 +41,7 @@ def measure_metrics(repeats: int, num_frames: int = 4) -> Results:
         samples = [replace(data[index], disparity=None, camera=None) for index in range(num_frames)]
         pairs = [(sample, _flawed(sample, np.random.default_rng(index))) for index, sample in enumerate(samples)]
         figures = _figures(pairs)
-        ours = statistics.median(_timed(lambda: _figures(pairs))[0] for _ in range(repeats))
+        ours = median_seconds(lambda: _figures(pairs), repeats)
         frames = f"{num_frames} frames of {_SIZE[0]} x {_SIZE[1]}"
         results: Results = {f"metrics of {frames}": (ours / num_frames * 1000, "ms/frame")}
         if importlib.util.find_spec("cityscapesscripts") is None:
@@ -89,7 +85,7 @@ def _official_figures(folder: Path, pairs: list[tuple[Sample, PredictedScene]]) 
     }
     timed = {name: _timed(run) for name, run in runs.items()}
     figures = {f"{name}/{key}": value for name, (_, values) in timed.items() for key, value in values.items()}
-    return sum(seconds for seconds, _ in timed.values()), figures
+    return sum(time for time, _ in timed.values()), figures
 
 
 def _flawed(sample: Sample, rng: np.random.Generator) -> PredictedScene:
@@ -109,6 +105,5 @@ def _flawed(sample: Sample, rng: np.random.Generator) -> PredictedScene:
 
 
 def _timed(function: Callable[[], dict[str, float]]) -> tuple[float, dict[str, float]]:
-    start = time.perf_counter()
-    figures = function()
-    return time.perf_counter() - start, figures
+    figures: dict[str, float] = {}
+    return seconds(lambda: figures.update(function())), figures

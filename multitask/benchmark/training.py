@@ -1,14 +1,14 @@
-"""Speed of what matters to a run, each figure beside what it is to be compared with, all taken in one process."""
+"""Speed of what training is made of: generator, loader, network, weighting."""
 
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import torch
 
+from multitask.benchmark.timing import Results, median_seconds, seconds
 from multitask.data.cityscapes import Cityscapes
 from multitask.data.loader import Batch, EncodedFrames, Loader, StepSampler
 from multitask.data.synthetic import write_dataset
@@ -26,26 +26,14 @@ _SIZE = (128, 256)
 _BATCH = 8
 _NUM_FRAMES = 48
 
-Results = dict[str, tuple[float, str]]
-"""Name of a measurement -> value and unit."""
 
-
-def measure(repeats: int) -> Results:
-    """Runs every measurement.
-
-    Args:
-        repeats: of each; the median counts.
-    Raises:
-        ValueError: if ``repeats`` is not positive.
-    """
-    if repeats < 1:
-        raise ValueError(f"repeats: needed a whole number above zero, found {repeats}")
+def measure_training(repeats: int) -> Results:
+    """Images/s and ms per step, medians of ``repeats``."""
     tasks: dict[str, Task] = {task.name: task for task in (Semantic(), Instance(), Depth())}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "frames"
-        start = time.perf_counter()
-        write_dataset(root, {"train": _NUM_FRAMES}, size=_SIZE, seed=0, workers=1)
-        results: Results = {"generator, 1 process": (_NUM_FRAMES / (time.perf_counter() - start), "images/s")}
+        write = partial(write_dataset, root, {"train": _NUM_FRAMES}, size=_SIZE, seed=0, workers=1)
+        results: Results = {"generator, 1 process": (_NUM_FRAMES / seconds(write), "images/s")}
         frames = EncodedFrames(Cityscapes(root, "train", _SIZE), tasks, Augmentation())
         results |= _loading_against_training(frames, tasks, repeats)
         batch = next(iter(_loader(frames, 1, 0)))
@@ -58,11 +46,11 @@ def _loader(frames: EncodedFrames, steps: int, workers: int) -> Loader:
 
 def _loading_against_training(frames: EncodedFrames, tasks: dict[str, Task], repeats: int) -> Results:
     steps = _NUM_FRAMES // _BATCH
-    loading = _BATCH * steps / _median(partial(_consume, frames, steps), repeats)
+    loading = _BATCH * steps / median_seconds(partial(_consume, frames, steps), repeats)
     compute = make_compute("auto", "auto", channels_last=True)
     batch = next(iter(_loader(frames, 1, 0))).to(compute.device)
     step = _stepper(tasks, compute, Uncertainty, encoder="resnet18", channels=64, rates=[3, 6, 9])
-    training = _BATCH / _median(partial(step, batch), repeats)
+    training = _BATCH / median_seconds(partial(step, batch), repeats)
     return {
         "loader, 1 core": (loading, "images/s"),
         f"quickstart training, {compute.device.type}": (training, "images/s"),
@@ -80,7 +68,7 @@ def _precisions(batch: Batch, tasks: dict[str, Task], repeats: int) -> Results:
     for title, precision, channels_last in (("fp32 NCHW", "fp32", False), ("bf16 channels_last", "bf16", True)):
         compute = make_compute("auto", precision, channels_last)
         step = _stepper(tasks, compute, Uncertainty, encoder="resnet101", channels=256, rates=[12, 24, 36])
-        times[title] = _median(partial(step, batch.to(compute.device)), repeats)
+        times[title] = median_seconds(partial(step, batch.to(compute.device)), repeats)
     slow, fast = times.values()
     named = {f"ResNet-101 step, batch 8, {title}": (value * 1000, "ms") for title, value in times.items()}
     return {**named, "fp32 NCHW / bf16 channels_last": (slow / fast, "x")}
@@ -92,7 +80,7 @@ def _weightings(batch: Batch, tasks: dict[str, Task], repeats: int) -> Results:
     moved = batch.to(compute.device)
     kinds: tuple[Callable[..., Weighting], ...] = (_fixed, Uncertainty)
     steps = [_stepper(tasks, compute, kind, encoder="resnet18", channels=64, rates=[3, 6, 9]) for kind in kinds]
-    pairs = [[_time(partial(step, moved)) for step in steps] for _ in range(4 * repeats)]
+    pairs = [[seconds(partial(step, moved)) for step in steps] for _ in range(4 * repeats)]
     fixed, learned = (statistics.median(times) for times in zip(*pairs, strict=True))
     return {"learned / fixed weights, step": (learned / fixed, "x")}
 
@@ -133,15 +121,3 @@ def _stepper(
             torch.cuda.synchronize()
 
     return step
-
-
-def _median(function: Callable[[], object], repeats: int) -> float:
-    """Median seconds of a call, after one that does not count."""
-    function()
-    return statistics.median(_time(function) for _ in range(repeats))
-
-
-def _time(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start

@@ -1,0 +1,37 @@
+"""Speed of what matters, each figure beside what it is to be compared with, all taken in one process."""
+
+from collections.abc import Sequence
+
+from multitask.benchmark.clustering import measure_clustering
+from multitask.benchmark.evaluation import measure_metrics
+from multitask.benchmark.timing import Results
+from multitask.benchmark.training import measure_training
+
+PARTS = ("training", "instances", "metrics")
+
+__all__ = ["PARTS", "Results", "measure"]
+
+
+def measure(repeats: int, parts: Sequence[str] = PARTS, num_frames: int = 4) -> Results:
+    """Runs the measurements.
+
+    Args:
+        repeats: of each; the median counts.
+        parts: which ones, of `PARTS`.
+        num_frames: at Cityscapes' size, that the metrics are taken of.
+    Raises:
+        ValueError: naming the argument, what it needs and what was found.
+    """
+    for name, number in (("repeats", repeats), ("num_frames", num_frames)):
+        if not isinstance(number, int) or number < 1:
+            raise ValueError(f"{name}: needed a whole number above zero, found {number}")
+    if not isinstance(parts, Sequence) or not parts or not set(parts) <= set(PARTS):
+        raise ValueError(f"parts: needed some of {list(PARTS)}, found {parts}")
+    results: Results = {}
+    if "training" in parts:
+        results |= measure_training(repeats)
+    if "instances" in parts:
+        results |= measure_clustering(repeats)
+    if "metrics" in parts:
+        results |= measure_metrics(repeats, num_frames)
+    return results

@@ -1,0 +1,67 @@
+"""Speed of making instances of votes, and how good they can be at best."""
+
+from functools import partial
+
+import numpy as np
+
+from multitask.benchmark.timing import Results, median_seconds, seconds
+from multitask.ceiling import ceiling, noisy_truth
+from multitask.data.labels import INSTANCE_BASE
+from multitask.instances import Grouping, group, optics
+from multitask.tasks.instance import Instance
+
+_PATIENCE = 60.0
+"""Seconds that the slowest way of clustering may take for one call."""
+
+_VAL_FRAMES, _VAL_SIZE = 200, (256, 512)
+
+
+def measure_clustering(repeats: int) -> Results:
+    """From votes to instances: seconds, OPTICS of unmerged votes beside scikit-learn's, and quality at best."""
+    results: Results = {}
+    times = {}
+    for size, num_pixels in (((128, 256), 5_000), ((1024, 2048), 30_000), ((1024, 2048), 300_000)):
+        times[num_pixels] = median_seconds(partial(group, *_noisy_boxes(size, num_pixels)), repeats)
+        title = f"instances, {size[0]} x {size[1]}, {num_pixels} votes"
+        results[title] = (times[num_pixels] * 1000, "ms")
+    results["instances, 300000 / 30000 votes"] = (times[300_000] / times[30_000], "x")
+    best = ceiling("val", _VAL_FRAMES, _VAL_SIZE)[f"{Instance.name}/ap50"]
+    title = f"AP50 of noisy truth, {_VAL_FRAMES} validation frames of {_VAL_SIZE[0]} x {_VAL_SIZE[1]}"
+    return results | _clustering_without_merging(repeats) | {title: (best * 100, "%")}
+
+
+def _noisy_boxes(size: tuple[int, int], num_pixels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Classes and vectors of 24 boxes of five classes and many sizes, about ``num_pixels`` px together, with noise."""
+    rng = np.random.default_rng(0)
+    height, width = size
+    ids = np.zeros(size, dtype=np.int64)
+    shares = np.geomspace(1, 100, 24)
+    for tile, share in enumerate(rng.permutation(shares / shares.sum())):
+        side = (share * num_pixels / (height * width / 24)) ** 0.5
+        top, left = tile % 4 * height // 4, tile // 4 * width // 6
+        box = np.s_[top : top + round(side * height / 4), left : left + round(side * width / 6)]
+        ids[box] = (24 + tile % 5) * INSTANCE_BASE + tile
+    return noisy_truth(ids // INSTANCE_BASE, ids, rng)
+
+
+def _clustering_without_merging(repeats: int) -> Results:
+    """As many votes as scikit-learn's OPTICS does in bounded time; nothing where it is not installed."""
+    try:
+        from sklearn.cluster import OPTICS
+    except ImportError:
+        return {}
+    classes, vectors = _noisy_boxes((128, 256), 20_000)
+    pixels = np.argwhere(classes)[:, ::-1]
+    votes = np.random.default_rng(0).permutation(pixels + vectors[:, classes > 0].T)
+    scaled = Grouping().scaled(256)
+    peer = OPTICS(min_samples=10, max_eps=scaled.max_radius, cluster_method="dbscan", eps=scaled.max_radius)
+    num, slow = 500, seconds(partial(peer.fit, votes[:500]))
+    while slow * 4 < _PATIENCE and 2 * num <= len(votes):
+        num *= 2
+        slow = seconds(partial(peer.fit, votes[:num]))
+    own = median_seconds(partial(optics, votes[:num], np.ones(num), scaled.max_radius, 10), repeats)
+    return {
+        f"OPTICS of {num} single votes": (own * 1000, "ms"),
+        f"OPTICS of {num} single votes, scikit-learn": (slow * 1000, "ms"),
+        "OPTICS, scikit-learn / own": (slow / own, "x"),
+    }

@@ -116,7 +116,7 @@ def test_evaluate_checkpoint_writes_results_of_frames_without_labels(shared_tree
 
 def test_evaluate_checkpoint_with_other_ways_to_group(shared_tree: Path, tmp_path: Path) -> None:
     Run(small(shared_tree, tmp_path / "run")).train()
-    figures, _ = evaluation(tmp_path / "run" / LAST, "instances.class_agnostic=true", "instances.min_area=1e9")
+    figures, _ = evaluation(tmp_path / "run" / LAST, "instances.level=all", "instances.min_area=1e9")
     assert figures["instance/ap"] == 0
     with pytest.raises(ValueError, match=r"instances\.separation: needed a number above 1"):
         evaluation(tmp_path / "run" / LAST, "instances.separation=0.5")

@@ -13,6 +13,15 @@ from multitask.instances.valleys import valleys
 _FULL_WIDTH = 2048
 """Width of a Cityscapes picture, px."""
 
+LEVELS: dict[str, np.ndarray] = {
+    "class": np.arange(256),
+    "category": np.zeros(256, dtype=np.int64),
+    "all": np.zeros(256, dtype=np.int64),
+}
+"""By what votes are kept apart -> (256,) int64 by train id: equal numbers are clustered together."""
+_CATEGORIES = [label.category for label in EVALUATED]
+LEVELS["category"][: len(EVALUATED)] = [_CATEGORIES.index(category) for category in _CATEGORIES]
+
 
 class _Looks(NamedTuple):
     """What confidence is made of, of K instances.
@@ -59,20 +68,21 @@ class Grouping:
         min_area: of an instance; smaller ones are dropped.
         half_area: an instance of this area is half as sure of its size as a very large one.
         confidence: factors of an instance's confidence, of `CONFIDENCE_FACTORS`.
-        class_agnostic: whether pixels of different classes may be of one instance, whose class is that of most.
+        level: whose votes are clustered together, of `LEVELS`: those of one class, of one category (such as vehicles),
+            or all. An instance of pixels of several classes has the class of most.
     """
 
     cell: float = 4.0
-    least_cell: float = 0.75
+    least_cell: float = 1.0
     max_radius: float = 16.0
     min_votes: float = 64.0
-    least_votes: float = 16.0
+    least_votes: float = 40.0
     separation: float = 1.6
-    close: float = 3.0
+    close: float = 2.0
     min_area: float = 100.0
     half_area: float = 8000.0
-    confidence: list[str] = field(default_factory=lambda: list(CONFIDENCE_FACTORS))
-    class_agnostic: bool = False
+    confidence: list[str] = field(default_factory=lambda: ["probability", "compactness"])
+    level: str = "category"
 
     def __post_init__(self) -> None:
         for key in ("cell", "least_cell", "max_radius", "min_votes", "least_votes", "half_area"):
@@ -87,6 +97,8 @@ class Grouping:
             raise ValueError(
                 f"instances.confidence: needed some of {list(CONFIDENCE_FACTORS)}, found {self.confidence}"
             )
+        if self.level not in LEVELS:
+            raise ValueError(f"instances.level: needed one of {list(LEVELS)}, found {self.level!r}")
 
     def scaled(self, width: int) -> "Grouping":
         """The same for a picture of another width, px."""
@@ -161,8 +173,9 @@ def group(
     scaled = (grouping or Grouping()).scaled(max(train_ids.shape[1], 1))
     votes = _cast(train_ids, offsets, scaled.max_radius)
     owner = np.full(len(votes.places), -1)
-    for train_id in [None] if scaled.class_agnostic else np.unique(votes.train_ids).tolist():
-        members = np.flatnonzero(votes.train_ids == train_id) if train_id is not None else np.arange(len(owner))
+    parts = LEVELS[scaled.level][votes.train_ids]
+    for part in np.unique(parts).tolist():
+        members = np.flatnonzero(parts == part)
         found = _cluster(votes[members], scaled)
         owner[members] = np.where(found < 0, -1, found + owner.max(initial=-1) + 1)
     return _assemble(votes, owner, train_ids.shape, probability, scaled)

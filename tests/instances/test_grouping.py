@@ -5,11 +5,12 @@ import pytest
 
 from multitask.data.labels import COUNTED_ID, IGNORE, INSTANCE_BASE, TRAIN_ID
 from multitask.instances import Grouping, Instances, group
+from multitask.instances.grouping import LEVELS
 from tests.reference import centroid_vectors
 
 PERSON, CAR, BUS = 11, 13, 15
 SIZE = (64, 128)
-AGNOSTIC = Grouping(class_agnostic=True)
+TOGETHER = Grouping(level="all")
 
 
 def _draw(*boxes: tuple[int, int, int, int, int], size: tuple[int, int] = SIZE) -> np.ndarray:
@@ -88,11 +89,11 @@ def test_group_car_cut_in_two_by_a_pole_is_one() -> None:
     assert not instances.ids[:, 27:31].any()
 
 
-@pytest.mark.parametrize("class_agnostic", [False, True])
-def test_group_two_touching_cars_are_two(class_agnostic: bool) -> None:
+@pytest.mark.parametrize("level", LEVELS)
+def test_group_two_touching_cars_are_two(level: str) -> None:
     ids = _draw((26, 10, 30, 10, 34), (26, 12, 30, 34, 60))
     classes, vectors = _predict(ids, noise=0.1, wild=0.05)
-    instances = group(classes, vectors, grouping=Grouping(class_agnostic=class_agnostic))
+    instances = group(classes, vectors, grouping=Grouping(level=level))
     assert instances.train_ids.tolist() == [CAR, CAR]
     for part in (slice(10, 34), slice(34, 60)):
         shares = np.bincount(instances.ids[12:30, part].ravel(), minlength=3) / instances.ids[12:30, part].size
@@ -100,7 +101,7 @@ def test_group_two_touching_cars_are_two(class_agnostic: bool) -> None:
 
 
 def test_group_finds_sparse_and_dense_clusters_at_once() -> None:
-    ids = _draw((26, 4, 44, 4, 64), (24, 10, 18, 80, 84), (24, 10, 18, 84, 88), (24, 10, 18, 88, 92))
+    ids = _draw((26, 4, 44, 4, 64), *((24, 8, 28, left, left + 6) for left in (80, 86, 92)))
     classes, vectors = _predict(ids, noise=0.1, wild=0.02)
     assert sorted(group(classes, vectors).train_ids.tolist()) == [PERSON] * 3 + [CAR]
 
@@ -109,10 +110,19 @@ def test_group_class_of_most_pixels_wins_where_classes_may_mix() -> None:
     ids = _draw((26, 10, 30, 10, 50))
     classes, vectors = _predict(ids)
     classes[10:16, 10:50] = BUS
-    assert sorted(group(classes, vectors).train_ids.tolist()) == [CAR, BUS]
-    mixed = group(classes, vectors, grouping=AGNOSTIC)
-    assert mixed.train_ids.tolist() == [CAR]
-    assert _same(mixed, ids)
+    assert sorted(group(classes, vectors, grouping=Grouping(level="class")).train_ids.tolist()) == [CAR, BUS]
+    for level in ("category", "all"):
+        mixed = group(classes, vectors, grouping=Grouping(level=level))
+        assert mixed.train_ids.tolist() == [CAR]
+        assert _same(mixed, ids)
+
+
+def test_group_by_category_keeps_a_rider_off_the_bicycle() -> None:
+    ids = _draw((33, 20, 40, 40, 60), (25, 10, 40, 45, 55))
+    classes, vectors = _predict(ids)
+    vectors[1, ids >= 33000] -= 5  # the two centres are one
+    by_level = [group(classes, vectors, grouping=Grouping(level=level)).train_ids.tolist() for level in LEVELS]
+    assert [len(found) for found in by_level] == [2, 2, 1]
 
 
 def test_group_noise_stays_noise_unless_it_is_close() -> None:
@@ -126,10 +136,10 @@ def test_group_noise_stays_noise_unless_it_is_close() -> None:
 
 
 def test_group_drops_what_is_smaller_than_the_least_area() -> None:
-    ids = _draw((26, 10, 20, 10, 30), (26, 40, 44, 60, 68))
+    ids = _draw((26, 10, 20, 10, 30), (26, 40, 46, 60, 68))
     classes, vectors = _predict(ids)
-    areas = [np.bincount(group(classes, vectors, grouping=Grouping(min_area=a)).ids.ravel())[1:] for a in (0, 1e4)]
-    assert [sorted(a.tolist()) for a in areas] == [[32, 200], [200]]
+    areas = [np.bincount(group(classes, vectors, grouping=Grouping(min_area=a)).ids.ravel())[1:] for a in (0, 2e4)]
+    assert [sorted(a.tolist()) for a in areas] == [[48, 200], [200]]
 
 
 def test_group_moves_with_the_picture() -> None:
@@ -218,6 +228,7 @@ def test_group_refuses_what_makes_no_sense(name: str, value: np.ndarray) -> None
         ("max_radius", float("inf"), "a number above zero"),
         ("min_area", -1.0, "a number >= 0"),
         ("separation", 1.0, "a number above 1"),
+        ("level", "instance", "one of"),
         ("confidence", [], "some of"),
         ("confidence", ["size", "luck"], "some of"),
     ],

@@ -19,7 +19,7 @@ _CASES = {
 }
 """Title -> index of the frame in the validation split, and the part of it that is shown, 1 : 2."""
 
-_TINTS = ((240, 60, 60), (60, 150, 250), (250, 200, 40), (80, 210, 110), (200, 90, 230), (235, 235, 235), (60, 220, 220))
+_TINTS = ((240, 60, 60), (60, 150, 250), (250, 200, 40), (80, 210, 110), (200, 90, 230), (235,) * 3, (60, 220, 220))
 
 
 def figure4(path: Path) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from multitask.data.layout import Camera
 from multitask.data.loader import Batch, EncodedFrames, Loader, in_order
 from multitask.data.sample import Sample
 from multitask.instances import Grouping
@@ -23,17 +24,22 @@ CAR, PERSON = 26, 24
 class _Street:
     """Two frames of a road with a car and a person, in the second one the car alone."""
 
+    def __init__(self, camera: Camera | None = None) -> None:
+        self.camera = camera
+
     def __len__(self) -> int:
         return 2
 
     def __getitem__(self, index: int) -> Sample:
         instance_ids = np.full(SIZE, 7, dtype=np.int32)
-        instance_ids[20:40, 10:50] = CAR * 1000
+        instance_ids[20:50, 10:50] = CAR * 1000
         if index == 0:
             instance_ids[10:40, 80:92] = PERSON * 1000 + 3
         class_ids = np.where(instance_ids >= 1000, instance_ids // 1000, instance_ids).astype(np.uint8)
         disparity = np.full(SIZE, 4, dtype=np.float32)
-        return Sample(f"street_{index}", np.zeros((*SIZE, 3), dtype=np.uint8), class_ids, instance_ids, disparity)
+        return Sample(
+            f"street_{index}", np.zeros((*SIZE, 3), dtype=np.uint8), class_ids, instance_ids, disparity, self.camera
+        )
 
 
 @pytest.fixture
@@ -85,6 +91,22 @@ def test_scene_scorer_of_ideal_predictions_is_perfect(batch: Batch) -> None:
     assert "instance/ap/car" in figures
     assert "instance/ap100m" not in figures, "no camera"
     assert "depth/rms_error_m" not in figures, "no camera"
+
+
+def test_every_figure_of_the_tables_is_computed() -> None:
+    frames = EncodedFrames(_Street(camera=Camera(0.2, 120.0, 120.0, 64.0, 32.0)), TASKS, keep_samples=True)
+    (batch,) = Loader(frames, in_order(2, 2), 0, pin=False)
+    scorer = SceneScorer(TASKS, Grouping())
+    scorer.update(batch, ideal(batch))
+    figures = scorer.compute()
+    for name, task in TASKS.items():
+        metric = task.metric()
+        metric.update(ideal(batch)[name], batch.targets[name])
+        figures |= {f"{name}/{key}": value for key, value in metric.compute().items()}
+    shown = {f"{group}/{figure.key}": figure for group, listed in figure_groups(TASKS).items() for figure in listed}
+    assert shown.keys() <= figures.keys()
+    for key, figure in shown.items():
+        assert figures[key] == pytest.approx(float(figure.higher_is_better)), key
 
 
 def test_scene_scorer_agrees_with_the_tasks_own_figures(batch: Batch) -> None:

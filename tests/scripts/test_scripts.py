@@ -108,9 +108,25 @@ def test_evaluate_py_prints_tables_and_writes_figures(trained: Path, tmp_path: P
     result = run("evaluate.py", f"checkpoint={last}", "split=test", f"output_dir={tmp_path / 'out'}", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "| network / position prior" in result.stdout
-    assert "semantic/iou/road" in result.stdout
+    assert "| semantic/iou |" in result.stdout
+    assert "| road " in result.stdout
     figures = json.loads((tmp_path / "out/metrics.json").read_text())
     assert 0 <= figures["semantic/iou_class"] <= 1
+
+
+def test_evaluate_py_refuses_a_results_dir_that_is_in_use(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/file").write_text("precious")
+    result = run("evaluate.py", f"checkpoint={trained / 'checkpoints/last.pt'}", "results_dir=mine", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "error: results_dir=mine: needed an empty or a new folder, found 1 entries in it" in result.stderr
+    assert [path.read_text() for path in (tmp_path / "mine").iterdir()] == ["precious"]
+
+
+def test_figures_py_writes_a_picture(tmp_path: Path) -> None:
+    result = run("figures.py", "output_dir=docs", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "docs/figure4.png").stat().st_size > 10_000
 
 
 def test_plot_py_writes_a_picture(trained: Path, tmp_path: Path) -> None:
@@ -124,6 +140,7 @@ WRONG = [
     ("train.py", ["trainer.stepz=3"], "trainer.stepz"),
     ("train.py", ["model=vgg16"], "vgg16"),
     ("train.py", ["weighting=guess"], "guess"),
+    ("benchmark.py", ["parts=[speed]"], "error: parts: needed some of ['training', 'instances', 'metrics']"),
     ("evaluate.py", [], "error: checkpoint: needed the path of a checkpoint"),
     ("prepare_data.py", ["data=cityscapes"], "error: data=cityscapes: needed synthetic or tiny_cityscapes"),
     ("plot.py", ["runs=[nowhere]", "output=x.png"], "error: runs: needed folders of runs, found no history in nowhere"),

@@ -119,15 +119,17 @@ def test_ideal_is_without_error(task: Task) -> None:
     metric = task.metric()
     metric.update(prediction, target)
     figures = metric.compute()
-    for figure in task.figures:
+    own = [figure for figure in task.figures if figure.key in figures]
+    assert own
+    for figure in own:
         assert figures[figure.key] == float(figure.higher_is_better)
 
 
 @each_task
-def test_figures_are_what_the_metric_computes(task: Task) -> None:
+def test_first_figure_is_computed_by_the_task_s_own_metric(task: Task) -> None:
     metric = task.metric()
     metric.update(_prediction(task), _batch(task))
-    assert {figure.key for figure in task.figures} <= metric.compute().keys()
+    assert task.figures[0].key in metric.compute()
 
 
 @each_task

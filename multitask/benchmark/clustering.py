@@ -50,13 +50,13 @@ def _clustering_without_merging(repeats: int) -> Results:
         from sklearn.cluster import OPTICS
     except ImportError:
         return {}
-    classes, vectors = _noisy_boxes((128, 256), 20_000)
+    classes, vectors = _noisy_boxes((256, 512), 80_000)
     pixels = np.argwhere(classes)[:, ::-1]
     votes = np.random.default_rng(0).permutation(pixels + vectors[:, classes > 0].T)
     scaled = Grouping().scaled(256)
     peer = OPTICS(min_samples=10, max_eps=scaled.max_radius, cluster_method="dbscan", eps=scaled.max_radius)
     num, slow = 500, seconds(partial(peer.fit, votes[:500]))
-    while slow * 4 < _PATIENCE and 2 * num <= len(votes):
+    while slow * 2.5 < _PATIENCE and 2 * num <= len(votes):
         num *= 2
         slow = seconds(partial(peer.fit, votes[:num]))
     own = median_seconds(partial(optics, votes[:num], np.ones(num), scaled.max_radius, 10), repeats)

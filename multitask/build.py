@@ -8,6 +8,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 from multitask.data.cityscapes import Cityscapes, check_size
 from multitask.data.parallel import num_cpus
 from multitask.data.synthetic import check_manifest
@@ -24,6 +26,7 @@ log = logging.getLogger(__name__)
 Config = Mapping[str, Any]
 T = TypeVar("T")
 
+_DRAW = 2  # a random stream of the seed, beside those of the loader
 _COMPUTE = ("device", "precision", "channels_last")
 
 
@@ -42,12 +45,32 @@ def make_tasks(config: Config) -> dict[str, Task]:
     return {name: make(f"task.{name}", known[name], Task) for name in names}
 
 
+HELD_OUT = "held_out"
+"""The split of the training frames that nothing is trained on, to choose by."""
+
+
 def make_frames(config: Config, split: str) -> Cityscapes:
-    """One split of the data set."""
+    """One split of the data set: one of its own, of whose ``train`` a part may be drawn, or `HELD_OUT`."""
     data = config["data"]
     if data["name"] == "synthetic":
         check_manifest(Path(data["root"]), data)
-    return Cityscapes(data["root"], split, data["image_size"])
+    if split not in ("train", HELD_OUT):
+        return Cityscapes(data["root"], split, data["image_size"])
+    frames = Cityscapes(data["root"], "train", data["image_size"])
+    held_out, draw = data.get("held_out", 0), data.get("draw")
+    if not _fits(held_out, int) or not 0 <= held_out < len(frames):
+        raise ValueError(f"data.held_out: needed 0 to {len(frames) - 1} frames, found {held_out!r}")
+    rest = len(frames) - held_out
+    if split == HELD_OUT:
+        if not held_out:
+            raise ValueError(f"split {HELD_OUT!r}: needed data.held_out above zero, found {held_out}")
+        return frames.only(range(rest, len(frames)))
+    if draw is None:
+        return frames.only(range(rest))
+    if not _fits(draw, int) or not 1 <= draw <= rest:
+        raise ValueError(f"data.draw: needed null or 1 to {rest} frames, found {draw!r}")
+    drawn = np.random.default_rng((make_seed(config), _DRAW)).choice(rest, draw, replace=False)
+    return frames.only(sorted(drawn.tolist()))
 
 
 def tasks_with_labels(tasks: Mapping[str, Task], frames: Cityscapes, *, any_needed: bool = True) -> dict[str, Task]:

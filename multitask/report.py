@@ -1,7 +1,8 @@
 """What people look at: panels of pictures, tables of figures, plots of learned weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -9,6 +10,9 @@ from torch import Tensor
 
 from multitask.data.loader import Batch
 from multitask.tasks.base import Figure, Task
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
 
 _TITLE = 18  # px of the line above each picture
 _GAP = 4
@@ -186,6 +190,25 @@ def weights_line(values: Mapping[str, float], tasks: Sequence[str]) -> str:
     return f"step {values['step']:.0f}: sigma^2 of {', '.join(tasks)} = ({variances}); weights {ratio}"
 
 
+def canvas(width: float, height: float) -> tuple["Canvas", Callable[[Path], None]]:
+    """An empty plot of a size in inches, and what writes it as a PNG.
+
+    Raises:
+        ValueError: if matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure as Canvas
+    except ImportError:
+        raise ValueError("plots need matplotlib: pip install 'multitask[plots]'") from None
+    figure = Canvas(figsize=(width, height), layout="constrained")
+
+    def save(path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=120)
+
+    return figure, save
+
+
 def plot_weights(runs: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
     """Plots log-variances and effective weights over the steps: a column for each task, a line for each run.
 
@@ -195,35 +218,58 @@ def plot_weights(runs: Mapping[str, Sequence[Mapping[str, float]]], path: Path) 
     Raises:
         ValueError: if matplotlib is not installed, or no run has learned weights.
     """
-    try:
-        from matplotlib.figure import Figure as Canvas
-    except ImportError:
-        raise ValueError("plots need matplotlib: pip install 'multitask[plots]'") from None
-    prefix = "log_variance/"
-    names = list(
-        dict.fromkeys(
-            key.removeprefix(prefix)
-            for history in runs.values()
-            for entry in history
-            for key in entry
-            if key.startswith(prefix)
-        )
-    )
+    names = _learned(entry for history in runs.values() for entry in history)
     if not names:
         raise ValueError(f"runs: needed one with learned weights, found none in {list(runs)}")
-    canvas = Canvas(figsize=(4 * len(names), 5), layout="constrained")
-    axes = canvas.subplots(2, len(names), sharex=True, squeeze=False)
+    figure, save = canvas(4 * len(names), 5)
+    axes = figure.subplots(2, len(names), sharex=True, squeeze=False)
     for column, name in enumerate(names):
         for title, history in runs.items():
-            entries = [entry for entry in history if prefix + name in entry]
-            steps = [entry["step"] for entry in entries]
-            axes[0][column].plot(steps, [entry[prefix + name] for entry in entries], label=title)
-            axes[1][column].plot(steps, [entry[f"weight/{name}"] for entry in entries])
+            _line(axes[0][column], history, f"{_LOG_VARIANCE}{name}", title)
+            _line(axes[1][column], history, f"weight/{name}", title)
         axes[0][column].set_title(name)
         axes[1][column].set_yscale("log")
         axes[1][column].set_xlabel("step")
     axes[0][0].set_ylabel("log sigma^2")
     axes[1][0].set_ylabel("effective weight")
     axes[0][0].legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    canvas.savefig(path, dpi=120)
+    save(path)
+
+
+def plot_training(history: Sequence[Mapping[str, float]], path: Path) -> None:
+    """Plots losses, sigma^2 and effective weights of one run over its steps, a line for each task (figure 7).
+
+    Args:
+        history: of the run.
+        path: of the PNG.
+    Raises:
+        ValueError: if matplotlib is not installed, or the run has no learned weights.
+    """
+    names = _learned(history)
+    if not names:
+        raise ValueError("history: needed a run with learned weights, found none")
+    figure, save = canvas(12, 4)
+    for axes, kind, title in zip(
+        figure.subplots(1, 3), ("loss", "sigma2", "weight"), ("loss", "sigma^2", "effective weight"), strict=True
+    ):
+        for name in names:
+            _line(axes, history, f"{kind}/{name}", name)
+        axes.set_title(title)
+        axes.set_yscale("log")
+        axes.set_xlabel("step")
+        axes.legend()
+    save(path)
+
+
+_LOG_VARIANCE = "log_variance/"
+
+
+def _learned(entries: Iterable[Mapping[str, float]]) -> list[str]:
+    """Names of the tasks that have a log-variance."""
+    keys = dict.fromkeys(key for entry in entries for key in entry if key.startswith(_LOG_VARIANCE))
+    return [key.removeprefix(_LOG_VARIANCE) for key in keys]
+
+
+def _line(axes: Any, history: Sequence[Mapping[str, float]], key: str, label: str) -> None:
+    entries = [entry for entry in history if key in entry]
+    axes.plot([entry["step"] for entry in entries], [entry[key] for entry in entries], label=label)

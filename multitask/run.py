@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 LAST, BEST, METRICS = Path("checkpoints/last.pt"), Path("checkpoints/best.pt"), Path("metrics.json")
 
-_FREE_KEYS = (
+FREE_KEYS = (
     "output_dir",
     "data.root",
     "trainer.device",
@@ -80,10 +80,12 @@ class Run:
         self.trainer = Trainer(objective.to(compute.device), encoded, optimization, schedule, compute, seed)
         self.best_score = float("-inf")
         self._figures: dict[str, float] = {}  # of the last validation of this process
+        self._seconds = 0.0  # that processes before this one took
         if resume and state:
             checkpoint.load_network(network, state, resume)
             self.trainer.restore(state, resume)
-            self.best_score = state["score"] if resume == self.folder / LAST else self.best_score
+            if resume == self.folder / LAST:
+                self.best_score, self._seconds = state["score"], state["seconds"]
             log.info("going on from %s, step %d", resume, self.trainer.step)
         if schedule.compile:
             network.compile()
@@ -94,7 +96,8 @@ class Run:
         """Trains to the last step, evaluates, and writes ``metrics.json`` and ``panels``.
 
         Returns:
-            The final figures, ``<task>/<figure>``, and those of the position prior behind ``position_prior/``.
+            The final figures, ``<task>/<figure>``, those of the position prior behind ``position_prior/``, and
+            ``seconds``.
         Raises:
             Interrupted: stopped by a signal; the next `Run` of this configuration goes on.
         """
@@ -138,7 +141,7 @@ class Run:
             raise ValueError(f"{path}: not the configuration of a run ({error})") from error
         now = flatten(self.config)
         for key in [*now, *(key for key in previous if key not in now)]:
-            if key not in _FREE_KEYS and previous.get(key) != now.get(key):
+            if key not in FREE_KEYS and previous.get(key) != now.get(key):
                 raise ValueError(
                     f"output_dir={self.folder}: holds a run of another configuration: {key} was "
                     f"{previous.get(key)!r}, is {now.get(key)!r}; choose another output_dir"
@@ -191,7 +194,12 @@ class Run:
     def _save(self, path: Path) -> None:
         self._tracker.flush()
         own = {"score": self.best_score, "config": dict(self.config), "tasks": list(self.tasks)}
+        own["seconds"] = self._elapsed()
         checkpoint.save(self.folder / path, {**self.trainer.state(), **own})
+
+    def _elapsed(self) -> float:
+        """Seconds of training and evaluation, of all the processes that the run took."""
+        return self._seconds + time.perf_counter() - self._clock[0]
 
     def _finish(self) -> dict[str, float]:
         figures = (self._figures or self._evaluate()) | self._evaluation.position_prior()
@@ -200,6 +208,7 @@ class Run:
             path.parent.mkdir(exist_ok=True)
             Image.fromarray(picture).save(path)
         self._tracker.hyperparameters(self.config, figures)
+        figures["seconds"] = self._elapsed()
         write_json(self.folder / METRICS, figures)
         return figures
 

@@ -15,6 +15,7 @@ from multitask.tasks.depth import Depth
 from multitask.tasks.instance import Instance
 from multitask.tasks.semantic import Semantic
 from multitask.weighting import Fixed, Uncertainty, Weighting
+from tests.compose import small
 from tests.trees import write_tree
 
 MODEL: dict[str, Any] = {
@@ -376,3 +377,41 @@ def test_tasks_with_labels_none_left_is_refused(tmp_path: Path) -> None:
     frames = build.make_frames({"data": {"name": "any", "root": str(root), "image_size": [32, 64]}}, "train")
     with pytest.raises(ValueError, match=r"data\.root=.*'train' has no labels for any of tasks=\['depth'\]"):
         build.tasks_with_labels(_tasks(["depth"]), frames)
+
+
+def test_frames_are_held_out_and_drawn_by_the_seed(tmp_path: Path) -> None:
+    root = write_tree(tmp_path, {"train": 10})
+
+    def names(split: str, *overrides: str) -> list[str]:
+        return build.make_frames(small(root, tmp_path / "run", *overrides), split).names
+
+    everything = names("train")
+    assert len(everything) == 10
+    given = ["data.held_out=3", "data.draw=4"]
+    assert names("held_out", *given) == everything[7:]
+    assert names("train", "data.held_out=3") == everything[:7]
+    drawn = [names("train", *given, f"seed={seed}") for seed in (0, 0, 1, 2, 3)]
+    assert drawn[0] == drawn[1]
+    assert len({tuple(part) for part in drawn}) > 1
+    for part in drawn:
+        assert len(part) == 4
+        assert part == sorted(part)
+        assert set(part) <= set(everything[:7])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "split", "message"),
+    [
+        (["data.held_out=10"], "train", r"data\.held_out: needed 0 to 9 frames, found 10"),
+        (["data.held_out=-1"], "train", r"data\.held_out: needed 0 to 9 frames, found -1"),
+        ([], "held_out", r"split 'held_out': needed data\.held_out above zero, found 0"),
+        (["data.held_out=4", "data.draw=7"], "train", r"data\.draw: needed null or 1 to 6 frames, found 7"),
+        (["data.draw=0"], "train", r"data\.draw: needed null or 1 to 10 frames, found 0"),
+    ],
+)
+def test_frames_that_cannot_be_held_out_or_drawn(
+    tmp_path: Path, overrides: list[str], split: str, message: str
+) -> None:
+    root = write_tree(tmp_path, {"train": 10})
+    with pytest.raises(ValueError, match=message):
+        build.make_frames(small(root, tmp_path / "run", *overrides), split)

@@ -1,6 +1,7 @@
 """Finds and reads data sets in the Cityscapes layout."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -52,6 +53,12 @@ class Cityscapes:
                 raise self._size_error(kind, name, image.shape[:2], layer.shape)
         camera = read_camera(self.path("camera", name)) if self.has("camera") else None
         return resize(Sample(name, image, camera=camera, **layers), self.image_size)
+
+    def only(self, indices: Iterable[int]) -> "Cityscapes":
+        """The same split with these frames alone."""
+        part = copy.copy(self)
+        part.names = [self.names[index] for index in indices]
+        return part
 
     def has(self, kind: str) -> bool:
         """Whether the split has this kind of label (or ``camera``, or ``image``)."""

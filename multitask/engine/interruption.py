@@ -16,16 +16,15 @@ class Stopped(Exception):
 
 
 class Interrupted(Exception):
-    """Training was stopped by a signal, after its state was saved.
+    """Work was stopped by a signal, after its state was saved.
 
-    Attributes:
+    Args:
         signum: the signal.
+        done: how far it got.
     """
 
-    def __init__(self, signum: int, step: int) -> None:
-        super().__init__(
-            f"stopped by {signal.Signals(signum).name} after step {step}; the same command goes on from there"
-        )
+    def __init__(self, signum: int, done: str) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name} after {done}; the same command goes on from there")
         self.signum = signum
 
 

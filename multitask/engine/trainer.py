@@ -129,7 +129,7 @@ class Trainer:
     def _end_if_asked(self, save: Callable[[], None]) -> None:
         if self.stop:
             save()
-            raise Interrupted(self.stop[0], self.step)
+            raise Interrupted(self.stop[0], f"step {self.step}")
 
     def _validate_if_due(self, on_val: Callable[[], None], save: Callable[[], None]) -> None:
         due = self.step % self.schedule.val_every == 0 or self.step == self.schedule.max_steps

@@ -1,0 +1,11 @@
+"""Comparisons of rows over seeds: which runs there are, who runs them, and what they say.
+
+The way: `experiments` (rows, claims) -> `plan` (which runs) -> `runner` (processes) -> `results` (files) -> `report`.
+"""
+
+from multitask.comparison.experiments import EXPERIMENTS
+from multitask.comparison.plan import Plan
+from multitask.comparison.report import Report
+from multitask.comparison.runner import Runner
+
+__all__ = ["EXPERIMENTS", "Plan", "Report", "Runner"]

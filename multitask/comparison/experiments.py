@@ -1,0 +1,227 @@
+"""The experiments: the paper's table 1 and figures 2, 6 and 7, and comparisons beyond them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from multitask.comparison.rows import Ordering, Row, fixed
+from multitask.tasks.depth import Depth
+from multitask.tasks.instance import Instance
+from multitask.tasks.semantic import Semantic
+
+_S, _I, _D = Semantic.name, Instance.name, Depth.name
+_ALL = (_S, _I, _D)
+
+HIGHER_IS_BETTER: dict[str, bool] = {
+    f"{_S}/iou_class": True,
+    f"{_I}/mean_error_px": False,
+    f"{_D}/mean_error_px": False,
+}
+"""The figures of table 1."""
+_IOU, _VECTOR, _DISPARITY = HIGHER_IS_BETTER
+
+LEARNED = "three"
+"""Name of the row of three tasks with learned weights."""
+
+
+def _paper(iou: float | None, vector: float | None, disparity: float | None) -> dict[str, float]:
+    values = {_IOU: iou and iou / 100, _VECTOR: vector, _DISPARITY: disparity}
+    return {key: value for key, value in values.items() if value}
+
+
+_UNCERTAINTY = ("weighting=uncertainty",)
+SINGLE = (
+    Row(_S, "semantic only", (_S,), ("weighting=equal",), _paper(59.4, None, None)),
+    Row(_I, "instance only", (_I,), ("weighting=equal",), _paper(None, 4.61, None)),
+    Row(_D, "depth only", (_D,), ("weighting=equal",), _paper(None, None, 0.640)),
+)
+_EQUAL = Row("equal", "equal weights", _ALL, ("weighting=equal",), _paper(50.1, 3.79, 0.592))
+_PAIRS = (
+    Row(f"{_S}-{_I}", "semantic + instance, learned", (_S, _I), _UNCERTAINTY, _paper(61.0, 3.42, None)),
+    Row(f"{_S}-{_D}", "semantic + depth, learned", (_S, _D), _UNCERTAINTY, _paper(62.7, None, 0.533)),
+    Row(f"{_I}-{_D}", "instance + depth, learned", (_I, _D), _UNCERTAINTY, _paper(None, 3.54, 0.539)),
+)
+_THREE = Row(LEARNED, "three tasks, learned", _ALL, _UNCERTAINTY, _paper(63.4, 3.50, 0.522))
+_NORMALISED = Row("three-sum1", "three tasks, learned, sum 1", _ALL, (*_UNCERTAINTY, "weighting.sum=1.0"))
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What earlier runs decided, None as long as they have not.
+
+    Attributes:
+        weights: the row of fixed weights that did best on the frames held out.
+        learned_sum: mean sum of the learned weights over the training of the row of three tasks.
+    """
+
+    weights: Row | None = None
+    learned_sum: float | None = None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Rows, the claims about them, and how they are shown.
+
+    Attributes:
+        title: heading of the report.
+        rows: given what was decided so far.
+        candidates: rows of fixed weights to choose from on frames that are held out.
+        orderings: claims, each of which gets a verdict; of rows that are not there, none.
+        swept: task whose fixed weight is the axis of a plot, if there is one.
+        search_rate: whether each row's learning rate is searched.
+        histories: names of rows whose learned weights are plotted over training.
+        single: names of rows by which mean relative improvements are measured, by figure.
+    """
+
+    title: str
+    rows: Callable[[Choices], Sequence[Row]]
+    candidates: Sequence[Row] = ()
+    orderings: Sequence[Ordering] = ()
+    swept: str | None = None
+    search_rate: bool = True
+    histories: Sequence[str] = ()
+    single: Mapping[str, str] = field(default_factory=dict)
+
+
+def _weights(*values: float) -> dict[str, float]:
+    return dict(zip(_ALL, values, strict=True))
+
+
+def _named(weights: Mapping[str, float], paper: Mapping[str, float] | None = None) -> Row:
+    on = {task: weight for task, weight in weights.items() if weight}
+    name = "fixed-" + "-".join(f"{task}{weight:g}" for task, weight in on.items())
+    title = "fixed " + " : ".join(f"{weight:g}" for weight in weights.values() if weight)
+    return fixed(name, title, weights, paper)
+
+
+_GRID = tuple(
+    _named(_weights(round(1 - instance - depth, 4), instance, depth))
+    for depth in (0.1, 0.3, 0.6)
+    for instance in (0.01, 0.03, 0.1)
+)
+"""What a user would try: three scales of each small weight, the paper's own among them."""
+
+
+def _better(better: Row, worse: Row) -> list[Ordering]:
+    """Better in every figure of table 1 that both have."""
+    own = {_S: _IOU, _I: _VECTOR, _D: _DISPARITY}
+    return [
+        Ordering(better.name, worse.name, own[task], HIGHER_IS_BETTER[own[task]])
+        for task in _ALL
+        if task in better.tasks and task in worse.tasks
+    ]
+
+
+_SEARCHED = Row("searched", "fixed weights, searched", _ALL)
+_RESCALED = Row("searched-rescaled", "fixed weights, searched, rescaled", _ALL)
+"""What orderings say of these two before the weights are known."""
+
+
+def _table1_rows(choices: Choices) -> list[Row]:
+    rows = [*SINGLE, _EQUAL]
+    if choices.weights:
+        title = f"{choices.weights.title}, searched"
+        rows.append(Row(_SEARCHED.name, title, _ALL, choices.weights.overrides, _paper(62.8, 3.61, 0.549)))
+    rows += [*_PAIRS, _THREE, _NORMALISED]
+    if choices.weights and choices.learned_sum:
+        total = f"weighting.sum={choices.learned_sum:.3g}"
+        title = f"{choices.weights.title}, rescaled to sum {choices.learned_sum:.3g}"
+        rows.append(Row(_RESCALED.name, title, _ALL, (*choices.weights.overrides, total)))
+    return rows
+
+
+def _sweep(first: str, second: str, points: Mapping[float, tuple[float | None, ...]]) -> tuple[Row, ...]:
+    """Fixed weights of two tasks, w and 1 - w."""
+    return tuple(
+        _named({first: weight, second: round(1 - weight, 4)}, _paper(*paper)) for weight, paper in points.items()
+    )
+
+
+_SWEEP_A = _sweep(_S, _D, {
+    0.975: (59.5, None, 0.664), 0.95: (59.9, None, 0.603), 0.9: (60.1, None, 0.586), 0.85: (60.4, None, 0.582),
+    0.8: (59.6, None, 0.577), 0.7: (59.0, None, 0.573), 0.5: (56.3, None, 0.602), 0.2: (47.2, None, 0.625),
+    0.1: (42.7, None, 0.628),
+})  # fmt: skip
+_SWEEP_B = _sweep(_I, _D, {
+    0.75: (None, 4.52, 0.692), 0.5: (None, 4.30, 0.655), 0.4: (None, 4.14, 0.641), 0.3: (None, 4.04, 0.615),
+    0.2: (None, 3.83, 0.607), 0.1: (None, 3.91, 0.600), 0.05: (None, 4.27, 0.607), 0.025: (None, 4.31, 0.624),
+})  # fmt: skip
+_STARTS = (-2, -1, 0, 1, 2, 3, 4, 5)
+_LIKELIHOODS = (
+    _THREE,
+    Row("laplace", "Laplace regressions", _ALL,
+        (*_UNCERTAINTY, f"task.{_I}.likelihood=laplace", f"task.{_D}.likelihood=laplace")),
+    Row("gaussian", "Gaussian regressions, squared error", _ALL,
+        (*_UNCERTAINTY, f"task.{_I}.likelihood=gaussian", f"task.{_D}.likelihood=gaussian")),
+    Row("softmax-exact", "exact softmax", _ALL, (*_UNCERTAINTY, f"task.{_S}.likelihood=softmax_exact")),
+)  # fmt: skip
+_METHODS = {
+    "equal": "equal weights",
+    "uncertainty": "uncertainty",
+    "liebel_koerner": "Liebel & Koerner",
+    "uw_so": "UW-SO",
+    "dwa": "DWA",
+    "rlw": "RLW",
+    "gls": "GLS",
+    "imtl_l": "IMTL-L",
+    "famo": "FAMO",
+}
+_OF_METHODS = {"equal": _EQUAL.name, "uncertainty": LEARNED}
+_WEIGHTINGS = tuple(
+    Row(_OF_METHODS.get(name, name), title, _ALL, (f"weighting={name}",)) for name, title in _METHODS.items()
+)
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "table1": Experiment(
+        "Table 1: three tasks in one network, and how they are weighted",
+        _table1_rows,
+        candidates=_GRID,
+        orderings=[
+            *(claim for row in SINGLE for claim in _better(_THREE, row)),
+            *_better(_THREE, _EQUAL),
+            *_better(_THREE, _SEARCHED),
+            *(claim for pair in _PAIRS for row in SINGLE for claim in _better(pair, row)),
+            *_better(_SEARCHED, _EQUAL),
+            *_better(_THREE, _RESCALED),
+            *_better(_NORMALISED, _SEARCHED),
+        ],
+        histories=[LEARNED],
+    ),
+    "figure2a": Experiment(
+        "Figure 2a: the weight of semantic segmentation against depth",
+        lambda _: [SINGLE[0], *_SWEEP_A, SINGLE[2], _PAIRS[1]],
+        orderings=[claim for row in _SWEEP_A for claim in _better(_PAIRS[1], row)],
+        swept=_S,
+    ),
+    "figure2b": Experiment(
+        "Figure 2b: the weight of instance segmentation against depth",
+        lambda _: [SINGLE[1], *_SWEEP_B, SINGLE[2], _PAIRS[2]],
+        orderings=[claim for row in _SWEEP_B for claim in _better(_PAIRS[2], row)],
+        swept=_I,
+    ),
+    "figure6": Experiment(
+        "Figure 6: log-variances from different starts",
+        lambda _: [
+            Row(f"start{start}", f"start {start}", _ALL, (*_UNCERTAINTY, f"weighting.initial_log_variance={start}"))
+            for start in _STARTS
+        ],
+        search_rate=False,
+        histories=[f"start{start}" for start in _STARTS],
+    ),
+    "figure7": Experiment(
+        "Figure 7: losses, noise and effective weights over training",
+        lambda _: [_THREE],
+        search_rate=False,
+        histories=[LEARNED],
+    ),
+    "likelihoods": Experiment(
+        "Likelihoods: the paper's form and others",
+        lambda _: _LIKELIHOODS,
+        orderings=[claim for row in _LIKELIHOODS[1:] for claim in _better(_THREE, row)],
+    ),
+    "weightings": Experiment(
+        "Weightings, against networks of a single task",
+        lambda _: [*SINGLE, *_WEIGHTINGS],
+        orderings=[claim for row in _WEIGHTINGS if row.name != LEARNED for claim in _better(_THREE, row)],
+        single={_IOU: _S, _VECTOR: _I, _DISPARITY: _D},
+    ),
+}

@@ -1,0 +1,229 @@
+"""What an experiment says: a table, verdicts on its claims, figures."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from multitask.comparison.experiments import HIGHER_IS_BETTER, LEARNED, Experiment
+from multitask.comparison.plan import Plan
+from multitask.comparison.results import Figures, Result
+from multitask.comparison.rows import Ordering, Row
+from multitask.comparison.statistics import Difference, mean_and_deviation, mean_relative_improvement, paired_difference
+from multitask.engine.tracking import write_text
+from multitask.report import canvas, markdown, plot_training, plot_weights, weights_line
+
+_TITLES = {key: (title, scale) for key, title, scale in zip(
+    HIGHER_IS_BETTER, ("IoU, %", "instance error, px", "disparity error, px"), (100.0, 1.0, 1.0), strict=True
+)}  # fmt: skip
+"""Figure -> heading, and what it is multiplied by."""
+
+Reported = Mapping[str, Mapping[int, Result]]
+"""Name of a row -> seed -> result."""
+
+
+class Report:
+    """The report of an experiment, of as many runs as are done.
+
+    Args:
+        plan: of the experiment.
+        results: by key of the job.
+        failed: key of a job -> why.
+    """
+
+    def __init__(self, plan: Plan, results: Mapping[str, Result], failed: Mapping[str, str]) -> None:
+        self.plan = plan
+        self.experiment: Experiment = plan.experiment
+        self.results = results
+        self.failed = failed
+        gone = frozenset(failed)
+        self.rows: list[Row] = plan.rows(results, gone)
+        self.reported: dict[str, dict[int, Result]] = {row.name: plan.reported(row, results, gone) for row in self.rows}
+        self.rates = {row.name: plan.rate(row, results, gone) for row in self.rows}
+
+    def text(self) -> str:
+        """The report in Markdown."""
+        parts = [f"# {self.experiment.title}", self._setting(), self._table(), self._verdicts()]
+        parts += [self._learned(), self._search(), self._missing()]
+        return "\n\n".join(part for part in parts if part) + "\n"
+
+    def write(self, folder: Path) -> list[Path]:
+        """Writes ``report.md`` and the figures that there are runs for; returns their paths."""
+        paths = [folder / "report.md"]
+        write_text(paths[0], self.text())
+        histories = {
+            row.title: result.history
+            for row in self.rows
+            if row.name in self.experiment.histories and (result := self._first(row.name)) and result.history
+        }
+        if histories:
+            paths.append(folder / "weights.png")
+            plot_weights(histories, paths[-1])
+        if len(histories) == 1:
+            paths.append(folder / "training.png")
+            plot_training(next(iter(histories.values())), paths[-1])
+        if self.experiment.swept and self._swept():
+            paths.append(folder / "sweep.png")
+            self._plot_sweep(paths[-1])
+        return paths
+
+    def _setting(self) -> str:
+        result = next((result for runs in self.reported.values() for result in runs.values()), None)
+        if result is None:
+            return "No run is finished yet."
+        config = result.config
+        size = " x ".join(map(str, config["data.image_size"]))
+        frames = config.get("data.draw") or "all"
+        return (
+            f"{config['data.name']}, {size} px, {frames} training images drawn by the seed, {config['model.encoder']}, "
+            f"{config['trainer.max_steps']} steps of {config['trainer.batch_size']}; split {self.plan.split}, "
+            f"mean and standard deviation over seeds {', '.join(map(str, self.plan.seeds))}. Learning rates"
+            + (
+                f" are {' or '.join(f'{rate:g}' for rate in self.plan.rates)} times the default, chosen for each row"
+                if len(self.plan.rates) > 1
+                else " are the default"
+            )
+            + f" (choices on held-out training images, seed {self.plan.search_seed})."
+        )
+
+    def _table(self) -> str:
+        shown = {key: _TITLES[key] for key in _TITLES if any(self._values(row, key) for row in self.rows)}
+        improvement = bool(self.experiment.single)
+        heading = ["row", *(title for title, _ in shown.values())]
+        heading += ["Delta m, %"] if improvement else []
+        of_paper = [key for key in shown if any(key in row.paper for row in self.rows)]
+        heading += [f"paper: {shown[key][0]}" for key in of_paper]
+        heading += ["lr x", "runs", "s / run"]
+        best = {key: self._best(key) for key in shown}
+        cells = []
+        for row in self.rows:
+            line = [row.title]
+            for key, (_, scale) in shown.items():
+                text = _spread([value * scale for value in self._values(row, key).values()], scale)
+                line.append(f"**{text}**" if row.name == best[key] else text)
+            if improvement:
+                line.append(_spread([100 * value for value in self._improvements(row)], 100))
+            line += [f"{row.paper[key] * shown[key][1]:.3g}" if key in row.paper else "-" for key in of_paper]
+            runs = self.reported[row.name].values()
+            rate = self.rates[row.name]
+            line += ["-" if rate is None else f"{rate:g}", str(len(runs))]
+            line.append(f"{sum(run.seconds for run in runs) / len(runs):.0f}" if runs else "-")
+            cells.append(line)
+        return markdown([heading, *cells])
+
+    def _values(self, row: Row, figure: str) -> dict[int, float]:
+        runs = self.reported[row.name]
+        return {seed: run.figures[figure] for seed, run in runs.items() if figure in run.figures}
+
+    def _best(self, figure: str) -> str | None:
+        means = {row.name: values for row in self.rows if (values := self._values(row, figure))}
+        if len(means) < 2:
+            return None
+        choose = max if HIGHER_IS_BETTER[figure] else min
+        return choose(means, key=lambda name: mean_and_deviation(list(means[name].values()))[0])
+
+    def _improvements(self, row: Row) -> list[float]:
+        """Delta m of each seed."""
+        found = []
+        for seed, run in self.reported[row.name].items():
+            single: Figures = {}
+            for figure, name in self.experiment.single.items():
+                if other := self.reported.get(name, {}).get(seed):
+                    single[figure] = other.figures.get(figure, 0.0)
+            value = mean_relative_improvement(run.figures, single, HIGHER_IS_BETTER)
+            found += [value] if value is not None else []
+        return found
+
+    def _verdicts(self) -> str:
+        titles = {row.name: row.title for row in self.rows}
+        lines = []
+        for claim in self.experiment.orderings:
+            if claim.better in titles and claim.worse in titles and (found := self._difference(claim)):
+                title, scale = _TITLES[claim.figure]
+                interval = f"{found.low * scale:+.3g} to {found.high * scale:+.3g}" if found.num_seeds > 1 else "-"
+                lines.append(
+                    [titles[claim.better], titles[claim.worse], title, f"{found.mean * scale:+.3g}", interval,
+                     str(found.num_seeds), found.verdict]
+                )  # fmt: skip
+        if not lines:
+            return ""
+        heading = ["better", "than", "in", "by", "95 % interval", "seeds", "verdict"]
+        return "Paired differences over seeds, above zero where the claim holds:\n\n" + markdown([heading, *lines])
+
+    def _difference(self, claim: Ordering) -> Difference | None:
+        rows = {row.name: row for row in self.rows}
+        better, worse = (self._values(rows[name], claim.figure) for name in (claim.better, claim.worse))
+        return paired_difference(better, worse, claim.higher_is_better)
+
+    def _first(self, name: str) -> Result | None:
+        runs = self.reported.get(name, {})
+        return runs[min(runs)] if runs else None
+
+    def _learned(self) -> str:
+        result = self._first(LEARNED) if LEARNED in self.experiment.histories else None
+        if not result or not result.history:
+            return ""
+        last = result.history[-1]["step"]
+        early = min(result.history, key=lambda entry: abs(entry["step"] - last / 10))
+        tasks = [name for name in self.plan.tasks if f"sigma2/{name}" in result.history[-1]]
+        lines = "\n".join(f"* {weights_line(entry, tasks)}" for entry in (early, result.history[-1]))
+        return f"What {LEARNED} tasks learned (seed {result.seed}):\n\n{lines}"
+
+    def _search(self) -> str:
+        candidates = self.experiment.candidates
+        best = self.plan.choices(self.results, frozenset(self.failed)).weights
+        if not candidates or not best:
+            return ""
+        seconds = [run.seconds for run in self.results.values() if run.row in {row.name for row in candidates}]
+        learned = self._first(LEARNED)
+        beside = f", against {learned.seconds:.0f} s of one run that learns them" if learned else ""
+        return (
+            f"The search for fixed weights took {len(seconds)} runs and {sum(seconds):.0f} s{beside}; it found "
+            f"{best.title.removeprefix('fixed ')} ({' : '.join(best.tasks)})."
+        )
+
+    def _missing(self) -> str:
+        lines = [f"* {row.title}: left out, no labels" for row in self.plan.left_out()]
+        lines += [f"* {row.title}: no finished run" for row in self.rows if not self.reported[row.name]]
+        lines += [f"* {key} failed: {why}" for key, why in self.failed.items()]
+        return "\n".join(lines)
+
+    def _swept(self) -> dict[float, Row]:
+        """Rows of fixed weights that have results, by the weight that is the axis."""
+        task = self.experiment.swept
+        weights = {}
+        for row in self.rows:
+            given = [part.partition("=")[2] for part in row.overrides if part.startswith(f"weighting.weights.{task}=")]
+            if self.reported[row.name] and (given or len(row.tasks) == 1):
+                weights[float(given[0]) if given else float(row.tasks == (task,))] = row
+        return dict(sorted(weights.items()))
+
+    def _plot_sweep(self, path: Path) -> None:
+        swept = self._swept()
+        learned = next(row for row in self.rows if "weighting=uncertainty" in row.overrides)
+        shown = [key for key in _TITLES if any(self._values(row, key) for row in swept.values())]
+        figure, save = canvas(5 * len(shown), 4)
+        for axes, key in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+            title, scale = _TITLES[key]
+            points = {w: values for w, row in swept.items() if (values := _scaled(self._values(row, key), scale))}
+            means = [mean_and_deviation(values) for values in points.values()]
+            axes.errorbar(list(points), [m for m, _ in means], [d or 0 for _, d in means], marker="o", label="fixed")
+            if values := _scaled(self._values(learned, key), scale):
+                mean, deviation = mean_and_deviation(values)
+                axes.axhline(mean, color="C1", label="learned")
+                axes.axhspan(mean - (deviation or 0), mean + (deviation or 0), color="C1", alpha=0.2)
+            axes.set_xlabel(f"weight of {self.experiment.swept}")
+            axes.set_ylabel(title)
+            axes.legend()
+        save(path)
+
+
+def _scaled(values: Mapping[int, float], scale: float) -> list[float]:
+    return [value * scale for value in values.values()]
+
+
+def _spread(values: Sequence[float], scale: float) -> str:
+    """Mean and standard deviation, per cent with one decimal and px with three."""
+    if not values:
+        return "-"
+    mean, deviation = mean_and_deviation(values)
+    digits = 1 if scale == 100 else 3
+    return f"{mean:.{digits}f}" + (f" ± {deviation:.{digits}f}" if deviation is not None else "")

@@ -1,0 +1,104 @@
+"""What is kept of a finished run: one small JSON file."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from multitask.engine.tracking import write_text
+
+Figures = dict[str, float]
+
+_MOST_POINTS = 60
+_KEPT = ("step", "loss/", "weight/", "log_variance/", "sigma2/")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run.
+
+    Attributes:
+        row: name of the row.
+        split: that it was evaluated on.
+        rate: factor of the learning rate.
+        seed: of the run.
+        config: flattened, without what may differ between machines.
+        figures: of the network after the last step, without those of single classes.
+        seconds: that training and evaluation took.
+        history: of a run that learned log-variances, some evenly spaced entries: step, losses, weights, log-variances.
+    """
+
+    row: str
+    split: str
+    rate: float
+    seed: int
+    config: dict[str, Any]
+    figures: Figures
+    seconds: float
+    history: list[Figures]
+
+
+def make_result(
+    row: str,
+    split: str,
+    rate: float,
+    seed: int,
+    config: Mapping[str, Any],
+    figures: Mapping[str, float],
+    history: list[Figures],
+) -> Result:
+    """Keeps what reports need; arguments as in `Result`, ``figures`` as ``metrics.json`` has them."""
+    entries = [
+        {key: float(f"{value:.5g}") for key, value in entry.items() if key.startswith(_KEPT)}
+        for entry in history
+        if any(key.startswith("log_variance/") for key in entry)
+    ]
+    spaced = range(0, len(entries), max(1, -(-len(entries) // _MOST_POINTS)))
+    kept = {key: value for key, value in figures.items() if key.count("/") == 1}
+    kept |= {key: value for key, value in figures.items() if key.startswith("position_prior/") and key.count("/") == 2}
+    return Result(row, split, rate, seed, dict(config), kept, figures["seconds"], [entries[place] for place in spaced])
+
+
+def read_figures(path: Path) -> Figures:
+    """The figures that a run left.
+
+    Raises:
+        ValueError: naming the file, if it is missing or damaged.
+    """
+    try:
+        return {str(key): float(value) for key, value in json.loads(path.read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: not the figures of a run ({error}); delete it to evaluate again") from error
+
+
+def save(path: Path, result: Result) -> None:
+    """Writes the file, whole or not at all."""
+    write_text(path, json.dumps(asdict(result)) + "\n")
+
+
+def load(path: Path) -> Result:
+    """Reads a file.
+
+    Raises:
+        ValueError: naming the file, if it is damaged.
+    """
+    try:
+        content = json.loads(path.read_text())
+        return Result(**content)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: not the result of a run ({error}); delete it to run this again") from error
+
+
+def check_config(path: Path, result: Result, config: Mapping[str, Any]) -> None:
+    """Checks that a result is of this configuration.
+
+    Raises:
+        ValueError: naming the file and the first key that differs.
+    """
+    for key in [*config, *(key for key in result.config if key not in config)]:
+        if result.config.get(key) != config.get(key):
+            raise ValueError(
+                f"{path}: of another configuration: {key} was {result.config.get(key)!r}, is {config.get(key)!r}; "
+                "choose another output_dir, or delete the file to run this again"
+            )

@@ -1,0 +1,51 @@
+"""What is compared: rows of a table, each of them what one types behind ``scripts/train.py``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to train.
+
+    Attributes:
+        name: of its folder; rows of two experiments that have the same name are the same runs.
+        title: in tables.
+        tasks: that are on.
+        overrides: beside ``tasks=``, as for ``scripts/train.py``.
+        paper: the paper's figures, ``<task>/<figure>``, fractions and px; empty where it has none.
+    """
+
+    name: str
+    title: str
+    tasks: tuple[str, ...]
+    overrides: tuple[str, ...] = ()
+    paper: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """All that is typed."""
+        return f"tasks=[{','.join(self.tasks)}]", *self.overrides
+
+
+@dataclass(frozen=True)
+class Ordering:
+    """A claim: one row is better than another.
+
+    Attributes:
+        better, worse: names of rows.
+        figure: ``<task>/<figure>`` by which.
+        higher_is_better: direction of the figure.
+    """
+
+    better: str
+    worse: str
+    figure: str
+    higher_is_better: bool
+
+
+def fixed(name: str, title: str, weights: Mapping[str, float], paper: Mapping[str, float] | None = None) -> Row:
+    """A row of fixed weights; tasks without weight are off."""
+    on = {task: weight for task, weight in weights.items() if weight}
+    given = tuple(f"weighting.weights.{task}={weight:g}" for task, weight in on.items())
+    return Row(name, title, tuple(on), ("weighting=fixed", *given), paper or {})

@@ -1,0 +1,198 @@
+"""Carries out a plan: one process a run, which can be killed and goes on where it was."""
+
+import ctypes
+import fcntl
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from multitask.comparison import results
+from multitask.comparison.plan import Job, Plan
+from multitask.comparison.results import Result
+from multitask.engine.interruption import Interrupted, deferred_signals
+from multitask.engine.tracking import flatten, read_history
+from multitask.run import FREE_KEYS, METRICS
+
+log = logging.getLogger(__name__)
+
+_POLL = 0.2  # seconds
+_LOG = "log.txt"
+
+
+@dataclass
+class _Running:
+    job: Job
+    process: "subprocess.Popen[bytes]"
+
+
+class Runner:
+    """Runs what a plan lacks.
+
+    Args:
+        plan: what to run.
+        folder: gets a folder for each run, which is emptied of checkpoints when the run is done, and ``results``.
+        compose: the configuration of a run by what is typed behind ``scripts/train.py``.
+        base: what all runs have in common, as typed.
+        devices: values of CUDA_VISIBLE_DEVICES, of which each takes one run at a time; None leaves it as it is.
+        script: ``scripts/train.py``.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        folder: Path,
+        compose: Callable[[Sequence[str]], Mapping[str, Any]],
+        base: Sequence[str],
+        devices: Sequence[str | None],
+        script: Path,
+    ) -> None:
+        self.plan = plan
+        self.folder = folder
+        self.compose = compose
+        self.base = list(base)
+        self.devices = list(devices)
+        self.script = script
+        self.failed: dict[str, str] = {}
+        """Key of a job -> the last line that it printed."""
+        self.results: dict[str, Result] = {}
+        self._stop: list[int] = []
+
+    def load(self) -> None:
+        """Reads the results that are there already, of all jobs that they allow to name.
+
+        Raises:
+            ValueError: naming the file, if one is damaged or of another configuration.
+        """
+        while missing := [
+            job for job in self.plan.jobs(self.results) if job.key not in self.results and self._path(job).exists()
+        ]:
+            for job in missing:
+                result = results.load(self._path(job))
+                results.check_config(self._path(job), result, self._config(job))
+                self.results[job.key] = result
+
+    def run(self) -> None:
+        """Runs everything that is left.
+
+        Raises:
+            Interrupted: by a signal, after the runs have saved their state.
+        """
+        running: dict[str | None, _Running] = {}
+        with _lock(self.folder), deferred_signals(self._stop):
+            while not self._stop and (self._todo(running) or running):
+                for device in self.devices:
+                    if device not in running and (todo := self._todo(running)):
+                        running[device] = self._start(todo[0], device)
+                        self._report(running)
+                for device, run in list(running.items()):
+                    if run.process.poll() is not None:
+                        del running[device]
+                        self._finish(run)
+                time.sleep(_POLL)
+            for run in running.values():
+                run.process.send_signal(signal.SIGTERM)
+            for run in running.values():
+                run.process.wait()
+        if self._stop:
+            raise Interrupted(self._stop[0], f"{len(self.results)} runs")
+
+    def arguments(self, job: Job) -> list[str]:
+        """What a job is, as typed behind ``scripts/train.py``, but for its output_dir."""
+        base_rate = self.compose([*self.base, *job.row.arguments])["optimizer"]["lr"]
+        return [
+            *self.base,
+            *job.row.arguments,
+            f"data.val_split={job.split}",
+            f"optimizer.lr={base_rate * job.rate:g}",
+            f"seed={job.seed}",
+        ]
+
+    def _todo(self, running: Mapping[str | None, _Running]) -> list[Job]:
+        busy = {run.job.key for run in running.values()}
+        known = self.plan.jobs(self.results, frozenset(self.failed))
+        return [job for job in known if job.key not in self.results | self.failed and job.key not in busy]
+
+    def _config(self, job: Job) -> dict[str, Any]:
+        config = flatten(self.compose(self.arguments(job)))
+        return {key: value for key, value in config.items() if key not in FREE_KEYS}
+
+    def _path(self, job: Job) -> Path:
+        return self.folder / "results" / f"{job.key}.json"
+
+    def _start(self, job: Job, device: str | None) -> _Running:
+        folder = self.folder / job.key
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        environment = os.environ if device is None else {**os.environ, "CUDA_VISIBLE_DEVICES": device}
+        command = [sys.executable, str(self.script), *self.arguments(job), f"output_dir={folder}"]
+        with open(f"{folder}.{_LOG}", "ab") as output:
+            # A session of its own: a Ctrl-C reaches the runner alone, which passes it on once.
+            process = subprocess.Popen(
+                command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            )
+        return _Running(job, process)
+
+    def _finish(self, run: _Running) -> None:
+        job, folder = run.job, self.folder / run.job.key
+        if run.process.returncode:
+            last = Path(f"{folder}.{_LOG}").read_text(errors="replace").strip().splitlines()
+            self.failed[job.key] = last[-1] if last else f"exit status {run.process.returncode}"
+            log.error("%s failed: %s", job.key, self.failed[job.key])
+            return
+        try:
+            figures = results.read_figures(folder / METRICS)
+        except ValueError as error:
+            self.failed[job.key] = str(error)
+            log.error("%s failed: %s", job.key, error)
+            return
+        history = read_history(folder)
+        result = results.make_result(job.row.name, job.split, job.rate, job.seed, self._config(job), figures, history)
+        results.save(self._path(job), result)
+        self.results[job.key] = result
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+    def _report(self, running: Mapping[str | None, _Running]) -> None:
+        left = len(self._todo(running))
+        seconds = [result.seconds for result in self.results.values()]
+        each = sum(seconds) / len(seconds) if seconds else 0.0
+        log.info(
+            "%d done, %d failed, %d more known, %s; running %s",
+            len(self.results), len(self.failed), left,
+            f"about {_duration(each * (left + len(running)) / len(self.devices))} left" if each else "time unknown",
+            ", ".join(run.job.key for run in running.values()),
+        )  # fmt: skip
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Holds the folder against a second runner, as long as this process lives."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"output_dir={folder}: another process is running comparisons here") from None
+        yield
+
+
+def _die_with_parent() -> None:
+    """Has Linux kill this process with the runner, whatever ends that: nobody else would stop it."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours}h{minutes:02}m" if hours else f"{minutes} min"

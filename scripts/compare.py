@@ -1,0 +1,52 @@
+"""Compares ways to train over seeds: python scripts/compare.py experiment=table1 [seeds=[0,1,2]] [report=true]."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from _entry import plain, short_errors
+from multitask import build
+from multitask.comparison import EXPERIMENTS, Plan, Report, Runner
+
+_OWN_KEYS = ("experiment", "comparison", "base", "seeds", "split", "rates", "search_seed", "report", "output_dir")
+
+
+def run_config(arguments: Sequence[str]) -> Mapping[str, Any]:
+    """What ``scripts/train.py`` would be given."""
+    return plain(compose("train", list(arguments)))
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="compare")
+def main(given: DictConfig) -> None:
+    with short_errors():
+        config = plain(given)
+        if config.get("comparison") not in EXPERIMENTS:
+            raise ValueError(f"experiment: needed one of {sorted(EXPERIMENTS)}, found {config['comparison']}")
+        overrides = [text for text in HydraConfig.get().overrides.task if text.partition("=")[0] not in _OWN_KEYS]
+        base = [f"experiment={config['base']}", *overrides]
+        shared = run_config(base)
+        tasks = build.tasks_with_labels(build.make_tasks(shared), build.make_frames(shared, "train"))
+        experiment = EXPERIMENTS[config["comparison"]]
+        plan = Plan(experiment, tasks, config["seeds"], config["split"], config["rates"], config["search_seed"])
+        gpus = torch.cuda.device_count()
+        devices = [str(index) for index in range(gpus)] if gpus > 1 else [None]
+        folder = Path(config["output_dir"])
+        runner = Runner(plan, folder, run_config, base, devices, Path(__file__).with_name("train.py"))
+        runner.load()
+        try:
+            if not config["report"]:
+                runner.run()
+        finally:
+            report = Report(plan, runner.results, runner.failed)
+            paths = report.write(folder / config["comparison"])
+        print(f"\n{report.text()}\nwritten to {', '.join(map(str, paths))}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+import pytest
+
+from multitask.comparison.plan import Job, Plan
+from multitask.comparison.results import Result
+from tests.comparison.made import CANDIDATES, DISPARITY, EQUAL, EXPERIMENT, IOU, LEARNED, SINGLE, TASKS, result
+
+
+def plan(**arguments: object) -> Plan:
+    given = {"seeds": [0, 1], "split": "test", "rates": [1.0], "search_seed": 9, "tasks": TASKS} | arguments
+    return Plan(EXPERIMENT, **given)  # type: ignore[arg-type]
+
+
+def searched(iou: dict[str, float], rate: float = 1) -> dict[str, Result]:
+    found = {}
+    for name, value in iou.items():
+        row = next(row for row in (*CANDIDATES, LEARNED, EQUAL, SINGLE) if row.name == name)
+        figures = {IOU: value, DISPARITY: 1.0}
+        found[Job(row, "held_out", rate, 9).key] = result(name, figures, "held_out", rate, 9)
+    return found
+
+
+def keys(jobs: list[Job]) -> list[str]:
+    return [job.key for job in jobs]
+
+
+def test_weights_are_searched_on_held_out_frames_before_they_are_reported() -> None:
+    first = keys(plan().jobs({}))
+    assert first[:3] == [
+        "fixed0.25/held_out-rate1-seed9",
+        "fixed0.75/held_out-rate1-seed9",
+        "three/held_out-rate1-seed9",
+    ]
+    assert [key for key in first if "seed1" in key] == [
+        f"{name}/test-rate1-seed1" for name in ("semantic", "equal", "three")
+    ]
+    one = plan().jobs(searched({"fixed0.25": 0.3}))
+    assert not any("searched" in job.key for job in one)
+    both = plan().jobs(searched({"fixed0.25": 0.3, "fixed0.75": 0.4}))
+    chosen = [job for job in both if job.row.name == "searched"]
+    assert [job.seed for job in chosen] == [0, 1]
+    assert "weighting.weights.semantic=0.75" in chosen[0].row.overrides
+
+
+def test_a_search_that_failed_is_not_waited_for() -> None:
+    results = searched({"fixed0.25": 0.3})
+    failed = frozenset({Job(CANDIDATES[1], "held_out", 1, 9).key})
+    choice = plan().choices(results, failed).weights
+    assert choice is not None
+    assert choice.name == "fixed0.25"
+    assert plan().choices({}, failed).weights is None
+
+
+def test_the_sum_of_learned_weights_is_that_of_the_search() -> None:
+    assert plan().choices({}).learned_sum is None
+    assert plan().choices(searched({"three": 0.3})).learned_sum == pytest.approx(1.0)
+
+
+def test_the_learning_rate_is_chosen_for_each_row() -> None:
+    chosen = plan(rates=[0.5, 1.0, 2.0])
+    results = searched({"equal": 0.3}, 0.5) | searched({"equal": 0.5}, 1.0)
+    assert chosen.rate(EQUAL, results) is None
+    results |= searched({"equal": 0.4}, 2.0)
+    assert chosen.rate(EQUAL, results) == 1.0
+    assert chosen.rate(SINGLE, results) is None
+    assert "equal/test-rate1-seed0" in keys(chosen.jobs(results))
+    assert not any(key.startswith("semantic/test") for key in keys(chosen.jobs(results)))
+    failed = frozenset({Job(EQUAL, "held_out", 1.0, 9).key})
+    del results[Job(EQUAL, "held_out", 1.0, 9).key]
+    assert chosen.rate(EQUAL, results, failed) == 2.0
+
+
+def test_no_run_is_named_twice() -> None:
+    jobs = keys(plan(rates=[0.5, 1.0]).jobs(searched({"fixed0.25": 0.3, "fixed0.75": 0.4})))
+    assert len(jobs) == len(set(jobs))
+
+
+def test_rows_whose_task_has_no_labels_are_left_out() -> None:
+    without = plan(tasks={"semantic": TASKS["semantic"]})
+    assert {job.row.name for job in without.jobs({})} == {"semantic"}
+    assert [row.name for row in without.left_out()] == ["equal", "three"]
+
+
+def test_reported_are_the_seeds_that_are_done() -> None:
+    results = {"equal/test-rate1-seed1": result("equal", {IOU: 0.5}, seed=1)}
+    assert list(plan().reported(EQUAL, results)) == [1]
+    assert plan().reported(LEARNED, results) == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"seeds": [0, 1, 0]}, "seeds: needed each seed once"),
+        ({"seeds": []}, "seeds: needed each seed once, and one at least"),
+        ({"search_seed": 1}, r"search_seed=1: needed a seed that is not reported, seeds=\[0, 1\]"),
+        ({"rates": []}, "rates: needed positive factors"),
+        ({"rates": [1.0, 0.0]}, "rates: needed positive factors"),
+        ({"rates": [1.0, 1.0]}, "rates: needed positive factors, each once"),
+    ],
+)
+def test_plan_refuses_what_makes_no_sense(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        plan(**arguments)

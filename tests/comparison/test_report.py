@@ -1,0 +1,124 @@
+from pathlib import Path
+
+from PIL import Image
+
+from multitask.comparison import EXPERIMENTS, Plan, Report
+from multitask.comparison.results import Result
+from tests.comparison.made import DISPARITY, EXPERIMENT, IOU, TASKS, result
+
+CONFIG = {
+    "data.name": "made",
+    "data.image_size": [4, 8],
+    "data.draw": 16,
+    "model.encoder": "resnet18",
+    "trainer.max_steps": 100,
+    "trainer.batch_size": 8,
+}
+
+
+def results(values: dict[str, list[tuple[float, float]]]) -> dict[str, Result]:
+    """Row -> (IoU, disparity error) by seed."""
+    return {
+        f"{row}/test-rate1-seed{seed}": result(row, {IOU: iou, DISPARITY: error}, seed=seed, config=CONFIG)
+        for row, pairs in values.items()
+        for seed, (iou, error) in enumerate(pairs)
+    }
+
+
+DONE = results(
+    {
+        "three": [(0.50, 0.5), (0.52, 0.6), (0.54, 0.4)],
+        "equal": [(0.40, 0.45), (0.43, 0.65), (0.43, 0.41)],
+        "semantic": [(0.30, 0.0)],
+    }
+)
+
+
+def report(done: dict[str, Result] = DONE, **failed: str) -> Report:
+    return Report(Plan(EXPERIMENT, TASKS, [0, 1, 2], "test", [1.0], 9), done, failed)
+
+
+def cells(text: str, start: str) -> list[str]:
+    line = next(line for line in text.splitlines() if line.startswith(f"| {start}"))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_report_table_hand_worked() -> None:
+    text = report().text()
+    assert cells(text, "row")[1:] == [
+        "IoU, %", "disparity error, px", "paper: IoU, %", "paper: disparity error, px", "lr x", "runs", "s / run",
+    ]  # fmt: skip
+    assert cells(text, "learned ")[1:3] == ["**52.0 ± 2.0**", "0.500 ± 0.100"]
+    assert cells(text, "learned ")[3:] == ["63.4", "0.522", "1", "3", "60"]
+    assert cells(text, "equal")[1:3] == ["42.0 ± 1.7", "0.503 ± 0.129"]
+    assert cells(text, "semantic only")[1:] == ["30.0", "**0.000**", "-", "-", "1", "1", "60"]
+    assert "made, 4 x 8 px, 16 training images drawn by the seed, resnet18, 100 steps of 8" in text
+
+
+def test_report_verdicts_hand_worked() -> None:
+    lines = [line for line in report().text().splitlines() if line.startswith("| learned | equal")]
+    verdicts = [[cell.strip() for cell in line.strip("|").split("|")][2:] for line in lines]
+    # IoU: differences 0.10, 0.09, 0.11: mean 0.10, deviation 0.01, half width 4.303 * 0.01 / sqrt(3) = 0.0248.
+    assert verdicts[0] == ["IoU, %", "+10", "+7.52 to +12.5", "3", "holds"]
+    # Errors: differences -0.05, 0.05, 0.01: undecided.
+    assert verdicts[1][1] == "+0.00333"
+    assert verdicts[1][-1] == "undecided"
+
+
+def test_report_half_way_says_what_is_missing() -> None:
+    text = report(results({"equal": [(0.4, 0.5)]}), **{"three/test-rate1-seed0": "error: no luck"}).text()
+    assert "* learned: no finished run" in text
+    assert "* three/test-rate1-seed0 failed: error: no luck" in text
+    assert "Paired differences" not in text
+    assert "No run is finished yet." in report({}).text()
+
+
+def test_report_leaves_out_rows_without_labels() -> None:
+    plan = Plan(EXPERIMENT, {"semantic": TASKS["semantic"]}, [0], "test", [1.0], 9)
+    text = Report(plan, DONE, {}).text()
+    assert "* learned: left out, no labels" in text
+    assert "| learned" not in text
+
+
+def test_report_writes_figures(tmp_path: Path) -> None:
+    paths = report().write(tmp_path)
+    assert [path.name for path in paths] == ["report.md", "weights.png", "training.png"]
+    for path in paths[1:]:
+        with Image.open(path) as picture:
+            assert picture.width > 400
+
+
+def test_report_of_a_sweep_plots_it(tmp_path: Path) -> None:
+    experiment = EXPERIMENTS["figure2a"]
+    plan = Plan(experiment, TASKS, [0, 1], "test", [1.0], 9)
+    done = {}
+    for row in plan.rows({}):
+        for seed in (0, 1):
+            made = result(row.name, {IOU: 0.5, DISPARITY: 0.5 + seed / 10}, seed=seed, config=CONFIG)
+            done[f"{row.name}/test-rate1-seed{seed}"] = made
+    sweep = Report(plan, done, {})
+    assert list(sweep._swept()) == [0, 0.1, 0.2, 0.5, 0.7, 0.8, 0.85, 0.9, 0.95, 0.975, 1]
+    assert "sweep.png" in {path.name for path in sweep.write(tmp_path)}
+
+
+def test_mean_improvement_is_against_the_single_tasks() -> None:
+    plan = Plan(EXPERIMENTS["weightings"], TASKS, [0], "test", [1.0], 9)
+    vector = "instance/mean_error_px"
+    done = {
+        "semantic/test-rate1-seed0": result("semantic", {IOU: 0.5}, config=CONFIG),
+        "instance/test-rate1-seed0": result("instance", {vector: 10.0}, config=CONFIG),
+        "depth/test-rate1-seed0": result("depth", {DISPARITY: 2.0}, config=CONFIG),
+        "dwa/test-rate1-seed0": result("dwa", {IOU: 0.6, vector: 9.0, DISPARITY: 2.0}, config=CONFIG),
+    }
+    text = Report(plan, done, {}).text()
+    assert cells(text, "DWA")[4] == "10.0"
+    assert cells(text, "RLW")[4] == "-"
+
+
+def test_every_experiment_names_its_rows_once() -> None:
+    for experiment in EXPERIMENTS.values():
+        plan = Plan(experiment, TASKS, [0], "test", [0.5, 1.0], 9)
+        names = [row.name for row in plan.rows({})]
+        assert len(names) == len(set(names))
+        known = {*names, "searched", "searched-rescaled"}
+        assert {name for claim in experiment.orderings for name in (claim.better, claim.worse)} <= known

@@ -1,0 +1,185 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from multitask.comparison import Plan, Report, Runner
+from multitask.engine.interruption import Interrupted
+from tests.comparison.made import EXPERIMENT, TASKS
+
+SCRIPT = """
+import json, os, pathlib, signal, sys, time
+given = dict(text.split("=", 1) for text in sys.argv[1:])
+folder = pathlib.Path(given["output_dir"])
+folder.mkdir(parents=True, exist_ok=True)
+with open(folder.parent.parent / "calls", "a") as file:
+    file.write(f"{folder.parent.name}/{folder.name} {os.environ.get('CUDA_VISIBLE_DEVICES')}\\n")
+if given.get("fail") == folder.parent.name:
+    sys.exit("error: it had to fail")
+for step in range(int(given.get("wait", 0))):
+    time.sleep(0.1)
+    (folder / "started").touch()
+learned = given["weighting"] == "uncertainty"
+entry = {"step": 10, "loss/total": 1.0}
+if learned:
+    entry |= {f"{k}/{t}": 0.5 for k in ("weight", "sigma2", "log_variance") for t in ("semantic", "depth")}
+(folder / "history.jsonl").write_text(json.dumps(entry) + "\\n")
+(folder / "checkpoints").mkdir(exist_ok=True)
+value = 0.4 + 0.1 * learned + 0.01 * int(given["seed"])
+figures = {"semantic/iou_class": value, "semantic/iou/car": 0.1, "depth/mean_error_px": 1 - value, "seconds": 2.0}
+(folder / "metrics.json").write_text("{" if given.get("damage") else json.dumps(figures))
+"""
+
+
+def compose(arguments: Sequence[str]) -> dict[str, Any]:
+    """Flat overrides as a configuration."""
+    config: dict[str, Any] = {"optimizer": {"lr": 0.1}, "data": {"name": "made", "image_size": [4, 8]}}
+    config |= {"model": {"encoder": "none"}, "trainer": {"max_steps": 10, "batch_size": 2}}
+    for text in arguments:
+        *parents, key = text.partition("=")[0].split(".")
+        target = config
+        for parent in parents:
+            target = target.setdefault(parent, {}) if not isinstance(target.get(parent), str) else {}
+        target[key] = text.partition("=")[2]
+    config["optimizer"]["lr"] = float(config["optimizer"]["lr"])
+    return config
+
+
+def make(folder: Path, *base: str, seeds: Sequence[int] = (0, 1), devices: Sequence[str | None] = (None,)) -> Runner:
+    script = folder.parent / "script.py"
+    script.write_text(SCRIPT)
+    plan = Plan(EXPERIMENT, TASKS, seeds, "test", [1.0], 9)
+    return Runner(plan, folder, compose, base, devices, script)
+
+
+def calls(folder: Path) -> list[str]:
+    return [line.split()[0] for line in (folder / "calls").read_text().splitlines()]
+
+
+def test_runner_runs_everything_once(tmp_path: Path) -> None:
+    runner = make(tmp_path / "out")
+    runner.load()
+    runner.run()
+    assert sorted(calls(tmp_path / "out")) == sorted(runner.results)
+    assert len(runner.results) == 3 + 4 * 2
+    assert runner.results["three/test-rate1-seed1"].figures == {
+        "semantic/iou_class": 0.51,
+        "depth/mean_error_px": 0.49,
+    }
+    assert not (tmp_path / "out/three/test-rate1-seed1/checkpoints").exists()
+    again = make(tmp_path / "out")
+    again.load()
+    assert again.results == runner.results
+    again.run()
+    assert len(calls(tmp_path / "out")) == len(runner.results), "nothing runs twice"
+    more = make(tmp_path / "out", seeds=(0, 1, 2))
+    more.load()
+    more.run()
+    assert len(calls(tmp_path / "out")) == len(runner.results) + 4, "only the new seed"
+
+
+def test_a_run_that_fails_is_reported_and_does_not_stop_the_rest(tmp_path: Path) -> None:
+    runner = make(tmp_path / "out", "fail=equal")
+    runner.run()
+    assert set(runner.failed) == {"equal/test-rate1-seed0", "equal/test-rate1-seed1"}
+    assert set(runner.failed.values()) == {"error: it had to fail"}
+    assert "three/test-rate1-seed1" in runner.results
+    text = Report(runner.plan, runner.results, runner.failed).text()
+    assert "* equal/test-rate1-seed0 failed: error: it had to fail" in text
+    assert "* equal weights: no finished run" in text
+
+
+def test_damaged_figures_of_a_run_are_named(tmp_path: Path) -> None:
+    runner = make(tmp_path / "out", "damage=yes", seeds=[0])
+    runner.run()
+    assert not runner.results
+    assert all("metrics.json: not the figures of a run" in why for why in runner.failed.values())
+
+
+def test_damaged_result_is_named(tmp_path: Path) -> None:
+    make(tmp_path / "out", seeds=[0]).run()
+    path = tmp_path / "out/results/three/test-rate1-seed0.json"
+    for content in ("{", "[]", '{"row": "three"}'):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=r"test-rate1-seed0\.json: not the result of a run .*; delete it"):
+            make(tmp_path / "out", seeds=[0]).load()
+
+
+def test_results_of_another_configuration_are_refused(tmp_path: Path) -> None:
+    make(tmp_path / "out", "trainer.max_steps=10", seeds=[0]).run()
+    with pytest.raises(ValueError, match=r"\.json: of another configuration: trainer\.max_steps was '10', is '20'"):
+        make(tmp_path / "out", "trainer.max_steps=20", seeds=[0]).load()
+    make(tmp_path / "out", "trainer.max_steps=10", "data.root=elsewhere", seeds=[0]).load()
+
+
+def test_each_device_takes_one_run_at_a_time(tmp_path: Path) -> None:
+    make(tmp_path / "out", devices=["0", "1"], seeds=[0]).run()
+    lines = (tmp_path / "out/calls").read_text().splitlines()
+    assert {line.split()[1] for line in lines} == {"0", "1"}
+    assert len(lines) == 3 + 4
+
+
+def test_a_signal_ends_the_runs_and_the_next_call_goes_on(tmp_path: Path) -> None:
+    runner = make(tmp_path / "out", "wait=100", seeds=[0])
+
+    def stop() -> None:
+        while not list((tmp_path / "out").glob("*/*/started")):
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    with pytest.raises(Interrupted, match="stopped by SIGTERM after 0 runs; the same command goes on"):
+        runner.run()
+    thread.join()
+    assert not runner.failed
+    assert len(calls(tmp_path / "out")) == 1
+
+
+def test_a_second_runner_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    code = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print(flush=True); time.sleep(60)"
+    (tmp_path / "out").mkdir()
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "out/.lock")], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout
+        holder.stdout.readline()
+        with pytest.raises(ValueError, match=r"output_dir=.*: another process is running comparisons here"):
+            make(tmp_path / "out").run()
+        holder.kill()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+def test_runs_die_with_a_runner_that_is_killed(tmp_path: Path) -> None:
+    make(tmp_path / "out")  # writes the script
+    code = (
+        "from pathlib import Path; from tests.comparison.test_runner import make; import sys;"
+        "make(Path(sys.argv[1]), 'wait=600', seeds=[0]).run()"
+    )
+    root = Path(__file__).resolve().parents[2]
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "out")], cwd=root)
+    while not (started := list((tmp_path / "out").glob("*/*/started"))):
+        time.sleep(0.05)
+        assert process.poll() is None
+    process.kill()
+    process.wait()
+    time.sleep(0.5)
+    before = started[0].stat().st_mtime_ns
+    time.sleep(0.5)
+    assert started[0].stat().st_mtime_ns == before
+
+
+def test_history_is_kept_of_learned_weights_alone(tmp_path: Path) -> None:
+    make(tmp_path / "out", seeds=[0]).run()
+    kept = {
+        path.parent.name: json.loads(path.read_text())["history"]
+        for path in (tmp_path / "out/results").glob("*/test-*.json")
+    }
+    assert len(kept["three"]) == 1
+    assert kept["equal"] == []

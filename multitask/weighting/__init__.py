@@ -1,0 +1,17 @@
+"""From the tasks' losses to the one number that is minimised: the paper's way and the ways that compete with it.
+
+Every weighting sees the losses as a dict by task and knows of the tasks nothing but their likelihoods.
+"""
+
+from multitask.weighting.base import Weighting
+from multitask.weighting.fixed import Equal, Fixed
+from multitask.weighting.learned import ImpartialLoss, LiebelKoerner, Uncertainty
+
+__all__ = [
+    "Equal",
+    "Fixed",
+    "ImpartialLoss",
+    "LiebelKoerner",
+    "Uncertainty",
+    "Weighting",
+]

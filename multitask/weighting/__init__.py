@@ -3,15 +3,20 @@
 Every weighting sees the losses as a dict by task and knows of the tasks nothing but their likelihoods.
 """
 
+from multitask.weighting.adaptive import DynamicAverage, GeometricMean, RandomWeights, SoftOptimal
 from multitask.weighting.base import Weighting
 from multitask.weighting.fixed import Equal, Fixed
 from multitask.weighting.learned import ImpartialLoss, LiebelKoerner, Uncertainty
 
 __all__ = [
+    "DynamicAverage",
     "Equal",
     "Fixed",
+    "GeometricMean",
     "ImpartialLoss",
     "LiebelKoerner",
+    "RandomWeights",
+    "SoftOptimal",
     "Uncertainty",
     "Weighting",
 ]

@@ -5,12 +5,14 @@ Every weighting sees the losses as a dict by task and knows of the tasks nothing
 
 from multitask.weighting.adaptive import DynamicAverage, GeometricMean, RandomWeights, SoftOptimal
 from multitask.weighting.base import Weighting
+from multitask.weighting.famo import Famo
 from multitask.weighting.fixed import Equal, Fixed
 from multitask.weighting.learned import ImpartialLoss, LiebelKoerner, Uncertainty
 
 __all__ = [
     "DynamicAverage",
     "Equal",
+    "Famo",
     "Fixed",
     "GeometricMean",
     "ImpartialLoss",

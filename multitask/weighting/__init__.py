@@ -7,6 +7,7 @@ from multitask.weighting.adaptive import DynamicAverage, GeometricMean, RandomWe
 from multitask.weighting.base import Weighting
 from multitask.weighting.famo import Famo
 from multitask.weighting.fixed import Equal, Fixed
+from multitask.weighting.jacobian import Jacobian
 from multitask.weighting.learned import ImpartialLoss, LiebelKoerner, Uncertainty
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Fixed",
     "GeometricMean",
     "ImpartialLoss",
+    "Jacobian",
     "LiebelKoerner",
     "RandomWeights",
     "SoftOptimal",

@@ -17,6 +17,7 @@ from multitask.engine import checkpoint
 from multitask.engine.inference import network_predictor, score
 from multitask.engine.interruption import Stopped
 from multitask.engine.objective import Objective
+from multitask.engine.settings import check_weighting
 from multitask.engine.tracking import Tracker, flatten, write_json, write_text
 from multitask.engine.trainer import Trainer
 from multitask.evaluation import Evaluation
@@ -58,7 +59,7 @@ class Run:
         compute, schedule, seed = build.make_device(config), build.make_schedule(config), build.make_seed(config)
         optimization, augmentation = build.make_optimization(config), build.make_augmentation(config)
         tasks = build.make_tasks(config)
-        build.make_weighting(config, tasks)
+        check_weighting(build.make_weighting(config, tasks), schedule, compute)
         resume = self._checkpoint_to_resume(schedule.resume)
         state = checkpoint.load(resume) if resume else None
         frames = build.make_frames(config, "train")

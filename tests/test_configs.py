@@ -28,6 +28,8 @@ def test_every_choice_builds(override: str) -> None:
     given = [override]
     if override == "weighting=fixed":
         given += [f"weighting.weights.{name}=1" for name in GROUPS["task"]]
+    if override == "weighting=jacobian":
+        pytest.importorskip("torchjd")
     # What pretrained weights need is a network connection, which no test may have.
     found = config(*given, "model.pretrained=null")
     tasks = build.make_tasks(found)

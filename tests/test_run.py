@@ -98,6 +98,23 @@ def test_run_stopped_by_a_signal_goes_on_bit_for_bit(
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+@pytest.mark.parametrize(
+    "options",
+    [("weighting=dwa", "weighting.period=2"), ("weighting=famo",), ("weighting=rlw",), ("weighting=imtl_l",)],
+    ids=lambda options: options[0],
+)
+def test_run_of_every_kind_of_weighting_goes_on_bit_for_bit(
+    shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    Run(small(shared_tree, tmp_path / "whole", *options)).train()
+    with monkeypatch.context() as patch:
+        stop_at(patch, 5, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            Run(small(shared_tree, tmp_path / "stopped", *options)).train()
+    Run(small(shared_tree, tmp_path / "stopped", *options)).train()
+    assert_same_state(tmp_path / "whole", tmp_path / "stopped")
+
+
 def test_run_killed_between_checkpoints_goes_on_bit_for_bit(
     shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,6 +320,9 @@ BAD = [
     ("model.encoder=vgg16", r"model\.encoder: needed one of .* found 'vgg16'"),
     ("task.depth.likelihood=poisson", r"task\.depth\.likelihood: needed one of .* found 'poisson'"),
     ("weighting=fixed", r"weighting\.weights\.semantic: needed a weight"),
+    ("weighting.sum=0", r"weighting\.sum: needed null or a number above zero, found 0"),
+    ("weighting.sum=one", r"weighting\.sum: needed .*found 'one'"),
+    ("+weighting.temperature=1", r"weighting\.temperature: unknown key"),
     ("data.image_size=[32]", r"data\.image_size: needed two positive whole numbers \[H, W\], found \[32\]"),
     ("data.augmentation.scale=[2,1]", r"data\.augmentation\.scale: needed 0 < smallest <= largest, found \[2, 1\]"),
     ("data.augmentation.crop=[0,8]", r"data\.augmentation\.crop: needed two positive whole numbers"),
@@ -317,6 +337,40 @@ BAD = [
     ("+weighting.speed=1", r"weighting\.speed: unknown key"),
     ("weighting._target_=os.system", r"weighting\._target_: needed a Weighting, found 'os\.system'"),
 ]
+
+
+BAD_TOGETHER = [
+    (["weighting=uw_so", "weighting.temperature=0"], r"weighting\.temperature: needed a number above zero, found 0"),
+    (["weighting=dwa", "weighting.temperature=-1"], r"weighting\.temperature: needed a number above zero, found -1"),
+    (["weighting=dwa", "weighting.period=0"], r"weighting\.period: needed a whole number above zero, found 0"),
+    (["weighting=famo", "weighting.lr=0"], r"weighting\.lr: needed a number above zero, found 0"),
+    (["weighting=jacobian", "weighting.aggregator=sum"], r"weighting\.aggregator: needed one of .* found 'sum'"),
+    *(
+        (
+            [f"weighting={name}", "trainer.accumulate=2"],
+            rf"trainer\.accumulate=2: needed 1 for weighting={kind}, which needs the losses of the whole step",
+        )
+        for name, kind in {
+            "uw_so": "SoftOptimal",
+            "gls": "GeometricMean",
+            "famo": "Famo",
+            "jacobian": "Jacobian",
+        }.items()
+    ),
+    (["weighting=jacobian", "trainer.precision=fp16"], r"trainer\.precision: needed fp32 or bf16 for weighting=Jac"),
+    (["weighting=jacobian", "trainer.compile=true"], r"trainer\.compile=true: needed false for weighting=Jacobian"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), BAD_TOGETHER, ids=[" ".join(given) for given, _ in BAD_TOGETHER])
+def test_run_with_what_does_not_go_together_is_refused(
+    shared_tree: Path, tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    if "jacobian" in overrides[0]:
+        pytest.importorskip("torchjd")
+    with pytest.raises(ValueError, match=message):
+        Run(small(shared_tree, tmp_path / "run", *overrides))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("override", "message"), BAD, ids=[override for override, _ in BAD])

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from multitask.data.loader import Batch
@@ -18,6 +19,7 @@ class Objective(nn.Module):
         self.network = network
         self.tasks = dict(tasks)
         self.weighting = weighting
+        weighting.watch(network)
 
     def forward(
         self, batch: Batch, counts: dict[str, Tensor], compute: Compute, share: float = 1.0
@@ -30,12 +32,28 @@ class Objective(nn.Module):
             compute: device and type.
             share: part of the step that this micro-batch is.
         """
+        losses = self._losses(batch, counts, compute)
+        return self.weighting(losses, present_tasks(counts), share), losses
+
+    @torch.no_grad()
+    def losses_again(self, batch: Batch, counts: dict[str, Tensor], compute: Compute) -> dict[str, Tensor]:
+        """Each task's mean loss as in `forward`; the batch leaves no second trace in running statistics."""
+        kept = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
+        losses = self._losses(batch, counts, compute)
+        for name, buffer in self.network.named_buffers():
+            buffer.copy_(kept[name])
+        return losses
+
+    def _losses(self, batch: Batch, counts: dict[str, Tensor], compute: Compute) -> dict[str, Tensor]:
         with compute.autocast():
             predictions = self.network(compute.network_input(batch.images))
-        predictions = self.weighting.temper(predictions)
-        losses = {
+        predictions = self.weighting.temper(predictions, present_tasks(counts))
+        return {
             name: task.loss(predictions[name], batch.targets[name])[0] / counts[name].clamp(min=1)
             for name, task in self.tasks.items()
         }
-        present = {name: count > 0 for name, count in counts.items()}
-        return self.weighting(losses, present, share), losses
+
+
+def present_tasks(counts: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Of each task, whether there is one valid pixel of it."""
+    return {name: count > 0 for name, count in counts.items()}

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from multitask.engine.compute import Compute
 from multitask.weighting import Weighting
 
 
@@ -102,3 +103,23 @@ class Schedule:
                 f"trainer.accumulate={self.accumulate} micro-batches, found 1: the encoder's global pooling leaves one "
                 "value per channel of a single frame, and batch norm cannot normalise one value"
             )
+
+
+def check_weighting(weighting: Weighting, schedule: Schedule, compute: Compute) -> None:
+    """Refuses what a weighting cannot be combined with.
+
+    Raises:
+        ValueError: naming both keys.
+    """
+    name = f"weighting={type(weighting).__name__}"
+    if schedule.accumulate > 1 and not weighting.additive:
+        raise ValueError(
+            f"trainer.accumulate={schedule.accumulate}: needed 1 for {name}, which needs the losses of the whole step "
+            "at once"
+        )
+    if weighting.own_backward and compute.dtype == torch.float16:
+        raise ValueError(
+            f"trainer.precision: needed fp32 or bf16 for {name}, whose backward pass knows no loss scale, found fp16"
+        )
+    if weighting.own_backward and schedule.compile:
+        raise ValueError(f"trainer.compile=true: needed false for {name}, which looks into the network")

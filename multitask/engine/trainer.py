@@ -12,7 +12,7 @@ from torch import Tensor
 from multitask.data.loader import Batch, EncodedFrames, Loader, StepSampler
 from multitask.engine.compute import Compute
 from multitask.engine.interruption import Interrupted, Stopped, deferred_signals
-from multitask.engine.objective import Objective
+from multitask.engine.objective import Objective, present_tasks
 from multitask.engine.settings import Optimization, Schedule
 
 
@@ -146,12 +146,13 @@ class Trainer:
     def _train_step(self, batch: Batch) -> None:
         self.optimization.set_rates(self.optimizer, self.step, self.schedule.max_steps)
         counts = {name: target.valid.sum() for name, target in batch.targets.items()}
+        present, weighting = present_tasks(counts), self.objective.weighting
         parts = batch.split(self.schedule.accumulate)
         values: list[dict[str, Tensor]] = []
         for part in parts:
             try:
                 total, losses = self.objective(part, counts, self.compute, share=1 / len(parts))
-                self.scaler.scale(total).backward()
+                weighting.backward(self.scaler.scale(total), losses, present)
             except torch.OutOfMemoryError as error:
                 raise ValueError(
                     f"trainer.accumulate={len(parts)}: {len(part.names)} frames at once are too many for the memory of "
@@ -161,10 +162,12 @@ class Trainer:
         step_values = {name: torch.stack([value[name] for value in values]).sum() for name in values[0]}
         self._check_finite(step_values, batch)
         self.scaler.unscale_(self.optimizer)
-        self.objective.weighting.bound_gradients()
+        weighting.bound_gradients()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
+        step_losses = {name: step_values[name] for name in counts}
+        weighting.after_step(step_losses, present, lambda: self.objective.losses_again(batch, counts, self.compute))
         self.step += 1
         self._recent.add(step_values, counts, len(batch.names))
         for name, count in counts.items():

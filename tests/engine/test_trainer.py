@@ -56,11 +56,14 @@ def test_schedule_explains_why_one_frame_is_too_few() -> None:
         Schedule(batch_size=2, accumulate=2, **good)
 
 
-@pytest.mark.parametrize("weighting", ["uncertainty", "equal"])
+@pytest.mark.parametrize("weighting", ["uncertainty", "equal", "liebel_koerner", "imtl_l", "dwa", "rlw"])
 def test_accumulated_gradients_equal_those_of_the_whole_batch(shared_tree: Path, weighting: str) -> None:
     gradients = []
     for accumulate in (1, 2):
-        trainer = make_trainer(shared_tree, f"weighting={weighting}", f"trainer.accumulate={accumulate}")
+        trainer = make_trainer(
+            shared_tree, f"weighting={weighting}", "weighting.sum=2", f"trainer.accumulate={accumulate}"
+        )
+        torch.manual_seed(1)
         # Batch norm's statistics differ between micro-batches; everything else must not.
         trainer.objective.eval()
         trainer.optimizer.step = lambda *_, **__: None
@@ -101,6 +104,52 @@ def test_step_count_and_log_values(shared_tree: Path) -> None:
     assert values["loss/total"] == pytest.approx(total, rel=1e-5)
     assert values["lr"] == pytest.approx(0.02 * (1 / 6) ** 0.9)
     assert not any(key.startswith(("sigma2", "log_variance")) for key in values)
+
+
+@pytest.mark.parametrize("weighting", ["uw_so", "dwa", "rlw", "gls", "imtl_l", "liebel_koerner", "famo", "jacobian"])
+def test_weighting_trains(shared_tree: Path, weighting: str) -> None:
+    if weighting == "jacobian":
+        pytest.importorskip("torchjd")
+    trainer = make_trainer(shared_tree, f"weighting={weighting}", "trainer.max_steps=8", "data.augmentation.flip=0")
+    entries: list[dict[str, float]] = []
+    trainer.run(lambda _, values: entries.append(values), lambda: None, lambda: None)
+    assert all(entries[-1][f"loss/{name}"] < entries[0][f"loss/{name}"] for name in trainer_tasks())
+    assert all(entries[-1][f"weight/{name}"] > 0 for name in trainer_tasks())
+
+
+def test_losses_again_leave_no_trace_in_running_statistics(shared_tree: Path) -> None:
+    trainer = make_trainer(shared_tree)
+    trainer.objective.train()
+    batch = one_batch(trainer)
+    counts = {name: target.valid.sum() for name, target in batch.targets.items()}
+    before = {name: value.clone() for name, value in trainer.objective.state_dict().items()}
+    again = trainer.objective.losses_again(batch, counts, trainer.compute)
+    assert all(torch.equal(value, before[name]) for name, value in trainer.objective.state_dict().items())
+    _, losses = trainer.objective(batch, counts, trainer.compute)
+    assert not any(loss.requires_grad for loss in again.values())
+    for name, loss in losses.items():
+        torch.testing.assert_close(again[name], loss.detach())
+    statistics = [name for name in before if name.endswith("running_mean")]
+    assert statistics
+    assert not torch.equal(trainer.objective.state_dict()[statistics[0]], before[statistics[0]])
+
+
+def test_famo_sees_the_losses_after_the_update(shared_tree: Path) -> None:
+    trainer = make_trainer(shared_tree, "weighting=famo")
+    seen: list[dict[str, torch.Tensor]] = []
+    weighting = trainer.objective.weighting
+    after_step = weighting.after_step
+
+    def spy(losses, present, again):
+        seen.extend([losses, again()])
+        after_step(losses, present, again)
+
+    weighting.after_step = spy
+    trainer.objective.train()
+    trainer._train_step(one_batch(trainer))
+    before, after = seen
+    assert all(before[name] != after[name] for name in trainer_tasks())
+    assert weighting.xi.any()
 
 
 def trainer_tasks() -> tuple[str, ...]:

@@ -49,3 +49,21 @@ def test_checkpoint_of_cuda_evaluates_alike_on_the_cpu(shared_tree: Path, tmp_pa
     given = [f"checkpoint={tmp_path / 'run' / LAST}", "trainer.device=cpu"]
     again, _, _ = evaluate_checkpoint(config(*given, name="evaluate"), given)
     assert again["depth/mean_error_px"] == pytest.approx(figures["depth/mean_error_px"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "weighting", ["equal", "liebel_koerner", "uw_so", "dwa", "rlw", "gls", "imtl_l", "famo", "jacobian"]
+)
+def test_every_weighting_goes_on_on_cuda(
+    shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weighting: str
+) -> None:
+    if weighting == "jacobian":
+        pytest.importorskip("torchjd")
+    options = f"weighting={weighting}", "trainer.device=cuda", "trainer.precision=bf16"
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            Run(small(shared_tree, tmp_path / "run", *options)).train()
+    run = Run(small(shared_tree, tmp_path / "run", *options))
+    assert run.train()["semantic/iou_class"] >= 0
+    assert all(weight.is_cuda and weight > 0 for weight in run.trainer.objective.weighting.weights().values())

@@ -6,23 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from multitask.likelihoods import CLASSIFICATION, REGRESSION, Likelihood
-from multitask.weighting import Equal, Fixed, Uncertainty, Weighting
-
-# Names that the package has never heard of: a weighting knows only likelihoods.
-FORMS: dict[str, Likelihood] = {
-    "things": CLASSIFICATION["paper"],
-    "vectors": REGRESSION["paper"],
-    "metres": REGRESSION["laplace"],
-    "angles": REGRESSION["gaussian"],
-}
-EXACT = {"things": CLASSIFICATION["softmax_exact"]}
-TRUE = torch.tensor(True)
-FALSE = torch.tensor(False)
-
-
-def _present(names: dict[str, Tensor]) -> dict[str, Tensor]:
-    return dict.fromkeys(names, TRUE)
+from multitask.likelihoods import CLASSIFICATION, REGRESSION
+from multitask.weighting import Equal, Fixed, ImpartialLoss, LiebelKoerner, Uncertainty, Weighting
+from tests.weighting.forms import EXACT, FALSE, FORMS, TRUE, TWO, everywhere, gradients, leaves, listed
 
 
 def _set(weighting: Uncertainty, **values: float) -> None:
@@ -31,15 +17,13 @@ def _set(weighting: Uncertainty, **values: float) -> None:
             weighting.log_variances()[name].fill_(value)
 
 
-def _minimise(
-    weighting: Uncertainty, losses: Callable[[], dict[str, Tensor]], steps: int, lr: float
-) -> Iterator[float]:
+def _minimise(weighting: Weighting, losses: Callable[[], dict[str, Tensor]], steps: int, lr: float) -> Iterator[float]:
     """Gradient descent on the log-variances as the trainer does it; yields the total of each step."""
     optimizer = torch.optim.SGD(weighting.parameters(), lr=lr)
     for _ in range(steps):
         optimizer.zero_grad()
         now = losses()
-        total = weighting(now, _present(now))
+        total = weighting(now, everywhere(now))
         total.backward()
         weighting.bound_gradients()
         optimizer.step()
@@ -52,7 +36,7 @@ def test_uncertainty_total_hand_worked() -> None:
     losses = {"things": torch.tensor(0.6), "vectors": torch.tensor(8.0)}
     # Eq. 10: L1 / (2 sigma1^2) + L2 / sigma2^2 + log sigma1 + log sigma2.
     expected = 8 / (2 * 4) + 0.6 / 2 + math.log(2) + 0.5 * math.log(2)
-    assert weighting(losses, _present(losses)).item() == pytest.approx(expected)
+    assert weighting(losses, everywhere(losses)).item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("loss", [0.02, 0.7, 40.0])
@@ -86,7 +70,7 @@ def test_exact_softmax_finds_the_best_temperature(gap: float, num_correct: int) 
     weighting = Uncertainty(EXACT)
 
     def losses() -> dict[str, Tensor]:
-        tempered = weighting.temper({"things": logits})
+        tempered = weighting.temper({"things": logits}, {"things": TRUE})
         return {"things": functional.cross_entropy(tempered["things"], truth)}
 
     for _ in _minimise(weighting, losses, steps=400, lr=1.0):
@@ -111,7 +95,7 @@ def test_uncertainty_recovers_the_noise_of_the_authors_toy() -> None:
         features = shared(x)
         losses = {name: (head(features) - y[name]).square().mean() for name, head in heads.items()}
         optimizer.zero_grad()
-        weighting(losses, _present(losses)).backward()
+        weighting(losses, everywhere(losses)).backward()
         weighting.bound_gradients()
         optimizer.step()
     learned = {name: math.exp(s.item() / 2) for name, s in weighting.log_variances().items()}
@@ -132,7 +116,7 @@ def test_uncertainty_weight_does_not_collapse(name: str) -> None:
 def test_uncertainty_total_may_be_negative() -> None:
     weighting = Uncertainty(FORMS, initial_log_variance=-4.0)
     losses = {name: torch.tensor(0.01) for name in FORMS}
-    total = weighting(losses, _present(losses)).item()
+    total = weighting(losses, everywhere(losses)).item()
     weighted = math.exp(4) * 0.01 * (1 + 0.5 + 1 + 0.5)
     assert total == pytest.approx(weighted - 4 * (0.5 + 0.5 + 1 + 0.5), rel=1e-5)
     assert total < 0
@@ -149,7 +133,7 @@ def test_uncertainty_total_may_be_negative() -> None:
 )
 def test_weights_equal_the_derivatives_of_the_total(weighting: Weighting) -> None:
     losses = {name: torch.tensor(float(i + 1), requires_grad=True) for i, name in enumerate(FORMS)}
-    weighting(losses, _present(losses)).backward()
+    weighting(losses, everywhere(losses)).backward()
     for name, weight in weighting.weights().items():
         torch.testing.assert_close(weight, losses[name].grad)
         assert not weight.requires_grad
@@ -159,23 +143,25 @@ def test_weights_equal_the_derivatives_of_the_total(weighting: Weighting) -> Non
 def test_exact_softmax_weight_scales_the_gradient_of_the_logits(s: float) -> None:
     weighting = Uncertainty(EXACT, initial_log_variance=s)
     logits, truth = torch.randn(7, 4, requires_grad=True), torch.randint(4, (7,))
-    tempered = weighting.temper({"things": logits})["things"]
+    tempered = weighting.temper({"things": logits}, {"things": TRUE})["things"]
     losses = {"things": functional.cross_entropy(tempered, truth)}
-    weighting(losses, _present(losses)).backward()
+    weighting(losses, everywhere(losses)).backward()
     step = (tempered.softmax(1) - functional.one_hot(truth, 4)) / 7
     torch.testing.assert_close(logits.grad, weighting.weights()["things"] * step)
 
 
 def test_temper_by_weightings_without_temperature_changes_nothing() -> None:
-    logits = {"things": torch.randn(2, 3)}
-    assert torch.equal(Equal(EXACT).temper(logits)["things"], logits["things"])
-    assert torch.equal(Uncertainty({"things": FORMS["things"]}, 2.0).temper(logits)["things"], logits["things"])
+    logits, present = {"things": torch.randn(2, 3)}, {"things": TRUE}
+    assert torch.equal(Equal(EXACT).temper(logits, present)["things"], logits["things"])
+    assert torch.equal(
+        Uncertainty({"things": FORMS["things"]}, 2.0).temper(logits, present)["things"], logits["things"]
+    )
 
 
 def test_fixed_total_hand_worked() -> None:
     weighting = Fixed({"a": FORMS["things"], "b": FORMS["vectors"]}, {"a": 0.75, "b": 0.25, "c": None})
     losses = {"a": torch.tensor(2.0), "b": torch.tensor(10.0)}
-    assert weighting(losses, _present(losses)).item() == pytest.approx(4.0)
+    assert weighting(losses, everywhere(losses)).item() == pytest.approx(4.0)
     assert {name: weight.item() for name, weight in weighting.weights().items()} == {"a": 0.75, "b": 0.25}
     assert not weighting.log_variances()
     assert not weighting.variances()
@@ -187,7 +173,7 @@ def test_equal_weighs_each_of_k_tasks_by_its_share(number: int) -> None:
     likelihoods = {f"task{i}": FORMS["vectors"] for i in range(number)}
     weighting = Equal(likelihoods)
     losses = {name: torch.tensor(6.0) for name in likelihoods}
-    assert weighting(losses, _present(losses)).item() == pytest.approx(6.0)
+    assert weighting(losses, everywhere(losses)).item() == pytest.approx(6.0)
     assert [weight.item() for weight in weighting.weights().values()] == pytest.approx([1 / number] * number)
 
 
@@ -252,7 +238,7 @@ def test_uncertainty_of_nothing_present_is_zero_with_a_whole_graph() -> None:
 def test_exact_softmax_absent_leaves_the_temperature_alone() -> None:
     weighting = Uncertainty(EXACT, initial_log_variance=0.5)
     logits = torch.randn(6, 3, requires_grad=True)
-    tempered = weighting.temper({"things": logits})["things"]
+    tempered = weighting.temper({"things": logits}, {"things": TRUE})["things"]
     losses = {"things": functional.cross_entropy(tempered, torch.full((6,), 255), ignore_index=255, reduction="sum")}
     weighting(losses, {"things": FALSE}).backward()
     for gradient in (logits.grad, weighting.log_variances()["things"].grad):
@@ -274,7 +260,7 @@ def test_fixed_absent_task_adds_nothing_with_a_whole_graph() -> None:
     assert not outputs["a"].grad.any()
 
 
-@pytest.mark.parametrize("make", [Uncertainty, Equal])
+@pytest.mark.parametrize("make", [Uncertainty, Equal, LiebelKoerner, ImpartialLoss])
 @pytest.mark.parametrize("pieces", [1, 2, 4])
 def test_share_makes_micro_batches_add_up_to_the_batch(make: type[Weighting], pieces: int) -> None:
     # Valid pixels are spread unevenly: some micro-batches have none.
@@ -290,7 +276,7 @@ def test_share_makes_micro_batches_add_up_to_the_batch(make: type[Weighting], pi
         for part, mask in zip(leaf.chunk(num_parts), valid.chunk(num_parts), strict=True):
             loss = torch.where(mask, (part - 5).abs(), 0).sum() / valid.sum()
             losses = dict.fromkeys(FORMS, loss)
-            total = weighting(losses, _present(losses), share=1 / num_parts)
+            total = weighting(losses, everywhere(losses), share=1 / num_parts)
             total.backward()
             value += total.item()
         return value, [leaf.grad, *(s.grad for s in weighting.parameters())]
@@ -304,7 +290,7 @@ def test_share_makes_micro_batches_add_up_to_the_batch(make: type[Weighting], pi
 def test_bound_gradients_limits_the_step_upwards() -> None:
     weighting = Uncertainty(FORMS, initial_log_variance=-10.0)
     losses = {name: torch.tensor(3.0) for name in FORMS}
-    weighting(losses, _present(losses)).backward()
+    weighting(losses, everywhere(losses)).backward()
     assert all(s.grad < -1000 for s in weighting.log_variances().values())
     weighting.bound_gradients()
     for name, s in weighting.log_variances().items():
@@ -314,7 +300,7 @@ def test_bound_gradients_limits_the_step_upwards() -> None:
 def test_bound_gradients_leaves_the_way_down_alone() -> None:
     weighting = Uncertainty(FORMS, initial_log_variance=20.0)
     losses = {name: torch.tensor(3.0) for name in FORMS}
-    weighting(losses, _present(losses)).backward()
+    weighting(losses, everywhere(losses)).backward()
     before = [s.grad.clone() for s in weighting.parameters()]
     weighting.bound_gradients()
     assert [s.grad for s in weighting.parameters()] == before
@@ -327,7 +313,7 @@ def test_bound_gradients_near_the_optimum_changes_nothing(away: float) -> None:
     weighting = Uncertainty(FORMS)
     _set(weighting, **{name: likelihood.optimum(3.0) + away for name, likelihood in FORMS.items()})
     losses = {name: torch.tensor(3.0) for name in FORMS}
-    weighting(losses, _present(losses)).backward()
+    weighting(losses, everywhere(losses)).backward()
     before = [s.grad.clone() for s in weighting.parameters()]
     weighting.bound_gradients()
     assert [s.grad for s in weighting.parameters()] == before
@@ -385,3 +371,163 @@ def test_uncertainty_state_dict_round_trip() -> None:
 def test_uncertainty_state_dict_of_other_tasks_is_refused() -> None:
     with pytest.raises(RuntimeError, match="metres"):
         Uncertainty(FORMS).load_state_dict(Uncertainty({"things": FORMS["things"]}).state_dict())
+
+
+def test_liebel_koerner_total_and_gradients_hand_worked() -> None:
+    weighting = LiebelKoerner(TWO)
+    with torch.no_grad():
+        weighting.s["things"].fill_(math.log(2))
+        weighting.s["vectors"].fill_(math.log(4))
+    losses = leaves(things=0.6, vectors=8.0)
+    total = weighting(losses, everywhere(losses))
+    assert total.item() == pytest.approx(0.6 / 2 + math.log(3) + 8 / (2 * 4) + math.log(5))
+    total.backward()
+    assert [losses[name].grad.item() for name in TWO] == pytest.approx([1 / 2, 1 / 8])
+    assert listed(weighting) == pytest.approx([1 / 2, 1 / 8])
+    # The derivative of log(1 + exp(s)) is sigma^2 / (1 + sigma^2).
+    slopes = [weighting.s[name].grad.item() for name in TWO]
+    assert slopes == pytest.approx([2 / 3 - 0.6 / 2, 4 / 5 - 8 / 8])
+    assert {name: value.item() for name, value in weighting.variances().items()} == pytest.approx(
+        {"things": 2, "vectors": 4}
+    )
+
+
+def test_imtl_l_total_and_gradients_hand_worked() -> None:
+    weighting = ImpartialLoss(TWO)
+    with torch.no_grad():
+        weighting.s["things"].fill_(math.log(2))
+        weighting.s["vectors"].fill_(math.log(0.25))
+    losses = leaves(things=0.6, vectors=8.0)
+    total = weighting(losses, everywhere(losses))
+    assert total.item() == pytest.approx(2 * 0.6 - math.log(2) + 8 / 4 + math.log(4))
+    total.backward()
+    assert [losses[name].grad.item() for name in TWO] == pytest.approx([2, 0.25])
+    assert [weighting.s[name].grad.item() for name in TWO] == pytest.approx([2 * 0.6 - 1, 8 / 4 - 1])
+    assert listed(weighting) == pytest.approx([2, 0.25])
+    assert not weighting.log_variances()
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
+def test_imtl_l_descends_to_weighted_losses_of_one(scale: float) -> None:
+    weighting = ImpartialLoss(TWO)
+    losses = {"things": torch.tensor(0.3 * scale), "vectors": torch.tensor(4.0 * scale)}
+    for _ in _minimise(weighting, lambda: losses, steps=300, lr=0.3):
+        pass
+    weighted = [weight * loss.item() for weight, loss in zip(listed(weighting), losses.values(), strict=True)]
+    assert weighted == pytest.approx([1, 1], rel=1e-2)
+
+
+@pytest.mark.parametrize("loss", [0.1, 0.5])
+def test_liebel_koerner_descends_to_the_optimum_of_a_constant_loss(loss: float) -> None:
+    # With v = sigma^2 the derivative of L / v + log(1 + v) is zero where v^2 = L (1 + v).
+    weighting = LiebelKoerner({"things": FORMS["things"]})
+    for _ in _minimise(weighting, lambda: {"things": torch.tensor(loss)}, steps=300, lr=0.5):
+        pass
+    expected = (loss + math.sqrt(loss**2 + 4 * loss)) / 2
+    assert math.exp(weighting.s["things"].item()) == pytest.approx(expected, rel=1e-2)
+
+
+@pytest.mark.parametrize(("make", "bounded"), [(LiebelKoerner, -1.0), (ImpartialLoss, 1.0)])
+def test_bound_gradients_limits_the_steep_side(make: type[Weighting], bounded: float) -> None:
+    weighting = make(FORMS)
+    losses = {name: torch.tensor(300.0) for name in FORMS}
+    weighting(losses, everywhere(losses)).backward()
+    assert all(abs(s.grad) > 100 for s in weighting.parameters())
+    weighting.bound_gradients()
+    assert [s.grad.item() for s in weighting.parameters()] == [bounded] * len(FORMS)
+
+
+@pytest.mark.parametrize("make", [LiebelKoerner, ImpartialLoss])
+def test_learned_state_gives_the_same_next_weights(make: type[Weighting]) -> None:
+    weighting, other = make(TWO), make(TWO)
+    losses = {"things": torch.tensor(0.6), "vectors": torch.tensor(8.0)}
+    for _ in _minimise(weighting, lambda: losses, steps=3, lr=0.1):
+        pass
+    other.load_state_dict(weighting.state_dict())
+    assert listed(other) == listed(weighting) != listed(make(TWO))
+
+
+@pytest.mark.parametrize("make", [LiebelKoerner, ImpartialLoss])
+def test_learned_skips_an_absent_task_with_all_its_terms(make: type[Weighting]) -> None:
+    weighting = make(TWO)
+    losses = leaves(things=0.0, vectors=8.0)
+    present = {"things": FALSE, "vectors": TRUE}
+    total = weighting(losses, present)
+    alone = make({"vectors": FORMS["vectors"]})
+    assert total.item() == pytest.approx(alone({"vectors": losses["vectors"]}, {"vectors": TRUE}).item())
+    total.backward()
+    assert losses["things"].grad.item() == 0
+    assert weighting.s["things"].grad.item() == 0
+    assert weighting.s["vectors"].grad.item() != 0
+
+
+@pytest.mark.parametrize("wanted", [1.0, 2.5])
+@pytest.mark.parametrize("make", [Uncertainty, LiebelKoerner, ImpartialLoss])
+def test_sum_scales_the_network_s_gradients_and_not_those_of_s(make: type[Weighting], wanted: float) -> None:
+    plain, scaled = make(FORMS), make(FORMS, sum=wanted)
+    values = {"things": 0.3, "vectors": -1.0, "metres": 2.0, "angles": 0.1}
+    results = []
+    for weighting in (plain, scaled):
+        with torch.no_grad():
+            for name, value in values.items():
+                weighting.s[name].fill_(value)
+        losses = leaves(things=0.6, vectors=8.0, metres=1.0, angles=3.0)
+        total = weighting(losses, everywhere(losses))
+        total.backward()
+        slopes = [s.grad.item() for s in weighting.parameters()]
+        results.append((total.item(), slopes, [loss.grad.item() for loss in losses.values()]))
+    (total, slopes, weights), (scaled_total, scaled_slopes, scaled_weights) = results
+    assert (scaled_total, scaled_slopes) == (pytest.approx(total), pytest.approx(slopes))
+    assert scaled_weights == pytest.approx([weight * wanted / sum(weights) for weight in weights])
+    assert listed(scaled) == pytest.approx(scaled_weights)
+
+
+def test_sum_counts_the_tasks_that_are_present() -> None:
+    weighting = Uncertainty(FORMS, sum=1.0)
+    present = everywhere(FORMS) | {"metres": FALSE}
+    losses = leaves(things=0.6, vectors=8.0, metres=0.0, angles=3.0)
+    # At s = 0 the weights are 1, 1/2, 1 and 1/2.
+    assert gradients(weighting, losses, present) == pytest.approx([1 / 2, 1 / 4, 0, 1 / 4])
+
+
+def test_sum_with_nothing_present_is_zero() -> None:
+    for weighting in (Uncertainty(TWO, sum=1.0), Equal(TWO, sum=1.0), Fixed(TWO, {"things": 0, "vectors": 1}, sum=1.0)):
+        assert gradients(weighting, leaves(things=0.0, vectors=0.0), {"things": FALSE, "vectors": FALSE}) == [0, 0]
+
+
+def test_sum_without_a_weight_above_zero_is_zero() -> None:
+    weighting = Fixed(TWO, {"things": 0, "vectors": 1}, sum=1.0)
+    assert gradients(weighting, leaves(things=2.0, vectors=0.0), {"things": TRUE, "vectors": FALSE}) == [0, 0]
+
+
+def test_sum_rescales_fixed_weights_and_their_total() -> None:
+    weighting = Fixed(TWO, {"things": 0.75, "vectors": 0.25}, sum=2.0)
+    losses = leaves(things=2.0, vectors=10.0)
+    assert weighting(losses, everywhere(losses)).item() == pytest.approx(1.5 * 2 + 0.5 * 10)
+    assert listed(weighting) == pytest.approx([1.5, 0.5])
+    assert gradients(weighting, losses) == pytest.approx([1.5, 0.5])
+
+
+def test_sum_leaves_the_temperature_of_the_exact_softmax_alone() -> None:
+    likelihoods = {**EXACT, "vectors": FORMS["vectors"]}
+    truth, first = torch.randint(4, (7,)), torch.randn(7, 4)
+    results = []
+    for weighting in (Uncertainty(likelihoods, -0.5), Uncertainty(likelihoods, -0.5, sum=0.7)):
+        logits, loss = first.clone().requires_grad_(), torch.tensor(3.0, requires_grad=True)
+        present = everywhere(likelihoods)
+        tempered = weighting.temper({"things": logits, "vectors": torch.zeros(1)}, present)["things"]
+        losses = {"things": functional.cross_entropy(tempered, truth), "vectors": loss}
+        weighting(losses, present).backward()
+        results.append((logits.grad, loss.grad, *(s.grad for s in weighting.parameters())))
+    (plain_logits, plain_loss, *slopes), (scaled_logits, scaled_loss, *scaled_slopes) = results
+    torch.testing.assert_close(scaled_slopes, slopes)
+    factor = 0.7 / (math.exp(0.5) * 1.5)
+    torch.testing.assert_close(scaled_logits, plain_logits * factor)
+    torch.testing.assert_close(scaled_loss, plain_loss * factor)
+
+
+@pytest.mark.parametrize("wanted", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("make", [Uncertainty, Equal, LiebelKoerner])
+def test_sum_that_makes_no_sense_is_refused(make: type[Weighting], wanted: float) -> None:
+    with pytest.raises(ValueError, match=r"weighting\.sum: needed null or a number above zero, found"):
+        make(FORMS, sum=wanted)

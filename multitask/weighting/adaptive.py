@@ -1,0 +1,145 @@
+"""Weights that follow from the losses, or from chance, by a rule without parameters."""
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from multitask.likelihoods import Likelihood
+from multitask.weighting.fixed import WeightedSum
+
+EPSILON = 1e-8
+"""Keeps a loss of zero out of logarithms and denominators, as the authors' programs do."""
+
+
+def softmax(values: Tensor, present: Tensor) -> Tensor:
+    """Softmax over the tasks that are present, [K] -> [K]; not a number if none is."""
+    return torch.softmax(values.masked_fill(~present, -math.inf), 0)
+
+
+def check_positive(key: str, value: float) -> None:
+    """Refuses what is not a finite number above zero.
+
+    Raises:
+        ValueError: naming the key.
+    """
+    if not 0 < value < math.inf:
+        raise ValueError(f"weighting.{key}: needed a number above zero, found {value:g}")
+
+
+class SoftOptimal(WeightedSum):
+    """UW-SO: the softmax of the inverse losses (Kirchdorfer et al., arXiv 2408.07985, eq. 10).
+
+    1 / L is where sigma^2 of `Uncertainty` settles for a loss that stays, without the wait.
+
+    Args:
+        likelihoods: of each task that is on.
+        temperature: divides the inverse losses: the higher, the more equal the weights. The paper has no value for
+            all: it is to be searched for each data set and network. 1 leaves the inverse losses as they are.
+        sum: see `Weighting`.
+    Raises:
+        ValueError: naming the key, if the temperature is not above zero.
+    """
+
+    additive = False
+
+    def __init__(
+        self, likelihoods: Mapping[str, Likelihood], temperature: float = 1.0, sum: float | None = None
+    ) -> None:
+        super().__init__(likelihoods, sum)
+        check_positive("temperature", temperature)
+        self.temperature = temperature
+
+    def rule(self, losses: Tensor, present: Tensor) -> Tensor:
+        return softmax(1 / (losses + EPSILON) / self.temperature, present)
+
+
+class DynamicAverage(WeightedSum):
+    """DWA: more weight where the loss falls more slowly (Liu, Johns, Davison, CVPR 2019, eq. 7).
+
+    K times the softmax of the ratios of the mean losses of the last two periods; equal weights in the first two.
+
+    Args:
+        likelihoods: of each task that is on.
+        temperature: divides the ratios; 2 in the paper.
+        period: steps whose losses are averaged; an epoch in the paper.
+        sum: see `Weighting`.
+    Raises:
+        ValueError: naming the key, if the temperature is not above zero or the period not at least 1.
+    """
+
+    older: Tensor
+    newer: Tensor
+    totals: Tensor
+    counts: Tensor
+    steps: Tensor
+
+    def __init__(
+        self,
+        likelihoods: Mapping[str, Likelihood],
+        temperature: float = 2.0,
+        period: int = 100,
+        sum: float | None = None,
+    ) -> None:
+        super().__init__(likelihoods, sum)
+        check_positive("temperature", temperature)
+        if period < 1:
+            raise ValueError(f"weighting.period: needed a whole number above zero, found {period}")
+        self.temperature = temperature
+        self.period = period
+        for name in ("older", "newer", "totals", "counts"):  # a mean of zero stands for none yet
+            self.register_buffer(name, torch.zeros(len(likelihoods)))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def rule(self, losses: Tensor, present: Tensor) -> Tensor:
+        ratios = torch.where(self.older > 0, self.newer / self.older, 1)
+        return present.sum() * softmax(ratios / self.temperature, present)
+
+    def after_step(
+        self, losses: dict[str, Tensor], present: dict[str, Tensor], again: Callable[[], dict[str, Tensor]]
+    ) -> None:
+        here = self.stack(present)
+        self.totals += torch.where(here, self.stack(losses), 0)
+        self.counts += here
+        self.steps += 1
+        # Without a branch, so that the host need not wait for the device.
+        ends = self.steps % self.period == 0
+        mean = torch.where(self.counts > 0, self.totals / self.counts, self.newer)
+        self.older = torch.where(ends, self.newer, self.older)
+        self.newer = torch.where(ends, mean, self.newer)
+        self.totals *= ~ends
+        self.counts *= ~ends
+
+
+class RandomWeights(WeightedSum):
+    """RLW: the softmax of K standard normal numbers, drawn in each step (Lin et al., arXiv 2111.10603)."""
+
+    def __init__(self, likelihoods: Mapping[str, Likelihood], sum: float | None = None) -> None:
+        super().__init__(likelihoods, sum)
+        self._drawn: Tensor | None = None
+
+    def rule(self, losses: Tensor, present: Tensor) -> Tensor:
+        if self._drawn is None:
+            # From the CPU's generator, whatever the device: checkpoints hold its state.
+            self._drawn = torch.randn(len(self.likelihoods)).to(losses.device)
+        return softmax(self._drawn, present)
+
+    def after_step(
+        self, losses: dict[str, Tensor], present: dict[str, Tensor], again: Callable[[], dict[str, Tensor]]
+    ) -> None:
+        self._drawn = None
+
+
+class GeometricMean(WeightedSum):
+    """GLS: the geometric mean of the losses (Chennupati et al., arXiv 1904.08492, eq. 3).
+
+    Its derivative by each loss is ``mean / (K L_i)``, and with these weights the weighted sum is the mean itself.
+    """
+
+    additive = False
+
+    def rule(self, losses: Tensor, present: Tensor) -> Tensor:
+        number = present.sum()
+        mean = torch.exp(torch.where(present, torch.log(losses + EPSILON), 0).sum() / number)
+        return mean / (number * (losses + EPSILON))

@@ -29,9 +29,9 @@ def check_positive(key: str, value: float) -> None:
 
 
 class SoftOptimal(WeightedSum):
-    """UW-SO: the softmax of the inverse losses (Kirchdorfer et al., arXiv 2408.07985, eq. 10).
+    """UW-SO: the softmax of the inverse losses (Kirchdorfer et al., arXiv 2408.07985).
 
-    1 / L is where sigma^2 of `Uncertainty` settles for a loss that stays, without the wait.
+    The best sigma^2 of `Uncertainty` for a loss that stays is proportional to it: 1 / L is its weight without the wait.
 
     Args:
         likelihoods: of each task that is on.
@@ -56,7 +56,7 @@ class SoftOptimal(WeightedSum):
 
 
 class DynamicAverage(WeightedSum):
-    """DWA: more weight where the loss falls more slowly (Liu, Johns, Davison, CVPR 2019, eq. 7).
+    """DWA: more weight where the loss falls more slowly (Liu, Johns, Davison, CVPR 2019).
 
     K times the softmax of the ratios of the mean losses of the last two periods; equal weights in the first two.
 
@@ -132,7 +132,7 @@ class RandomWeights(WeightedSum):
 
 
 class GeometricMean(WeightedSum):
-    """GLS: the geometric mean of the losses (Chennupati et al., arXiv 1904.08492, eq. 3).
+    """GLS: the geometric mean of the losses (Chennupati et al., arXiv 1904.08492).
 
     Its derivative by each loss is ``mean / (K L_i)``, and with these weights the weighted sum is the mean itself.
     """

@@ -107,7 +107,7 @@ class Uncertainty(Learned):
 
 
 class LiebelKoerner(Learned):
-    """Uncertainty with the penalty ``log(1 + sigma^2)``, which is never negative (arXiv 1805.06334, eq. 2).
+    """Uncertainty with the penalty ``log(1 + sigma^2)``, which is never negative (arXiv 1805.06334).
 
     The factor of the loss is the likelihood's, as in `Uncertainty`: the two differ in the penalty alone. The exact
     softmax is approximated.
@@ -134,7 +134,7 @@ class LiebelKoerner(Learned):
 
 
 class ImpartialLoss(Learned):
-    """IMTL-L: ``sum_i exp(s_i) L_i - s_i``, at whose optimum every weighted loss is 1 (Liu et al., ICLR 2021, eq. 7).
+    """IMTL-L: ``sum_i exp(s_i) L_i - s_i``, at whose optimum every weighted loss is 1 (Liu et al., ICLR 2021).
 
     Here s is no log-variance but its negative; the likelihoods do not matter.
     """

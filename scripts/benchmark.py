@@ -1,4 +1,4 @@
-"""Measures speed, as ratios taken in one run: python scripts/benchmark.py [parts=[training,instances,metrics]]."""
+"""Measures speed, as ratios taken in one run: python scripts/benchmark.py [parts=[...]] [repeats=5] [num_frames=4]."""
 
 from pathlib import Path
 

@@ -7,11 +7,14 @@ import numpy as np
 from multitask.benchmark.timing import Results, median_seconds, seconds
 from multitask.ceiling import ceiling, noisy_truth
 from multitask.data.labels import INSTANCE_BASE
-from multitask.instances import Grouping, group, optics
+from multitask.instances import group, optics
 from multitask.tasks.instance import Instance
 
 _PATIENCE = 60.0
 """Seconds that the slowest way of clustering may take for one call."""
+
+_RADIUS = 2.0
+"""Of the comparison with scikit-learn, px."""
 
 _VAL_FRAMES, _VAL_SIZE = 200, (256, 512)
 
@@ -24,6 +27,9 @@ def measure_clustering(repeats: int) -> Results:
         times[num_pixels] = median_seconds(partial(group, *_noisy_boxes(size, num_pixels)), repeats)
         title = f"instances, {size[0]} x {size[1]}, {num_pixels} votes"
         results[title] = (times[num_pixels] * 1000, "ms")
+    scattered = np.full((1024, 2048), 13), np.zeros((2, 1024, 2048), dtype=np.float32)
+    worst = median_seconds(partial(group, *scattered), repeats)
+    results["instances, 1024 x 2048, every pixel votes for itself"] = (worst * 1000, "ms")
     results["instances, 300000 / 30000 votes"] = (times[300_000] / times[30_000], "x")
     best = ceiling("val", _VAL_FRAMES, _VAL_SIZE)[f"{Instance.name}/ap50"]
     title = f"AP50 of noisy truth, {_VAL_FRAMES} validation frames of {_VAL_SIZE[0]} x {_VAL_SIZE[1]}"
@@ -53,13 +59,12 @@ def _clustering_without_merging(repeats: int) -> Results:
     classes, vectors = _noisy_boxes((256, 512), 80_000)
     pixels = np.argwhere(classes)[:, ::-1]
     votes = np.random.default_rng(0).permutation(pixels + vectors[:, classes > 0].T)
-    scaled = Grouping().scaled(256)
-    peer = OPTICS(min_samples=10, max_eps=scaled.max_radius, cluster_method="dbscan", eps=scaled.max_radius)
+    peer = OPTICS(min_samples=10, max_eps=_RADIUS, cluster_method="dbscan", eps=_RADIUS)
     num, slow = 500, seconds(partial(peer.fit, votes[:500]))
     while slow * 2.5 < _PATIENCE and 2 * num <= len(votes):
         num *= 2
         slow = seconds(partial(peer.fit, votes[:num]))
-    own = median_seconds(partial(optics, votes[:num], np.ones(num), scaled.max_radius, 10), repeats)
+    own = median_seconds(partial(optics, votes[:num], np.ones(num), _RADIUS, 10), repeats)
     return {
         f"OPTICS of {num} single votes": (own * 1000, "ms"),
         f"OPTICS of {num} single votes, scikit-learn": (slow * 1000, "ms"),

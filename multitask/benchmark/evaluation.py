@@ -11,7 +11,7 @@ import numpy as np
 from multitask import official
 from multitask.benchmark.timing import Results, median_seconds, seconds
 from multitask.data.cityscapes import Cityscapes
-from multitask.data.labels import COUNTED_ID, IGNORE, TRAIN_ID
+from multitask.data.labels import COUNTED_ID, IGNORE, INSTANCE_BASE, TRAIN_ID
 from multitask.data.layout import file_path
 from multitask.data.sample import Sample
 from multitask.data.synthetic import write_dataset
@@ -97,11 +97,13 @@ def _flawed(sample: Sample, rng: np.random.Generator) -> PredictedScene:
     blocks = rng.random((_SIZE[0] // 8, _SIZE[1] // 8)).repeat(8, 0).repeat(8, 1)
     train_ids[blocks < 0.03] = 8
     instance_map = np.roll(sample.instance_ids, (2, 3), axis=(0, 1))
-    instance_map[(blocks < 0.03) | (instance_map < 1000)] = 0
-    counted = [number for number in np.unique(instance_map).tolist() if COUNTED_ID[number // 1000]]
+    instance_map[(blocks < 0.03) | (instance_map < INSTANCE_BASE)] = 0
+    counted = [number for number in np.unique(instance_map).tolist() if COUNTED_ID[number // INSTANCE_BASE]]
     instance_map[~np.isin(instance_map, counted)] = 0
-    instances = [PredictedInstance(number, number // 1000, round(float(rng.random()), 2)) for number in counted]
-    return PredictedScene(train_ids, instance_map, [x for x in instances if x.number])
+    instances = [
+        PredictedInstance(number, number // INSTANCE_BASE, round(float(rng.random()), 2)) for number in counted
+    ]
+    return PredictedScene(train_ids, instance_map, instances)
 
 
 def _timed(function: Callable[[], dict[str, float]]) -> tuple[float, dict[str, float]]:

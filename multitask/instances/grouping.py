@@ -13,14 +13,17 @@ from multitask.instances.valleys import valleys
 _FULL_WIDTH = 2048
 """Width of a Cityscapes picture, px."""
 
+_MOST_SQUARES = 30_000
+"""With votes in more squares than this, squares are made larger: what is so widely spread has no fine structure."""
+
+_CATEGORIES = [label.category for label in EVALUATED]
+
 LEVELS: dict[str, np.ndarray] = {
     "class": np.arange(256),
-    "category": np.zeros(256, dtype=np.int64),
+    "category": np.array([_CATEGORIES.index(name) for name in _CATEGORIES] + [0] * (256 - len(_CATEGORIES))),
     "all": np.zeros(256, dtype=np.int64),
 }
 """By what votes are kept apart -> (256,) int64 by train id: equal numbers are clustered together."""
-_CATEGORIES = [label.category for label in EVALUATED]
-LEVELS["category"][: len(EVALUATED)] = [_CATEGORIES.index(category) for category in _CATEGORIES]
 
 
 class _Looks(NamedTuple):
@@ -39,7 +42,7 @@ class _Looks(NamedTuple):
 
 CONFIDENCE_FACTORS: dict[str, Callable[[_Looks], np.ndarray]] = {
     "probability": lambda looks: looks.probability,
-    "compactness": lambda looks: 1 / (1 + 2 * looks.spread),
+    "compactness": lambda looks: 1 / (1 + 2 * looks.spread),  # a half where the spread is half the instance's side
     "size": lambda looks: looks.size / (looks.size + 1),
 }
 """What makes an instance sure, each from 0 to 1: pixels probably of its class, votes close together, a large area."""
@@ -56,9 +59,9 @@ class Grouping:
     Chosen on the training split of the embedded data set.
 
     Attributes:
-        cell: side of the squares in which votes are merged.
+        cell: side of the squares in which votes are merged; larger where votes are in more than 30,000 of them.
         least_cell: the same, px of the picture at hand: finer squares cost time in small pictures and find no more.
-        max_radius: votes farther apart are never neighbours; two squares at least.
+        max_radius: votes farther apart are never neighbours; at least two squares, and ``separation`` of them.
         min_votes: so many pixels must vote within ``max_radius`` of a place for an instance to be there.
         least_votes: the same, pixels of the picture at hand: chance makes dense places of fewer votes.
         separation: two groups of votes are two instances if, on the way from one to the other, votes are this many
@@ -93,7 +96,8 @@ class Grouping:
                 raise ValueError(f"instances.{key}: needed a number >= 0, found {getattr(self, key)}")
         if not 1 < self.separation < float("inf"):
             raise ValueError(f"instances.separation: needed a number above 1, found {self.separation}")
-        if not self.confidence or not set(self.confidence) <= set(CONFIDENCE_FACTORS):
+        factors = set(self.confidence)
+        if not factors or len(factors) < len(self.confidence) or not factors <= CONFIDENCE_FACTORS.keys():
             raise ValueError(
                 f"instances.confidence: needed some of {list(CONFIDENCE_FACTORS)}, found {self.confidence}"
             )
@@ -107,7 +111,7 @@ class Grouping:
         return replace(
             self,
             cell=cell,
-            max_radius=max(self.max_radius * scale, 2 * cell),
+            max_radius=max(self.max_radius * scale, _least_radius(cell, self.separation)),
             min_votes=max(self.min_votes * scale**2, self.least_votes),
             min_area=self.min_area * scale**2,
             half_area=self.half_area * scale**2,
@@ -159,7 +163,7 @@ def group(
     """Finds the instances in a picture's predictions.
 
     Pixels vote for where their vector leads; votes are clustered with OPTICS; each pixel goes to the nearest of the
-    centres that its class has, if its vote is in a cluster or close to one.
+    centres that its ``level`` has, if its vote is in a cluster or close to one.
 
     Args:
         train_ids: (H, W) int, predicted classes.
@@ -192,11 +196,11 @@ def _check(train_ids: np.ndarray, offsets: np.ndarray, probability: np.ndarray |
         raise ValueError(f"probability: needed the shape {train_ids.shape} of the classes, found {probability.shape}")
     for name, values in (("offsets (vectors of the instance task)", offsets), ("probability", probability)):
         # The sum of finite numbers is finite, but for huge ones, which are then counted.
-        if (
-            values is not None
-            and not np.isfinite(values.sum(dtype=np.float64))
-            and (wrong := ~np.isfinite(values)).any()
-        ):
+        if values is None:
+            continue
+        with np.errstate(invalid="ignore"):
+            total = values.sum(dtype=np.float64)
+        if not np.isfinite(total) and (wrong := ~np.isfinite(values)).any():
             place = tuple(np.argwhere(wrong)[0][-2:].tolist())
             raise ValueError(
                 f"{name}: needed finite numbers, found {wrong.sum()} of {wrong.size} NaN or infinite, the first at "
@@ -216,9 +220,14 @@ def _cast(train_ids: np.ndarray, offsets: np.ndarray, margin: float) -> _Votes:
 
 def _cluster(votes: _Votes, scaled: Grouping) -> np.ndarray:
     """The cluster of each of N votes, (N,) int64, -1 for noise."""
-    points, weights, cell = _merge(votes, scaled.cell)
-    plot = optics(points, weights, scaled.max_radius, scaled.min_votes)
-    labels = valleys(plot, scaled.max_radius, scaled.separation, scaled.cell)
+    side = scaled.cell
+    points, weights, cell = _merge(votes, side)
+    while len(points) > _MOST_SQUARES:
+        side *= 1.5
+        points, weights, cell = _merge(votes, side)
+    radius = max(scaled.max_radius, _least_radius(side, scaled.separation))
+    plot = optics(points, weights, radius, scaled.min_votes)
+    labels = valleys(plot, radius, scaled.separation, side)
     nearest, distance = np.full(len(points), -1), np.full(len(points), np.inf)
     close = np.zeros(len(points), dtype=bool)
     for label in range(labels.max(initial=-1) + 1):
@@ -228,8 +237,13 @@ def _cluster(votes: _Votes, scaled: Grouping) -> np.ndarray:
         spread = np.sqrt(np.average(apart[members] ** 2, weights=weights[members]))
         nearer = apart < distance
         nearest[nearer], distance[nearer] = label, apart[nearer]
-        close[nearer] = apart[nearer] <= scaled.close * max(spread, scaled.cell)
+        close[nearer] = apart[nearer] <= scaled.close * max(spread, side)
     return np.where((labels >= 0) | close, nearest, -1)[cell]
+
+
+def _least_radius(side: float, separation: float) -> float:
+    """The radius below which votes in a single square would be no cluster."""
+    return max(2.0, separation) * side
 
 
 def _merge(votes: _Votes, side: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -256,7 +270,8 @@ def _assemble(
     votes: _Votes, owner: np.ndarray, shape: tuple[int, ...], probability: np.ndarray | None, scaled: Grouping
 ) -> Instances:
     """Instances of the votes' owners, but for small ones; the surest first."""
-    votes, owner = votes[owner >= 0], owner[owner >= 0]
+    votes = votes[owner >= 0]
+    owner = np.unique(owner[owner >= 0], return_inverse=True)[1]  # a cluster may have lost all its votes to others
     areas = np.bincount(owner)
     num, sure = len(areas), np.ones(shape) if probability is None else probability
     classes = np.bincount(owner * len(_VOTES) + votes.train_ids, minlength=num * len(_VOTES))

@@ -267,3 +267,39 @@ def test_confidence_falls_with_the_spread_of_the_votes() -> None:
     ]
     assert values[0] == 1
     assert values[0] > values[1] > values[2]
+
+
+@pytest.mark.parametrize("width", [128, 256, 512])
+@pytest.mark.parametrize("separation", [1.1, 1.6, 2.5, 5.0])
+def test_a_single_object_is_found_at_every_separation(width: int, separation: float) -> None:
+    ids = _draw((26, width // 16, width // 4, width // 16, width // 4), size=(width // 2, width))
+    found = group(*_predict(ids, noise=0.01), grouping=Grouping(separation=separation))
+    assert found.train_ids.tolist() == [CAR]
+
+
+def test_a_cluster_that_loses_its_votes_to_another_is_gone() -> None:
+    """A ring of votes around a blob, whose centre is the ring's own."""
+    classes = np.zeros((128, 256), dtype=np.uint8)
+    classes[:40] = CAR
+    rows, columns = np.nonzero(classes)
+    vectors = np.zeros((2, 128, 256))
+    angle = np.linspace(0, 200 * np.pi, len(rows))
+    ring = np.arange(len(rows)) % 4 > 0
+    vectors[0, rows, columns] = 128 + ring * 30 * np.cos(angle) - columns
+    vectors[1, rows, columns] = 64 + ring * 30 * np.sin(angle) - rows
+    found = group(classes, vectors, grouping=Grouping(min_area=0.0))
+    assert len(found.train_ids) == found.ids.max() >= 1
+    assert set(found.train_ids.tolist()) == {CAR}
+    assert np.isfinite(found.confidence).all()
+
+
+def test_votes_everywhere_are_merged_until_they_are_few() -> None:
+    found = group(np.full((256, 1024), CAR), np.zeros((2, 256, 1024)))
+    assert found.ids.max() == len(found.train_ids)
+
+
+def test_group_refuses_infinities_of_both_signs() -> None:
+    vectors = np.zeros((2, *SIZE))
+    vectors[0, 0, :2] = np.inf, -np.inf
+    with pytest.raises(ValueError, match="needed finite numbers, found 2 of"):
+        group(np.full(SIZE, CAR), vectors)

@@ -4,7 +4,7 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ from multitask.data.loader import Batch, EncodedFrames, Loader, in_order
 from multitask.engine import checkpoint
 from multitask.engine.inference import Predictor, evaluate, fit_position_prior, network_predictor
 from multitask.engine.tracking import write_json
-from multitask.metrics import ResultWriter, write_results
+from multitask.metrics import ResultWriter, check_results_dir, write_results
 from multitask.scene import SceneScorer
 from multitask.tasks.base import Task
+from multitask.tasks.instance import Instance
+from multitask.tasks.semantic import Semantic
 
 log = logging.getLogger(__name__)
 
@@ -65,23 +67,29 @@ class Evaluation:
     ) -> dict[str, float]:
         """The same and those of scenes, which `writer` gets."""
         scorer = SceneScorer(self.tasks, self._grouping, writer)
-        network, scenes = _Clock(self.compute.device), _Clock(self.compute.device)
+        predicting, after = _Clock(self.compute.device), _Clock(self.compute.device)
 
         def observe(batch: Batch, predictions: dict[str, Tensor]) -> None:
-            with scenes:
-                scorer.update(batch, predictions)
+            scorer.update(batch, predictions)
             on_batch()
 
         def timed(images: Tensor) -> dict[str, Tensor]:
-            with network:
-                return predict(images)
+            with predicting:
+                predictions = predict(images)
+            after.start()
+            return predictions
 
-        figures = evaluate(timed, self.batches(keep_samples=True), self.tasks, self.compute.device, observe)
-        with scenes:
+        def batches() -> Iterator[Batch]:
+            for batch in self.batches(keep_samples=True):
+                yield batch
+                after.stop()
+
+        figures = evaluate(timed, batches(), self.tasks, self.compute.device, observe)
+        with after:
             figures |= scorer.compute()
         log.info(
-            "%d frames: %.1f s for predictions, %.1f s for instances and their figures",
-            len(self.frames), network.seconds, scenes.seconds,
+            "%d frames: %.1f s for predictions, %.1f s for what is made of them",
+            len(self.frames), predicting.seconds, after.seconds,
         )  # fmt: skip
         return figures
 
@@ -103,19 +111,25 @@ class Evaluation:
 
 
 class _Clock:
-    """Adds up the seconds spent in its ``with`` blocks, the device's work included."""
+    """Adds up the seconds between `start` and `stop`, the device's work included."""
 
     def __init__(self, device: torch.device) -> None:
         self.seconds = 0.0
         self._device = device
 
-    def __enter__(self) -> None:
+    def start(self) -> None:
         self._synchronize()
         self._start = time.perf_counter()
 
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
         self._synchronize()
         self.seconds += time.perf_counter() - self._start
+
+    def __enter__(self) -> None:
+        self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def _synchronize(self) -> None:
         if self._device.type == "cuda":
@@ -135,7 +149,9 @@ def evaluate_checkpoint(config: Config, overrides: Sequence[str]) -> tuple[dict[
     """
     if not config["checkpoint"]:
         raise ValueError("checkpoint: needed the path of a checkpoint, e.g. runs/quickstart/seed0/checkpoints/last.pt")
-    source = Path(config["checkpoint"])
+    source, results_dir = Path(config["checkpoint"]), config["results_dir"]
+    if results_dir:
+        check_results_dir(results_dir)
     state = checkpoint.load(source)
     merged = merge(state["config"], config, overrides)
     split = config["split"]
@@ -153,12 +169,16 @@ def evaluate_checkpoint(config: Config, overrides: Sequence[str]) -> tuple[dict[
             log.warning("task %r is off: checkpoint=%s was trained without it", name, source)
     asked = {name: task for name, task in trained.items() if name in merged["tasks"]}
     # Results are also written for the server, which alone has the labels.
-    tasks = build.tasks_with_labels(asked, frames, any_needed=not config["results_dir"])
+    tasks = build.tasks_with_labels(asked, frames, any_needed=not results_dir)
+    if results_dir and not {Semantic.name, Instance.name} & trained.keys():
+        raise ValueError(f"results_dir={results_dir}: needed a network of classes or instances, found {list(trained)}")
     evaluation = Evaluation(frames, tasks, merged)
     compute = evaluation.compute
     network.to(memory_format=compute.memory_format).to(compute.device)
-    with write_results(config["results_dir"]) if config["results_dir"] else nullcontext() as writer:
+    with write_results(results_dir, frames.source_size) if results_dir else nullcontext() as writer:
         figures = evaluation.all_figures(network_predictor(network, compute), writer=writer)
+    if results_dir:
+        log.info("result files written to %s", results_dir)
     figures |= evaluation.position_prior() if tasks else {}
     write_json(folder / "metrics.json", figures)
     return figures, tasks, folder / "metrics.json"

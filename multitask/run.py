@@ -28,7 +28,10 @@ log = logging.getLogger(__name__)
 
 LAST, BEST, METRICS = Path("checkpoints/last.pt"), Path("checkpoints/best.pt"), Path("metrics.json")
 
-FREE_KEYS = (
+SECONDS = "run/seconds"
+"""In the history of a finished run: how long its training and evaluation took, in all its processes."""
+
+_FREE_KEYS = (
     "output_dir",
     "data.root",
     "trainer.device",
@@ -39,7 +42,12 @@ FREE_KEYS = (
     "trainer.num_panels",
     "trainer.resume",
 )
-"""What may be given otherwise when a run is started again. (A checkpoint knows the precision that was meant.)"""
+# A checkpoint knows the precision that was meant.
+
+
+def is_free(key: str) -> bool:
+    """Whether a key (dotted) may be given otherwise when a run is started again: nothing that training depends on."""
+    return key in _FREE_KEYS or key.startswith("instances.")
 
 
 class Run:
@@ -86,7 +94,7 @@ class Run:
             checkpoint.load_network(network, state, resume)
             self.trainer.restore(state, resume)
             if resume == self.folder / LAST:
-                self.best_score, self._seconds = state["score"], state["seconds"]
+                self.best_score, self._seconds = state["score"], state.get("seconds", 0.0)
             log.info("going on from %s, step %d", resume, self.trainer.step)
         if schedule.compile:
             network.compile()
@@ -97,8 +105,7 @@ class Run:
         """Trains to the last step, evaluates, and writes ``metrics.json`` and ``panels``.
 
         Returns:
-            The final figures, ``<task>/<figure>``, those of the position prior behind ``position_prior/``, and
-            ``seconds``.
+            The final figures, ``<task>/<figure>``, and those of the position prior behind ``position_prior/``.
         Raises:
             Interrupted: stopped by a signal; the next `Run` of this configuration goes on.
         """
@@ -142,7 +149,7 @@ class Run:
             raise ValueError(f"{path}: not the configuration of a run ({error})") from error
         now = flatten(self.config)
         for key in [*now, *(key for key in previous if key not in now)]:
-            if key not in FREE_KEYS and previous.get(key) != now.get(key):
+            if not is_free(key) and previous.get(key) != now.get(key):
                 raise ValueError(
                     f"output_dir={self.folder}: holds a run of another configuration: {key} was "
                     f"{previous.get(key)!r}, is {now.get(key)!r}; choose another output_dir"
@@ -209,7 +216,7 @@ class Run:
             path.parent.mkdir(exist_ok=True)
             Image.fromarray(picture).save(path)
         self._tracker.hyperparameters(self.config, figures)
-        figures["seconds"] = self._elapsed()
+        self._tracker.scalars(self.trainer.step, {SECONDS: self._elapsed()})
         write_json(self.folder / METRICS, figures)
         return figures
 

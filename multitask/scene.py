@@ -52,7 +52,8 @@ def _layers(predictions: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     """What scenes are made of, in this process's memory: little of 19 channels."""
     layers: dict[str, Tensor] = {}
     if (logits := predictions.get(Semantic.name)) is not None:
-        probability, train_ids = logits.float().softmax(1).max(1)
+        best, train_ids = logits.float().max(1)
+        probability = (best - logits.float().logsumexp(1)).exp()  # softmax, of the best class alone
         layers |= {"probability": probability, "train_ids": train_ids.to(torch.uint8)}
     if (offsets := predictions.get(Instance.name)) is not None:
         layers["offsets"] = offsets.float()
@@ -63,6 +64,8 @@ def _layers(predictions: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
 
 def _scene(name: str, layers: Mapping[str, np.ndarray], grouping: Grouping | None) -> PredictedScene:
     train_ids, disparity = layers.get("train_ids"), layers.get("disparity")
+    if train_ids is not None and (wrong := int((~np.isfinite(layers["probability"])).sum())):
+        raise ValueError(f"{name}: class scores: needed finite numbers, found {wrong} px where they are not")
     if train_ids is None or "offsets" not in layers:
         return PredictedScene(train_ids, disparity=disparity)
     try:
@@ -92,12 +95,16 @@ class SceneScorer:
 
     def __init__(self, tasks: Mapping[str, Task], grouping: Grouping, writer: ResultWriter | None = None) -> None:
         self._wanted = figure_groups(tasks)
+        # Instances need classes; result files need both.
+        self._predicted = {Semantic.name, Instance.name} if writer or Instance.name in tasks else set()
+        self._predicted |= tasks.keys()
         self._grouping = grouping
         self._writer = writer
         self._metrics = SceneMetrics(Semantic.name, Instance.name, Depth.name)
 
     def update(self, batch: Batch, predictions: Mapping[str, Tensor]) -> None:
         """Adds a batch, which has its samples."""
+        predictions = {name: value for name, value in predictions.items() if name in self._predicted}
         for sample, scene in zip(batch.samples, make_scenes(batch.names, predictions, self._grouping), strict=True):
             self._metrics.update(sample, scene)
             if self._writer:

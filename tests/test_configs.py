@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 
 from multitask import build
 from multitask.data.synthetic import write_dataset
+from multitask.instances import Grouping
 from tests.compose import ROOT, config
 
 GROUPS = {
@@ -69,3 +71,9 @@ def test_two_overrides_reach_the_paper_s_configuration(tmp_path: Path) -> None:
     frames = build.make_frames(found, "train")
     sample = build.make_augmentation(found)(frames[0], np.random.default_rng(0))
     assert sample.image.shape == (512, 512, 3)
+
+
+def test_every_way_to_group_votes_is_in_the_configuration() -> None:
+    given = config()["instances"]
+    assert given.keys() == {field.name for field in dataclasses.fields(Grouping)}
+    assert Grouping(**given) == Grouping()

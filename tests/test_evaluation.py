@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from multitask import build, official
 from multitask.data.layout import file_path
@@ -120,3 +121,20 @@ def test_evaluate_checkpoint_with_other_ways_to_group(shared_tree: Path, tmp_pat
     assert figures["instance/ap"] == 0
     with pytest.raises(ValueError, match=r"instances\.separation: needed a number above 1"):
         evaluation(tmp_path / "run" / LAST, "instances.separation=0.5")
+
+
+def test_results_have_the_size_of_the_frames(shared_tree: Path, tmp_path: Path) -> None:
+    Run(small(shared_tree, tmp_path / "run")).train()
+    root = write_tree(tmp_path / "large", {"test": 1}, kinds=("image",), size=(64, 128))
+    given = ["data=tiny_cityscapes", f"data.root={root}", "data.image_size=[32,64]", "split=test"]
+    evaluation(tmp_path / "run" / LAST, *given, f"results_dir={tmp_path / 'results'}")
+    (path,) = (tmp_path / "results/pixel-level").iterdir()
+    with Image.open(path) as picture:
+        assert picture.size == (128, 64)
+
+
+def test_results_of_a_network_without_classes_are_refused(shared_tree: Path, tmp_path: Path) -> None:
+    Run(small(shared_tree, tmp_path / "run", "tasks=[depth]")).train()
+    with pytest.raises(ValueError, match=r"needed a network of classes or instances, found \['depth'\]"):
+        evaluation(tmp_path / "run" / LAST, f"results_dir={tmp_path / 'results'}")
+    assert not (tmp_path / "results").exists()

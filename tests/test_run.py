@@ -13,7 +13,7 @@ from multitask.engine.interruption import Interrupted
 from multitask.engine.tracking import read_history
 from multitask.engine.trainer import Trainer
 from multitask.report import weights_text
-from multitask.run import BEST, LAST, Run
+from multitask.run import BEST, LAST, SECONDS, Run
 from tests.compose import small
 from tests.trees import write_tree
 
@@ -452,3 +452,36 @@ def test_weights_text_gives_figure_7(shared_tree: Path, tmp_path: Path) -> None:
     assert last.startswith("step 6:")
     assert last.endswith(" : 1")
     assert weights_text([], run.tasks) == ""
+
+
+def test_run_keeps_its_steps_when_validation_fails(
+    shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Run) -> dict[str, float]:
+        raise RuntimeError("no memory")
+
+    run = Run(small(shared_tree, tmp_path / "run"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_evaluate", fail)
+        with pytest.raises(RuntimeError):
+            run.train()
+    assert Run(small(shared_tree, tmp_path / "run")).trainer.step == 3
+
+
+def test_run_adds_up_the_seconds_of_its_processes(
+    shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(patch, 2, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            Run(small(shared_tree, tmp_path / "run")).train()
+    again = Run(small(shared_tree, tmp_path / "run"))
+    before = again._seconds
+    assert before > 0
+    again.train()
+    assert read_history(tmp_path / "run")[-1][SECONDS] > before
+
+
+def test_how_votes_are_grouped_may_change_when_a_run_goes_on(shared_tree: Path, tmp_path: Path) -> None:
+    Run(small(shared_tree, tmp_path / "run")).train()
+    assert Run(small(shared_tree, tmp_path / "run", "instances.level=all")).trainer.step == 6

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from multitask.data.layout import Camera
+from multitask import official
+from multitask.data.cityscapes import Cityscapes
+from multitask.data.layout import Camera, file_path, write_png
 from multitask.data.loader import Batch, EncodedFrames, Loader, in_order
 from multitask.data.sample import Sample
 from multitask.instances import Grouping
@@ -151,3 +153,54 @@ def test_scene_scorer_in_the_order_of_frames_or_not_is_the_same(batch: Batch) ->
             scorer.update(batch[frame : frame + 1], part)
         results.append(scorer.compute())
     assert results[0] == pytest.approx(results[1], abs=1e-12)
+
+
+def test_instances_of_a_task_that_is_off_are_not_made(batch: Batch) -> None:
+    predictions = ideal(batch)
+    predictions[INSTANCE.name][:] = float("nan")
+    SceneScorer({SEMANTIC.name: SEMANTIC, DEPTH.name: DEPTH}, Grouping()).update(batch, predictions)
+    with pytest.raises(ValueError, match="needed finite numbers"):
+        SceneScorer({INSTANCE.name: INSTANCE}, Grouping()).update(batch, predictions)
+
+
+def test_make_scenes_names_the_frame_whose_classes_are_not_finite(batch: Batch) -> None:
+    predictions = {SEMANTIC.name: ideal(batch)[SEMANTIC.name]}
+    predictions[SEMANTIC.name][0, :, 3, 4] = float("nan")
+    with pytest.raises(ValueError, match=r"^street_0: class scores: needed finite numbers, found 1 px"):
+        make_scenes(batch.names, predictions)
+
+
+def test_figures_are_those_of_the_official_scripts_run_on_the_written_files(tmp_path: Path) -> None:
+    """From predictions by way of instances and files to AP."""
+    root = write_dataset_of_streets(tmp_path / "frames")
+    frames = Cityscapes(root, official.SPLIT, SIZE)
+    (batch,) = Loader(EncodedFrames(frames, TASKS, keep_samples=True), in_order(2, 2), 0, pin=False)
+    torch.manual_seed(0)
+    predictions = ideal(batch)
+    predictions[INSTANCE.name] += 2 * torch.randn_like(predictions[INSTANCE.name])
+    predictions[SEMANTIC.name][:, :, 20:24] = predictions[SEMANTIC.name][:, :, 4:8]
+    scorer = SceneScorer(TASKS, Grouping())
+    with write_results(tmp_path / "results") as writer:
+        scorer = SceneScorer(TASKS, Grouping(), writer)
+        scorer.update(batch, predictions)
+    truths = [frames.path("instance_ids", name) for name in batch.names]
+    lists = [tmp_path / "results/instance-level" / f"{name}.txt" for name in batch.names]
+    expected = official.instance_level(truths, lists, tmp_path / "results")
+    figures = scorer.compute()
+    assert 0 < expected["ap"] < 1
+    for key, value in expected.items():
+        assert figures[f"{INSTANCE.name}/{key}"] == pytest.approx(value, abs=1e-9), key
+
+
+def write_dataset_of_streets(root: Path) -> Path:
+    for index in range(2):
+        sample = _Street()[index]
+        name = f"street_{index:06}_000019"
+        for kind, layer in (
+            ("image", sample.image),
+            ("class_ids", sample.class_ids),
+            ("instance_ids", sample.instance_ids.astype(np.uint16)),
+            ("disparity", np.where(sample.disparity >= 0, sample.disparity * 256 + 1, 0).astype(np.uint16)),
+        ):
+            write_png(file_path(root, kind, official.SPLIT, name), layer)
+    return root

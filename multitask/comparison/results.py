@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from multitask.engine.tracking import write_text
+from multitask.run import SECONDS
 
 Figures = dict[str, float]
 
@@ -57,7 +58,8 @@ def make_result(
     spaced = range(0, len(entries), max(1, -(-len(entries) // _MOST_POINTS)))
     kept = {key: value for key, value in figures.items() if key.count("/") == 1}
     kept |= {key: value for key, value in figures.items() if key.startswith("position_prior/") and key.count("/") == 2}
-    return Result(row, split, rate, seed, dict(config), kept, figures["seconds"], [entries[place] for place in spaced])
+    seconds = next((entry[SECONDS] for entry in reversed(history) if SECONDS in entry), 0.0)
+    return Result(row, split, rate, seed, dict(config), kept, seconds, [entries[place] for place in spaced])
 
 
 def read_figures(path: Path) -> Figures:

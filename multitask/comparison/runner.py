@@ -20,7 +20,7 @@ from multitask.comparison.plan import Job, Plan
 from multitask.comparison.results import Result
 from multitask.engine.interruption import Interrupted, deferred_signals
 from multitask.engine.tracking import flatten, read_history
-from multitask.run import FREE_KEYS, METRICS
+from multitask.run import METRICS, is_free
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class Runner:
 
     def _config(self, job: Job) -> dict[str, Any]:
         config = flatten(self.compose(self.arguments(job)))
-        return {key: value for key, value in config.items() if key not in FREE_KEYS}
+        return {key: value for key, value in config.items() if not is_free(key)}
 
     def _path(self, job: Job) -> Path:
         return self.folder / "results" / f"{job.key}.json"

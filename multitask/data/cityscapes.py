@@ -68,6 +68,15 @@ class Cityscapes:
         """The file of one kind of frame ``name``."""
         return file_path(self.root, kind, self.split, name)
 
+    def source_size(self, name: str) -> tuple[int, int]:
+        """(H, W) px of a frame's files.
+
+        Raises:
+            ValueError: naming the file, if it is damaged.
+        """
+        height, width = read_header(self.path("image", name), "image")
+        return height, width
+
     def check_headers(self) -> None:
         """Opens every PNG without decoding it and reads every camera file, so that faults are found before any work.
 

@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -43,7 +43,7 @@ class Batch:
         names: the frames' names.
         images: [B, 3, H, W] uint8 RGB; `normalize` makes the network's input of it.
         targets: for each task, value [B, ...] and valid [B, H, W].
-        samples: what the frames were made of, where the loader keeps it.
+        samples: what the frames were made of, where the loader keeps it; the pictures have no channels.
     """
 
     names: list[str]
@@ -88,7 +88,7 @@ class EncodedFrames(Dataset[Any]):
         frames: the raw samples.
         tasks: encodes each target from the augmented sample.
         augmentation: applied to frames whose key has a random stream.
-        keep_samples: whether batches keep the (augmented) samples, which metrics of scenes need.
+        keep_samples: whether batches keep the (augmented) samples' labels, which metrics of scenes need.
     """
 
     def __init__(
@@ -112,7 +112,9 @@ class EncodedFrames(Dataset[Any]):
             sample = self.augmentation(sample, np.random.default_rng(key.stream))
         image = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))
         targets = {name: task.encode(sample) for name, task in self.tasks.items()}
-        return _Item(sample.name, image, targets, sample if self.keep_samples else None)
+        # Without its picture, of which the size is all that is asked: a worker sends arrays through a pipe.
+        kept = replace(sample, image=sample.image[..., :0]) if self.keep_samples else None
+        return _Item(sample.name, image, targets, kept)
 
 
 _ORDER, _AUGMENTATION = 0, 1  # two kinds of random streams of one seed

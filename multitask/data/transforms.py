@@ -113,6 +113,14 @@ def _window(sample: Sample, *, scaled: tuple[int, int], top: int, left: int, siz
     )
 
 
+def resize_nearest(layer: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A layer of labels (H, W) at another size, each pixel that of the nearest one."""
+    if layer.shape == size:
+        return layer
+    rows, columns = (_nearest(np.arange(new), new / old, old) for new, old in zip(size, layer.shape, strict=True))
+    return layer[np.ix_(rows, columns)]
+
+
 def _nearest(positions: np.ndarray, factor: float, length: int) -> np.ndarray:
     """Source index whose pixel holds the centre of each scaled pixel."""
     return np.minimum(((positions + 0.5) / factor).astype(np.int64), length - 1)

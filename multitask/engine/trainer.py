@@ -105,7 +105,7 @@ class Trainer:
             on_log: gets the step and named numbers, every ``log_every`` steps.
             on_val: called every ``val_every`` steps and after the last one; may raise `Stopped` when `stop` is not
                 empty, and is called again then when the run goes on.
-            save: called every ``checkpoint_every`` steps, after `on_val`, and before a signal ends the run.
+            save: called every ``checkpoint_every`` steps, before and after `on_val`, and before a signal ends the run.
         Raises:
             Interrupted: after SIGINT or SIGTERM and `save`.
             ValueError: if a loss is not finite, or a task has no valid pixel in the whole training split.
@@ -135,6 +135,7 @@ class Trainer:
         due = self.step % self.schedule.val_every == 0 or self.step == self.schedule.max_steps
         if not due or self.validated == self.step or self.stop:
             return
+        save()  # whatever goes wrong in what follows, these steps are not lost
         try:
             with self._recent.paused():
                 on_val()

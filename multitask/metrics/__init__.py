@@ -6,7 +6,7 @@ from multitask.metrics.metres import MetricDepth
 from multitask.metrics.panoptic import PanopticQuality
 from multitask.metrics.pixels import ConfusionMatrix, Metric, VectorError
 from multitask.metrics.prediction import PredictedInstance, PredictedScene
-from multitask.metrics.results import ResultWriter, write_results
+from multitask.metrics.results import ResultWriter, check_results_dir, write_results
 from multitask.metrics.scene import SceneMetrics
 
 __all__ = [
@@ -21,5 +21,6 @@ __all__ = [
     "ResultWriter",
     "SceneMetrics",
     "VectorError",
+    "check_results_dir",
     "write_results",
 ]

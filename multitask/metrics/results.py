@@ -10,7 +10,7 @@ be given ``results_dir`` itself, since no mask's name begins like a frame's.
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from multitask.data.labels import EVALUATED
 from multitask.data.layout import write_png
+from multitask.data.transforms import resize_nearest
 from multitask.metrics.prediction import PredictedScene
 
 _CLASS_IDS = np.array([label.id for label in EVALUATED], dtype=np.uint8)
@@ -26,8 +27,9 @@ _CLASS_IDS = np.array([label.id for label in EVALUATED], dtype=np.uint8)
 class ResultWriter:
     """Writes the result files of one frame after the other; `write_results` makes one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, size_of: Callable[[str], tuple[int, int]] | None) -> None:
         self._folder = folder
+        self._size_of = size_of
 
     def write(self, name: str, scene: PredictedScene) -> None:
         """Writes a frame's files, of what is predicted of it; one without instances gets an empty list.
@@ -42,6 +44,8 @@ class ResultWriter:
         layers = [layer for layer in (scene.train_ids, scene.instance_map) if layer is not None]
         if layers:
             scene.check(name, layers[0].shape)
+        if self._size_of:
+            scene = _resized(scene, self._size_of(name))
         if scene.train_ids is not None:
             write_png(self._folder / "pixel-level" / f"{name}_labelIds.png", _CLASS_IDS[scene.train_ids])
         if scene.instance_map is not None:
@@ -60,26 +64,49 @@ class ResultWriter:
         (folder / f"{name}.txt").write_text("".join(lines))
 
 
-@contextmanager
-def write_results(results_dir: str | Path) -> Iterator[ResultWriter]:
-    """Within ``with``, frames are written beside ``results_dir``; at its end all of them appear there at once.
-
-    After an error nothing is left behind.
+def check_results_dir(results_dir: str | Path) -> None:
+    """Checks that results can be written to a folder.
 
     Raises:
-        ValueError: if ``results_dir`` is anything but an empty folder or a path where there is nothing.
+        ValueError: if it is anything but an empty folder or a path where there is nothing.
     """
     final = Path(results_dir).resolve()
     if final.exists() and not final.is_dir():
         raise ValueError(f"results_dir={results_dir}: needed a folder, found a file")
     if final.is_dir() and (found := sum(1 for _ in final.iterdir())):
         raise ValueError(f"results_dir={results_dir}: needed an empty or a new folder, found {found} entries in it")
+
+
+def _resized(scene: PredictedScene, size: tuple[int, int]) -> PredictedScene:
+    maps = {
+        name: None if layer is None else resize_nearest(layer, size)
+        for name, layer in (("train_ids", scene.train_ids), ("instance_map", scene.instance_map))
+    }
+    return PredictedScene(maps["train_ids"], maps["instance_map"], scene.instances)
+
+
+@contextmanager
+def write_results(
+    results_dir: str | Path, size_of: Callable[[str], tuple[int, int]] | None = None
+) -> Iterator[ResultWriter]:
+    """Within ``with``, frames are written beside ``results_dir``; at its end all of them appear there at once.
+
+    After an error nothing is left behind.
+
+    Args:
+        results_dir: an empty folder or a path where there is nothing.
+        size_of: (H, W) px by name of the frame, to which its maps are brought (nearest pixel); None leaves them.
+    Raises:
+        ValueError: if ``results_dir`` is anything else.
+    """
+    check_results_dir(results_dir)
+    final = Path(results_dir).resolve()
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
     try:
         folder = temporary / final.name
         folder.mkdir()
-        yield ResultWriter(folder)
+        yield ResultWriter(folder, size_of)
         # Onto an empty folder this is one step, too; onto one that got entries meanwhile it fails.
         folder.rename(final)
     finally:

@@ -31,10 +31,10 @@ learned = given["weighting"] == "uncertainty"
 entry = {"step": 10, "loss/total": 1.0}
 if learned:
     entry |= {f"{k}/{t}": 0.5 for k in ("weight", "sigma2", "log_variance") for t in ("semantic", "depth")}
-(folder / "history.jsonl").write_text(json.dumps(entry) + "\\n")
+(folder / "history.jsonl").write_text(json.dumps(entry) + "\\n" + json.dumps({"step": 10, "run/seconds": 2.0}))
 (folder / "checkpoints").mkdir(exist_ok=True)
 value = 0.4 + 0.1 * learned + 0.01 * int(given["seed"])
-figures = {"semantic/iou_class": value, "semantic/iou/car": 0.1, "depth/mean_error_px": 1 - value, "seconds": 2.0}
+figures = {"semantic/iou_class": value, "semantic/iou/car": 0.1, "depth/mean_error_px": 1 - value}
 (folder / "metrics.json").write_text("{" if given.get("damage") else json.dumps(figures))
 """
 
@@ -74,6 +74,7 @@ def test_runner_runs_everything_once(tmp_path: Path) -> None:
         "semantic/iou_class": 0.51,
         "depth/mean_error_px": 0.49,
     }
+    assert runner.results["three/test-rate1-seed1"].seconds == 2.0
     assert not (tmp_path / "out/three/test-rate1-seed1/checkpoints").exists()
     again = make(tmp_path / "out")
     again.load()

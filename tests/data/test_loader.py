@@ -267,3 +267,19 @@ def test_normalize_keeps_shape_and_source() -> None:
     before = images.clone()
     assert normalize(images).shape == (2, 3, 4, 5)
     assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_samples_are_kept_through_workers_and_slices(tree: Any, num_workers: int) -> None:
+    raw = Cityscapes(tree, "train", (32, 64))
+    encoded = EncodedFrames(raw, TASKS, keep_samples=True)
+    (batch,) = Loader(encoded, in_order(2, 2), num_workers, pin=False)
+    moved = batch.to(torch.device("cpu"))[1:]
+    assert [sample.name for sample in moved.samples] == moved.names == batch.names[1:]
+    sample, whole = moved.samples[0], raw[1]
+    assert sample.image.shape == (32, 64, 0)
+    np.testing.assert_array_equal(sample.class_ids, whole.class_ids)
+    np.testing.assert_array_equal(sample.disparity, whole.disparity)
+    assert sample.camera == whole.camera
+    (plain,) = Loader(EncodedFrames(raw, TASKS), in_order(2, 2), num_workers, pin=False)
+    assert plain.samples == []

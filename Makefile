@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data train test lint format bench clean
+.PHONY: help setup data train test lint format reproduce bench clean
 
 help: ## Shows this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,10 @@ lint: setup ## Checks style and types
 format: setup ## Puts the code into shape
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+reproduce: setup ## Runs table 1 on the embedded data set, five seeds: hours; killed, it goes on
+	$(BIN)/python scripts/prepare_data.py data=synthetic data.root=data/comparison data.image_size=[96,192]
+	$(BIN)/python scripts/compare.py experiment=table1 seeds=[0,1,2,3,4]
 
 bench: setup ## Measures speed, as ratios taken in one run
 	$(BIN)/python scripts/benchmark.py

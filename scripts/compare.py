@@ -14,7 +14,8 @@ from _entry import plain, short_errors
 from multitask import build
 from multitask.comparison import EXPERIMENTS, Plan, Report, Runner
 
-_OWN_KEYS = ("experiment", "comparison", "base", "seeds", "split", "rates", "search_seed", "report", "output_dir")
+_OWN_KEYS = {"experiment", "comparison", "base", "seeds", "split", "rates", "search_seed", "report"}
+_OWN_KEYS |= {"results_dir", "output_dir"}
 
 
 def run_config(arguments: Sequence[str]) -> Mapping[str, Any]:
@@ -26,25 +27,28 @@ def run_config(arguments: Sequence[str]) -> Mapping[str, Any]:
 def main(given: DictConfig) -> None:
     with short_errors():
         config = plain(given)
-        if config.get("comparison") not in EXPERIMENTS:
-            raise ValueError(f"experiment: needed one of {sorted(EXPERIMENTS)}, found {config['comparison']}")
+        name = config.get("comparison")
+        if name not in EXPERIMENTS:
+            raise ValueError(f"experiment: needed one of {sorted(EXPERIMENTS)}, found {name}")
         overrides = [text for text in HydraConfig.get().overrides.task if text.partition("=")[0] not in _OWN_KEYS]
         base = [f"experiment={config['base']}", *overrides]
         shared = run_config(base)
         tasks = build.tasks_with_labels(build.make_tasks(shared), build.make_frames(shared, "train"))
-        experiment = EXPERIMENTS[config["comparison"]]
+        experiment = EXPERIMENTS[name]
         plan = Plan(experiment, tasks, config["seeds"], config["split"], config["rates"], config["search_seed"])
         gpus = torch.cuda.device_count()
         devices = [str(index) for index in range(gpus)] if gpus > 1 else [None]
         folder = Path(config["output_dir"])
-        runner = Runner(plan, folder, run_config, base, devices, Path(__file__).with_name("train.py"))
+        runner = Runner(
+            plan, folder, Path(config["results_dir"]), run_config, base, devices, Path(__file__).with_name("train.py")
+        )
         runner.load()
         try:
             if not config["report"]:
                 runner.run()
         finally:
             report = Report(plan, runner.results, runner.failed)
-            paths = report.write(folder / config["comparison"])
+            paths = report.write(folder / name)
         print(f"\n{report.text()}\nwritten to {', '.join(map(str, paths))}")
 
 

@@ -93,14 +93,14 @@ def load(path: Path) -> Result:
 
 
 def check_config(path: Path, result: Result, config: Mapping[str, Any]) -> None:
-    """Checks that a result is of this configuration.
+    """Checks that a result is of this configuration, in the keys that both have: later versions may know more.
 
     Raises:
         ValueError: naming the file and the first key that differs.
     """
-    for key in [*config, *(key for key in result.config if key not in config)]:
-        if result.config.get(key) != config.get(key):
+    for key in (key for key in config if key in result.config):
+        if result.config[key] != config[key]:
             raise ValueError(
-                f"{path}: of another configuration: {key} was {result.config.get(key)!r}, is {config.get(key)!r}; "
+                f"{path}: of another configuration: {key} was {result.config[key]!r}, is {config[key]!r}; "
                 "choose another output_dir, or delete the file to run this again"
             )

@@ -39,7 +39,8 @@ class Runner:
 
     Args:
         plan: what to run.
-        folder: gets a folder for each run, which is emptied of checkpoints when the run is done, and ``results``.
+        folder: gets a folder for each run, which is emptied of checkpoints when the run is done.
+        results_dir: gets a small file for each finished run: all that is read of runs that are done.
         compose: the configuration of a run by what is typed behind ``scripts/train.py``.
         base: what all runs have in common, as typed.
         devices: values of CUDA_VISIBLE_DEVICES, of which each takes one run at a time; None leaves it as it is.
@@ -50,6 +51,7 @@ class Runner:
         self,
         plan: Plan,
         folder: Path,
+        results_dir: Path,
         compose: Callable[[Sequence[str]], Mapping[str, Any]],
         base: Sequence[str],
         devices: Sequence[str | None],
@@ -57,6 +59,7 @@ class Runner:
     ) -> None:
         self.plan = plan
         self.folder = folder
+        self.results_dir = results_dir
         self.compose = compose
         self.base = list(base)
         self.devices = list(devices)
@@ -126,7 +129,7 @@ class Runner:
         return {key: value for key, value in config.items() if not is_free(key)}
 
     def _path(self, job: Job) -> Path:
-        return self.folder / "results" / f"{job.key}.json"
+        return self.results_dir / f"{job.key}.json"
 
     def _start(self, job: Job, device: str | None) -> _Running:
         folder = self.folder / job.key

@@ -129,6 +129,48 @@ def test_figures_py_writes_a_picture(tmp_path: Path) -> None:
     assert (tmp_path / "docs/figure4.png").stat().st_size > 10_000
 
 
+COMPARE = [*TINY, "data.held_out=2", "data.draw=6", "seeds=[0]", "output_dir=compared"]
+
+
+def test_compare_py_runs_what_is_missing_and_reports(frames: Path, tmp_path: Path) -> None:
+    arguments = ["experiment=figure7", *COMPARE, f"data.root={frames}"]
+    empty = run("compare.py", *arguments, "report=true", cwd=tmp_path)
+    assert empty.returncode == 0, empty.stderr
+    assert "* three tasks, learned: no finished run" in empty.stdout
+    first = run("compare.py", *arguments, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "running three/test-rate1-seed0" in first.stdout
+    assert "What three tasks learned (seed 0)" in first.stdout
+    assert (tmp_path / "compared/results/three/test-rate1-seed0.json").stat().st_size < 50_000
+    assert {path.name for path in (tmp_path / "compared/figure7").iterdir()} == {
+        "report.md",
+        "training.png",
+        "weights.png",
+    }
+    again = run("compare.py", *arguments, cwd=tmp_path)
+    assert "running" not in again.stdout
+    assert "What three tasks learned (seed 0)" in again.stdout
+    other = run("compare.py", *arguments, "trainer.max_steps=3", cwd=tmp_path)
+    assert other.returncode == 2
+    assert "of another configuration: trainer.max_steps was 4, is 3" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "error: experiment: needed one of ['figure2a', "),
+        (["experiment=table7"], "table7"),
+        (["experiment=table1", "seeds=[1,1]"], "error: seeds: needed each seed once"),
+        (["experiment=table1", "base=nothing"], "nothing"),
+    ],
+)
+def test_compare_py_refuses_what_makes_no_sense(frames: Path, tmp_path: Path, given: list[str], message: str) -> None:
+    result = run("compare.py", *COMPARE, f"data.root={frames}", *given, cwd=tmp_path)
+    assert result.returncode != 0
+    assert message in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_plot_py_writes_a_picture(trained: Path, tmp_path: Path) -> None:
     result = run("plot.py", f"runs=[{trained}]", "output=weights.png", cwd=tmp_path)
     assert result.returncode == 0, result.stderr

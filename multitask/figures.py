@@ -14,7 +14,7 @@ from multitask.report import sheet
 _SIZE = (256, 512)
 
 _CASES = {
-    "cut in two by a pole": (1, (slice(68, 132), slice(180, 308))),
+    "cut in two by poles": (1, (slice(68, 132), slice(180, 308))),
     "two that touch": (13, (slice(80, 176), slice(320, 512))),
 }
 """Title -> index of the frame in the validation split, and the part of it that is shown, 1 : 2."""

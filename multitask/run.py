@@ -1,6 +1,5 @@
 """A training run from its configuration to its figures: what ``scripts/train.py`` calls."""
 
-import json
 import logging
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ from multitask.engine.inference import network_predictor, score
 from multitask.engine.interruption import Stopped
 from multitask.engine.objective import Objective
 from multitask.engine.settings import check_weighting
-from multitask.engine.tracking import Tracker, flatten, write_json, write_text
+from multitask.engine.tracking import Tracker, flatten, read_figures, write_json, write_text
 from multitask.engine.trainer import Trainer
 from multitask.evaluation import Evaluation
 from multitask.report import brief, panel
@@ -112,7 +111,7 @@ class Run:
         trainer, done = self.trainer, self.folder / METRICS
         if trainer.step == trainer.schedule.max_steps and done.exists():
             log.info("%s: finished already", self.folder)
-            return dict(json.loads(done.read_text()))
+            return read_figures(done)
         write_text(self.folder / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
         self._log_start()
         self._tracker = Tracker(self.folder, trainer.step)

@@ -1,5 +1,6 @@
 """Compares ways to train over seeds: python scripts/compare.py experiment=table1 [seeds=[0,1,2]] [report=true]."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,13 @@ def run_config(arguments: Sequence[str]) -> Mapping[str, Any]:
     return plain(compose("train", list(arguments)))
 
 
+def _devices() -> list[str | None]:
+    """What CUDA_VISIBLE_DEVICES is for each GPU that this process sees; [None], as it is, with one or none."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = given.split(",") if given else [str(index) for index in range(torch.cuda.device_count())]
+    return list(names) if torch.cuda.device_count() > 1 else [None]
+
+
 @hydra.main(version_base="1.3", config_path="../configs", config_name="compare")
 def main(given: DictConfig) -> None:
     with short_errors():
@@ -36,8 +44,9 @@ def main(given: DictConfig) -> None:
         tasks = build.tasks_with_labels(build.make_tasks(shared), build.make_frames(shared, "train"))
         experiment = EXPERIMENTS[name]
         plan = Plan(experiment, tasks, config["seeds"], config["split"], config["rates"], config["search_seed"])
-        gpus = torch.cuda.device_count()
-        devices = [str(index) for index in range(gpus)] if gpus > 1 else [None]
+        if plan.searches:
+            build.make_frames(shared, build.HELD_OUT)  # refused at once, where none are held out
+        devices = _devices() if shared["trainer"]["device"] != "cpu" else [None]
         folder = Path(config["output_dir"])
         runner = Runner(
             plan, folder, Path(config["results_dir"]), run_config, base, devices, Path(__file__).with_name("train.py")

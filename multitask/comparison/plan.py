@@ -59,10 +59,16 @@ class Plan:
         rates: Sequence[float],
         search_seed: int,
     ) -> None:
+        if not isinstance(seeds, (list, tuple)) or not all(isinstance(seed, int) and seed >= 0 for seed in seeds):
+            raise ValueError(f"seeds: needed a list of whole numbers >= 0, found {seeds!r}")
+        if split in ("train", HELD_OUT):
+            raise ValueError(f"split={split}: needed one that nothing is trained on or chosen by, such as test")
         if not seeds or len(set(seeds)) < len(seeds):
             raise ValueError(f"seeds: needed each seed once, and one at least, found {list(seeds)}")
         if search_seed in seeds:
             raise ValueError(f"search_seed={search_seed}: needed a seed that is not reported, seeds={list(seeds)}")
+        if not isinstance(rates, (list, tuple)) or not all(isinstance(rate, (int, float)) for rate in rates):
+            raise ValueError(f"rates: needed a list of numbers, found {rates!r}")
         if not rates or not all(rate > 0 for rate in rates) or len(set(rates)) < len(rates):
             raise ValueError(f"rates: needed positive factors, each once, found {list(rates)}")
         self.experiment = experiment
@@ -72,60 +78,85 @@ class Plan:
         self.rates = list(rates) if experiment.search_rate else [1.0]
         self.search_seed = search_seed
 
-    def choices(self, results: Mapping[str, Result], failed: frozenset[str] = frozenset()) -> Choices:
-        """What the results decide so far; a run that failed is not chosen."""
-        searched = [self._search(row, 1.0) for row in self._possible(self.experiment.candidates)]
-        done = [job for job in searched if job.key in results]
-        complete = bool(done) and all(job.key in results or job.key in failed for job in searched)
-        best = max(done, key=lambda job: score(results[job.key].figures, self.tasks)) if complete else None
-        learned = [result for key, result in sorted(results.items()) if key.startswith(f"{LEARNED}/")]
-        sums = [_mean_sum(result) for result in learned if result.split == HELD_OUT and result.rate == 1]
-        return Choices(best.row if best else None, sums[0] if sums else None)
+    @property
+    def searches(self) -> bool:
+        """Whether anything is chosen, for which frames have to be held out."""
+        return len(self.rates) > 1 or bool(self.experiment.candidates)
 
-    def rows(self, results: Mapping[str, Result], failed: frozenset[str] = frozenset()) -> list[Row]:
+    def choices(self, results: Mapping[str, Result]) -> Choices:
+        """What the results decide so far: nothing before all that there is to choose from is done."""
+        searched = [self._search(row, 1.0) for row in self._possible(self.experiment.candidates)]
+        if not searched or any(job.key not in results for job in searched):
+            return Choices()
+        best = max(searched, key=lambda job: self._score(job, results))
+        return Choices(best.row, self._learned_sum(results))
+
+    def rows(self, results: Mapping[str, Result]) -> list[Row]:
         """The rows of the table that are known."""
-        return self._possible(self.experiment.rows(self.choices(results, failed)))
+        return self._possible(self.experiment.rows(self.choices(results)))
 
     def left_out(self) -> list[Row]:
         """Rows whose tasks have no labels."""
         return [row for row in self.experiment.rows(Choices()) if not set(row.tasks) <= self.tasks.keys()]
 
-    def rate(self, row: Row, results: Mapping[str, Result], failed: frozenset[str] = frozenset()) -> float | None:
+    def rate(self, row: Row, results: Mapping[str, Result]) -> float | None:
         """The factor of a row's learning rate, or None as long as runs are missing that decide it."""
         if len(self.rates) == 1:
             return self.rates[0]
         jobs = [self._search(row, rate) for rate in self.rates]
-        done = [job for job in jobs if job.key in results]
-        if not done or any(job.key not in results and job.key not in failed for job in jobs):
+        if any(job.key not in results for job in jobs):
             return None
-        on = {name: self.tasks[name] for name in row.tasks}
-        return max(done, key=lambda job: score(results[job.key].figures, on)).rate
+        return max(jobs, key=lambda job: self._score(job, results)).rate
 
-    def jobs(self, results: Mapping[str, Result], failed: frozenset[str] = frozenset()) -> list[Job]:
+    def jobs(self, results: Mapping[str, Result]) -> list[Job]:
         """All runs that can be named by now, in the order in which to do them; more may follow from their results."""
-        rows = self.rows(results, failed)
+        rows = self.rows(results)
         searches = [self._search(row, 1.0) for row in self._possible(self.experiment.candidates)]
         if searches:  # the weights that were found are also tried with the sum of those that are learned
-            searches += [self._search(row, 1.0) for row in rows if row.name == LEARNED]
+            searches += [self._search(row, self.rates[0]) for row in rows if row.name == LEARNED]
         if len(self.rates) > 1:
             searches += [self._search(row, rate) for row in rows for rate in self.rates]
         reported = [
             Job(row, self.split, rate, seed)
             for seed in self.seeds
             for row in rows
-            if (rate := self.rate(row, results, failed)) is not None
+            if (rate := self.rate(row, results)) is not None
         ]
-        return list(dict.fromkeys([*searches, *reported]))
+        # A row that was chosen is also a candidate, and the same run.
+        by_key: dict[str, Job] = {}
+        for job in (*searches, *reported):
+            by_key.setdefault(job.key, job)
+        return list(by_key.values())
 
-    def reported(
-        self, row: Row, results: Mapping[str, Result], failed: frozenset[str] = frozenset()
-    ) -> dict[int, Result]:
+    def reported(self, row: Row, results: Mapping[str, Result]) -> dict[int, Result]:
         """The results of a row by seed."""
-        rate = self.rate(row, results, failed)
+        rate = self.rate(row, results)
         if rate is None:
             return {}
         keys = {seed: Job(row, self.split, rate, seed).key for seed in self.seeds}
         return {seed: results[key] for seed, key in keys.items() if key in results}
+
+    def expected(self, results: Mapping[str, Result]) -> int:
+        """How many runs there are in all, as far as can be said before everything is chosen."""
+        jobs, rows = self.jobs(results), len(self.rows(results))
+        if self.experiment.candidates:
+            choices = self.choices(results)
+            rows += (choices.weights is None) + (choices.learned_sum is None)
+        searches = rows * len(self.rates) if len(self.rates) > 1 else 0
+        return max(len(jobs), len(self.experiment.candidates) + searches + rows * len(self.seeds))
+
+    def _learned_sum(self, results: Mapping[str, Result]) -> float | None:
+        """Mean sum of the learned weights in the search run whose learning rate was chosen."""
+        learned = next((row for row in self._possible(self.experiment.rows(Choices())) if row.name == LEARNED), None)
+        rate = self.rate(learned, results) if learned else None
+        if not learned or rate is None:
+            return None
+        result = results.get(self._search(learned, rate).key)
+        return _mean_sum(result) if result and result.history else None
+
+    def _score(self, job: Job, results: Mapping[str, Result]) -> float:
+        """To choose by; a run that diverged has no figures, and is the worst."""
+        return score(results[job.key].figures, {name: self.tasks[name] for name in job.row.tasks})
 
     def _search(self, row: Row, rate: float) -> Job:
         return Job(row, HELD_OUT, rate, self.search_seed)

@@ -34,10 +34,9 @@ class Report:
         self.experiment: Experiment = plan.experiment
         self.results = results
         self.failed = failed
-        gone = frozenset(failed)
-        self.rows: list[Row] = plan.rows(results, gone)
-        self.reported: dict[str, dict[int, Result]] = {row.name: plan.reported(row, results, gone) for row in self.rows}
-        self.rates = {row.name: plan.rate(row, results, gone) for row in self.rows}
+        self.rows: list[Row] = plan.rows(results)
+        self.reported: dict[str, dict[int, Result]] = {row.key: plan.reported(row, results) for row in self.rows}
+        self.rates = {row.key: plan.rate(row, results) for row in self.rows}
 
     def text(self) -> str:
         """The report in Markdown."""
@@ -52,7 +51,7 @@ class Report:
         histories = {
             row.title: result.history
             for row in self.rows
-            if row.name in self.experiment.histories and (result := self._first(row.name)) and result.history
+            if row.key in self.experiment.histories and (result := self._first(row.key)) and result.history
         }
         if histories:
             paths.append(folder / "weights.png")
@@ -81,7 +80,8 @@ class Report:
                 if len(self.plan.rates) > 1
                 else " are the default"
             )
-            + f" (choices on held-out training images, seed {self.plan.search_seed})."
+            + f" (choices on held-out training images, seed {self.plan.search_seed}). Weights have the sum that each "
+            "row gives them, but where it says otherwise."
         )
 
     def _table(self) -> str:
@@ -98,23 +98,23 @@ class Report:
             line = [row.title]
             for key, (_, scale) in shown.items():
                 text = _spread([value * scale for value in self._values(row, key).values()], scale)
-                line.append(f"**{text}**" if row.name == best[key] else text)
+                line.append(f"**{text}**" if row.key == best[key] else text)
             if improvement:
                 line.append(_spread([100 * value for value in self._improvements(row)], 100))
             line += [f"{row.paper[key] * shown[key][1]:.3g}" if key in row.paper else "-" for key in of_paper]
-            runs = self.reported[row.name].values()
-            rate = self.rates[row.name]
+            runs = self.reported[row.key].values()
+            rate = self.rates[row.key]
             line += ["-" if rate is None else f"{rate:g}", str(len(runs))]
             line.append(f"{sum(run.seconds for run in runs) / len(runs):.0f}" if runs else "-")
             cells.append(line)
         return markdown([heading, *cells])
 
     def _values(self, row: Row, figure: str) -> dict[int, float]:
-        runs = self.reported[row.name]
+        runs = self.reported[row.key]
         return {seed: run.figures[figure] for seed, run in runs.items() if figure in run.figures}
 
     def _best(self, figure: str) -> str | None:
-        means = {row.name: values for row in self.rows if (values := self._values(row, figure))}
+        means = {row.key: values for row in self.rows if (values := self._values(row, figure))}
         if len(means) < 2:
             return None
         choose = max if HIGHER_IS_BETTER[figure] else min
@@ -123,7 +123,7 @@ class Report:
     def _improvements(self, row: Row) -> list[float]:
         """Delta m of each seed."""
         found = []
-        for seed, run in self.reported[row.name].items():
+        for seed, run in self.reported[row.key].items():
             single: Figures = {}
             for figure, name in self.experiment.single.items():
                 if other := self.reported.get(name, {}).get(seed):
@@ -133,23 +133,32 @@ class Report:
         return found
 
     def _verdicts(self) -> str:
-        titles = {row.name: row.title for row in self.rows}
+        titles = {row.key: row.title for row in self.rows}
         lines = []
         for claim in self.experiment.orderings:
             if claim.better in titles and claim.worse in titles and (found := self._difference(claim)):
                 title, scale = _TITLES[claim.figure]
                 interval = f"{found.low * scale:+.3g} to {found.high * scale:+.3g}" if found.num_seeds > 1 else "-"
-                lines.append(
-                    [titles[claim.better], titles[claim.worse], title, f"{found.mean * scale:+.3g}", interval,
-                     str(found.num_seeds), found.verdict]
-                )  # fmt: skip
+                relation = f"as good as, within {claim.margin:.0%}" if claim.margin else "better than"
+                verdict = found.verdict(claim.margin * self._mean(claim.worse, claim.figure))
+                by = f"{found.mean * scale:+.3g}"
+                seeds = str(found.num_seeds)
+                lines.append([titles[claim.better], relation, titles[claim.worse], title, by, interval, seeds, verdict])
         if not lines:
             return ""
-        heading = ["better", "than", "in", "by", "95 % interval", "seeds", "verdict"]
-        return "Paired differences over seeds, above zero where the claim holds:\n\n" + markdown([heading, *lines])
+        heading = ["claim", "is", "", "in", "by", "95 % interval", "seeds", "verdict"]
+        text = (
+            f"{len(lines)} claims, each by its paired difference over seeds, above zero where the first is better; the "
+            "intervals are of each claim alone, so that one in twenty is expected to miss:"
+        )
+        return text + "\n\n" + markdown([heading, *lines])
+
+    def _mean(self, key: str, figure: str) -> float:
+        row = next(row for row in self.rows if row.key == key)
+        return mean_and_deviation(list(self._values(row, figure).values()))[0]
 
     def _difference(self, claim: Ordering) -> Difference | None:
-        rows = {row.name: row for row in self.rows}
+        rows = {row.key: row for row in self.rows}
         better, worse = (self._values(rows[name], claim.figure) for name in (claim.better, claim.worse))
         return paired_difference(better, worse, claim.higher_is_better)
 
@@ -169,7 +178,7 @@ class Report:
 
     def _search(self) -> str:
         candidates = self.experiment.candidates
-        best = self.plan.choices(self.results, frozenset(self.failed)).weights
+        best = self.plan.choices(self.results).weights
         if not candidates or not best:
             return ""
         seconds = [run.seconds for run in self.results.values() if run.row in {row.name for row in candidates}]
@@ -182,7 +191,11 @@ class Report:
 
     def _missing(self) -> str:
         lines = [f"* {row.title}: left out, no labels" for row in self.plan.left_out()]
-        lines += [f"* {row.title}: no finished run" for row in self.rows if not self.reported[row.name]]
+        lines += [f"* {row.title}: no finished run" for row in self.rows if not self.reported[row.key]]
+        if self.experiment.candidates and not self.plan.choices(self.results).weights:
+            lines.append("* fixed weights, searched: not decided yet")
+        diverged = [key for key, result in self.results.items() if not result.figures]
+        lines += [f"* {key}: diverged" for key in diverged]
         lines += [f"* {key} failed: {why}" for key, why in self.failed.items()]
         return "\n".join(lines)
 
@@ -192,13 +205,13 @@ class Report:
         weights = {}
         for row in self.rows:
             given = [part.partition("=")[2] for part in row.overrides if part.startswith(f"weighting.weights.{task}=")]
-            if self.reported[row.name] and (given or len(row.tasks) == 1):
+            if self.reported[row.key] and (given or len(row.tasks) == 1):
                 weights[float(given[0]) if given else float(row.tasks == (task,))] = row
         return dict(sorted(weights.items()))
 
     def _plot_sweep(self, path: Path) -> None:
         swept = self._swept()
-        learned = next(row for row in self.rows if "weighting=uncertainty" in row.overrides)
+        learned = next((row for row in self.rows if "weighting=uncertainty" in row.overrides), None)
         shown = [key for key in _TITLES if any(self._values(row, key) for row in swept.values())]
         figure, save = canvas(5 * len(shown), 4)
         for axes, key in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
@@ -206,7 +219,7 @@ class Report:
             points = {w: values for w, row in swept.items() if (values := _scaled(self._values(row, key), scale))}
             means = [mean_and_deviation(values) for values in points.values()]
             axes.errorbar(list(points), [m for m, _ in means], [d or 0 for _, d in means], marker="o", label="fixed")
-            if values := _scaled(self._values(learned, key), scale):
+            if learned and (values := _scaled(self._values(learned, key), scale)):
                 mean, deviation = mean_and_deviation(values)
                 axes.axhline(mean, color="C1", label="learned")
                 axes.axhspan(mean - (deviation or 0), mean + (deviation or 0), color="C1", alpha=0.2)

@@ -25,7 +25,7 @@ class Result:
         rate: factor of the learning rate.
         seed: of the run.
         config: flattened, without what may differ between machines.
-        figures: of the network after the last step, without those of single classes.
+        figures: of the network after the last step, without those of single classes; none if it diverged.
         seconds: that training and evaluation took.
         history: of a run that learned log-variances, some evenly spaced entries: step, losses, weights, log-variances.
     """
@@ -55,23 +55,12 @@ def make_result(
         for entry in history
         if any(key.startswith("log_variance/") for key in entry)
     ]
-    spaced = range(0, len(entries), max(1, -(-len(entries) // _MOST_POINTS)))
+    stride = max(1, -(-len(entries) // _MOST_POINTS))
+    spaced = sorted({*range(0, len(entries), stride), *range(len(entries))[-1:]})
     kept = {key: value for key, value in figures.items() if key.count("/") == 1}
     kept |= {key: value for key, value in figures.items() if key.startswith("position_prior/") and key.count("/") == 2}
     seconds = next((entry[SECONDS] for entry in reversed(history) if SECONDS in entry), 0.0)
     return Result(row, split, rate, seed, dict(config), kept, seconds, [entries[place] for place in spaced])
-
-
-def read_figures(path: Path) -> Figures:
-    """The figures that a run left.
-
-    Raises:
-        ValueError: naming the file, if it is missing or damaged.
-    """
-    try:
-        return {str(key): float(value) for key, value in json.loads(path.read_text()).items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: not the figures of a run ({error}); delete it to evaluate again") from error
 
 
 def save(path: Path, result: Result) -> None:

@@ -10,6 +10,7 @@ class Row:
 
     Attributes:
         name: of its folder; rows of two experiments that have the same name are the same runs.
+        role: what claims call it, where what it is depends on earlier runs; its name where it does not.
         title: in tables.
         tasks: that are on.
         overrides: beside ``tasks=``, as for ``scripts/train.py``.
@@ -21,6 +22,12 @@ class Row:
     tasks: tuple[str, ...]
     overrides: tuple[str, ...] = ()
     paper: Mapping[str, float] = field(default_factory=dict, hash=False)
+    role: str = ""
+
+    @property
+    def key(self) -> str:
+        """What claims and reports call it."""
+        return self.role or self.name
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -30,18 +37,20 @@ class Row:
 
 @dataclass(frozen=True)
 class Ordering:
-    """A claim: one row is better than another.
+    """A claim: one row is better than another, or at least as good.
 
     Attributes:
-        better, worse: names of rows.
+        better, worse: keys of rows.
         figure: ``<task>/<figure>`` by which.
         higher_is_better: direction of the figure.
+        margin: by which it may be worse and still count as good, as a share of the other's mean.
     """
 
     better: str
     worse: str
     figure: str
     higher_is_better: bool
+    margin: float = 0.0
 
 
 def fixed(name: str, title: str, weights: Mapping[str, float], paper: Mapping[str, float] | None = None) -> Row:

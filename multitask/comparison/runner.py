@@ -19,7 +19,8 @@ from multitask.comparison import results
 from multitask.comparison.plan import Job, Plan
 from multitask.comparison.results import Result
 from multitask.engine.interruption import Interrupted, deferred_signals
-from multitask.engine.tracking import flatten, read_history
+from multitask.engine.tracking import flatten, read_figures, read_history
+from multitask.engine.trainer import DIVERGED
 from multitask.run import METRICS, is_free
 
 log = logging.getLogger(__name__)
@@ -89,9 +90,12 @@ class Runner:
         Raises:
             Interrupted: by a signal, after the runs have saved their state.
         """
+        for job in self.plan.jobs(self.results):
+            self._config(job)  # refused before anything runs
         running: dict[str | None, _Running] = {}
-        with _lock(self.folder), deferred_signals(self._stop):
+        with _lock(self.folder), deferred_signals(self._stop), _ended(running):
             while not self._stop and (self._todo(running) or running):
+                self.load()  # what has been named since the last look may be done already
                 for device in self.devices:
                     if device not in running and (todo := self._todo(running)):
                         running[device] = self._start(todo[0], device)
@@ -101,10 +105,6 @@ class Runner:
                         del running[device]
                         self._finish(run)
                 time.sleep(_POLL)
-            for run in running.values():
-                run.process.send_signal(signal.SIGTERM)
-            for run in running.values():
-                run.process.wait()
         if self._stop:
             raise Interrupted(self._stop[0], f"{len(self.results)} runs")
 
@@ -121,7 +121,7 @@ class Runner:
 
     def _todo(self, running: Mapping[str | None, _Running]) -> list[Job]:
         busy = {run.job.key for run in running.values()}
-        known = self.plan.jobs(self.results, frozenset(self.failed))
+        known = self.plan.jobs(self.results)
         return [job for job in known if job.key not in self.results | self.failed and job.key not in busy]
 
     def _config(self, job: Job) -> dict[str, Any]:
@@ -150,33 +150,60 @@ class Runner:
 
     def _finish(self, run: _Running) -> None:
         job, folder = run.job, self.folder / run.job.key
+        figures: results.Figures = {}
         if run.process.returncode:
-            last = Path(f"{folder}.{_LOG}").read_text(errors="replace").strip().splitlines()
-            self.failed[job.key] = last[-1] if last else f"exit status {run.process.returncode}"
-            log.error("%s failed: %s", job.key, self.failed[job.key])
-            return
-        try:
-            figures = results.read_figures(folder / METRICS)
-        except ValueError as error:
-            self.failed[job.key] = str(error)
-            log.error("%s failed: %s", job.key, error)
-            return
+            why = _last_line(Path(f"{folder}.{_LOG}"), run.process.returncode)
+            # To diverge is an answer, which another try would repeat; everything else may be mended.
+            if DIVERGED not in why:
+                self._note_failure(job, why)
+                return
+            log.warning("%s diverged: %s", job.key, why)
+        else:
+            try:
+                figures = read_figures(folder / METRICS)
+            except ValueError as error:
+                self._note_failure(job, str(error))
+                return
         history = read_history(folder)
         result = results.make_result(job.row.name, job.split, job.rate, job.seed, self._config(job), figures, history)
         results.save(self._path(job), result)
         self.results[job.key] = result
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
+    def _note_failure(self, job: Job, why: str) -> None:
+        self.failed[job.key] = why
+        log.error("%s failed: %s", job.key, why)
+
     def _report(self, running: Mapping[str | None, _Running]) -> None:
-        left = len(self._todo(running))
-        seconds = [result.seconds for result in self.results.values()]
-        each = sum(seconds) / len(seconds) if seconds else 0.0
+        known = [result.seconds for result in self.results.values() if result.seconds]
+        expected = self.plan.expected(self.results)
+        left = expected - len(self.results) - len(self.failed)
+        each = sum(known) / len(known) if known else 0.0
         log.info(
-            "%d done, %d failed, %d more known, %s; running %s",
-            len(self.results), len(self.failed), left,
-            f"about {_duration(each * (left + len(running)) / len(self.devices))} left" if each else "time unknown",
+            "%d of about %d runs done, %d failed, %s; running %s",
+            len(self.results), expected, len(self.failed),
+            f"about {_duration(each * left / len(self.devices))} left" if each else "time left unknown",
             ", ".join(run.job.key for run in running.values()),
         )  # fmt: skip
+
+
+@contextmanager
+def _ended(running: Mapping[str | None, _Running]) -> Iterator[None]:
+    """Ends the processes that still run at the end, whatever brought it; waits until they have saved their state."""
+    try:
+        yield
+    finally:
+        for run in running.values():
+            run.process.send_signal(signal.SIGTERM)
+        for run in running.values():
+            run.process.wait()
+
+
+def _last_line(path: Path, status: int) -> str:
+    if status < 0:
+        return f"killed by {signal.Signals(-status).name}"
+    lines = path.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"exit status {status}"
 
 
 @contextmanager
@@ -191,9 +218,13 @@ def _lock(folder: Path) -> Iterator[None]:
         yield
 
 
+_LIBC = ctypes.CDLL(None)  # loaded here, since a fork must not wait for the loader's lock
+_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
+
+
 def _die_with_parent() -> None:
     """Has Linux kill this process with the runner, whatever ends that: nobody else would stop it."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    _LIBC.prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
 
 
 def _duration(seconds: float) -> str:

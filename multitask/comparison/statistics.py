@@ -28,12 +28,11 @@ class Difference(NamedTuple):
     high: float
     num_seeds: int
 
-    @property
-    def verdict(self) -> str:
-        """Whether the first is better, as far as the interval says."""
-        if self.low > 0:
+    def verdict(self, margin: float = 0.0) -> str:
+        """Whether the first is better, or worse by no more than ``margin``, as far as the interval says."""
+        if self.low > -margin:
             return HOLDS
-        return FAILS if self.high < 0 else UNDECIDED
+        return FAILS if self.high < -margin else UNDECIDED
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:

@@ -74,6 +74,18 @@ def read_history(folder: Path) -> list[dict[str, float]]:
     return entries
 
 
+def read_figures(path: Path) -> dict[str, float]:
+    """The figures that a run left.
+
+    Raises:
+        ValueError: naming the file, if it is missing or damaged.
+    """
+    try:
+        return {str(key): float(value) for key, value in json.loads(path.read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: not the figures of a run ({error}); delete it to evaluate again") from error
+
+
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON; the file appears whole or not at all."""
     write_text(path, json.dumps(content, indent=2) + "\n")

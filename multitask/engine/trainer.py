@@ -15,6 +15,9 @@ from multitask.engine.interruption import Interrupted, Stopped, deferred_signals
 from multitask.engine.objective import Objective, present_tasks
 from multitask.engine.settings import Optimization, Schedule
 
+DIVERGED = "stopped before the update"
+"""In the error of a loss that is not finite."""
+
 
 class Trainer:
     """Trains an objective; all it needs to go on later is in `state`.
@@ -181,7 +184,7 @@ class Trainer:
             # The total comes first, and is to blame only where no task is.
             name = [name for name, value in values.items() if not value.isfinite()][-1]
             raise ValueError(
-                f"step {self.step + 1}: loss {name!r} is {values[name].item()}; stopped before the update; frames: "
+                f"step {self.step + 1}: loss {name!r} is {values[name].item()}; {DIVERGED}; frames: "
                 + ", ".join(batch.names)
             )
 

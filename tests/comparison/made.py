@@ -25,7 +25,8 @@ CANDIDATES = tuple(
 def _rows(choices: Choices) -> list[Row]:
     rows = [SINGLE, EQUAL, LEARNED]
     if choices.weights:
-        rows.append(Row("searched", f"{choices.weights.title}, searched", PAIR, choices.weights.overrides))
+        title = f"{choices.weights.title}, searched"
+        rows.append(Row(choices.weights.name, title, PAIR, choices.weights.overrides, role="searched"))
     return rows
 
 

@@ -36,23 +36,38 @@ def test_weights_are_searched_on_held_out_frames_before_they_are_reported() -> N
     one = plan().jobs(searched({"fixed0.25": 0.3}))
     assert not any("searched" in job.key for job in one)
     both = plan().jobs(searched({"fixed0.25": 0.3, "fixed0.75": 0.4}))
-    chosen = [job for job in both if job.row.name == "searched"]
+    chosen = [job for job in both if job.row.key == "searched"]
     assert [job.seed for job in chosen] == [0, 1]
+    assert {job.row.name for job in chosen} == {"fixed0.75"}, "the run is that of the weights, whatever its role"
     assert "weighting.weights.semantic=0.75" in chosen[0].row.overrides
 
 
-def test_a_search_that_failed_is_not_waited_for() -> None:
-    results = searched({"fixed0.25": 0.3})
-    failed = frozenset({Job(CANDIDATES[1], "held_out", 1, 9).key})
-    choice = plan().choices(results, failed).weights
+def test_nothing_is_chosen_before_everything_is_done() -> None:
+    assert plan().choices(searched({"fixed0.25": 0.3, "three": 0.3})).weights is None
+    rates = plan(rates=[0.5, 1.0])
+    assert rates.rate(EQUAL, searched({"equal": 0.3}, 0.5)) is None
+
+
+def test_what_diverged_is_never_chosen() -> None:
+    results = searched({"fixed0.25": 0.3, "fixed0.75": 0.4})
+    key = Job(CANDIDATES[1], "held_out", 1, 9).key
+    results[key] = result("fixed0.75", {}, "held_out", 1, 9)
+    choice = plan().choices(results).weights
     assert choice is not None
     assert choice.name == "fixed0.25"
-    assert plan().choices({}, failed).weights is None
 
 
 def test_the_sum_of_learned_weights_is_that_of_the_search() -> None:
-    assert plan().choices({}).learned_sum is None
-    assert plan().choices(searched({"three": 0.3})).learned_sum == pytest.approx(1.0)
+    weights = {"fixed0.25": 0.3, "fixed0.75": 0.4}
+    assert plan().choices(searched(weights)).learned_sum is None
+    assert plan().choices(searched(weights | {"three": 0.3})).learned_sum == pytest.approx(1.0)
+
+
+def test_expected_runs_are_at_least_those_that_are_named() -> None:
+    chosen = plan(rates=[0.5, 1.0])
+    # Two candidates, and at most five rows of two searches and two seeds each.
+    assert chosen.expected({}) == 2 + 5 * (2 + 2)
+    assert chosen.expected({}) >= len(chosen.jobs({}))
 
 
 def test_the_learning_rate_is_chosen_for_each_row() -> None:
@@ -64,9 +79,6 @@ def test_the_learning_rate_is_chosen_for_each_row() -> None:
     assert chosen.rate(SINGLE, results) is None
     assert "equal/test-rate1-seed0" in keys(chosen.jobs(results))
     assert not any(key.startswith("semantic/test") for key in keys(chosen.jobs(results)))
-    failed = frozenset({Job(EQUAL, "held_out", 1.0, 9).key})
-    del results[Job(EQUAL, "held_out", 1.0, 9).key]
-    assert chosen.rate(EQUAL, results, failed) == 2.0
 
 
 def test_no_run_is_named_twice() -> None:
@@ -91,6 +103,11 @@ def test_reported_are_the_seeds_that_are_done() -> None:
     [
         ({"seeds": [0, 1, 0]}, "seeds: needed each seed once"),
         ({"seeds": []}, "seeds: needed each seed once, and one at least"),
+        ({"seeds": 3}, "seeds: needed a list of whole numbers >= 0, found 3"),
+        ({"seeds": ["a"]}, "seeds: needed a list of whole numbers"),
+        ({"rates": 1.0}, "rates: needed a list of numbers"),
+        ({"split": "train"}, "split=train: needed one that nothing is trained on"),
+        ({"split": "held_out"}, "split=held_out: needed one that nothing is trained on"),
         ({"search_seed": 1}, r"search_seed=1: needed a seed that is not reported, seeds=\[0, 1\]"),
         ({"rates": []}, "rates: needed positive factors"),
         ({"rates": [1.0, 0.0]}, "rates: needed positive factors"),

@@ -56,8 +56,8 @@ def test_report_table_hand_worked() -> None:
 
 
 def test_report_verdicts_hand_worked() -> None:
-    lines = [line for line in report().text().splitlines() if line.startswith("| learned | equal")]
-    verdicts = [[cell.strip() for cell in line.strip("|").split("|")][2:] for line in lines]
+    lines = [line for line in report().text().splitlines() if line.startswith("| learned | better than | equal")]
+    verdicts = [[cell.strip() for cell in line.strip("|").split("|")][3:] for line in lines]
     # IoU: differences 0.10, 0.09, 0.11: mean 0.10, deviation 0.01, half width 4.303 * 0.01 / sqrt(3) = 0.0248.
     assert verdicts[0] == ["IoU, %", "+10", "+7.52 to +12.5", "3", "holds"]
     # Errors: differences -0.05, 0.05, 0.01: undecided.
@@ -101,6 +101,23 @@ def test_report_of_a_sweep_plots_it(tmp_path: Path) -> None:
     assert "sweep.png" in {path.name for path in sweep.write(tmp_path)}
 
 
+def test_report_of_a_sweep_without_the_other_task_s_labels(tmp_path: Path) -> None:
+    plan = Plan(EXPERIMENTS["figure2a"], {"semantic": TASKS["semantic"]}, [0], "test", [1.0], 9)
+    done = {"semantic/test-rate1-seed0": result("semantic", {IOU: 0.5}, config=CONFIG)}
+    assert "sweep.png" in {path.name for path in Report(plan, done, {}).write(tmp_path)}
+
+
+def test_table1_claims_what_the_paper_s_table_says() -> None:
+    claims = {
+        (claim.better, claim.worse, claim.figure) for claim in EXPERIMENTS["table1"].orderings if not claim.margin
+    }
+    assert ("three", "semantic", IOU) in claims
+    assert ("semantic", "equal", IOU) in claims, "unweighted losses hurt"
+    assert ("semantic-instance", "three", "instance/mean_error_px") in claims, "3.42 against 3.50"
+    assert ("three", "searched", DISPARITY) in claims
+    assert len(claims) == 3 * 15
+
+
 def test_mean_improvement_is_against_the_single_tasks() -> None:
     plan = Plan(EXPERIMENTS["weightings"], TASKS, [0], "test", [1.0], 9)
     vector = "instance/mean_error_px"
@@ -120,5 +137,7 @@ def test_every_experiment_names_its_rows_once() -> None:
         plan = Plan(experiment, TASKS, [0], "test", [0.5, 1.0], 9)
         names = [row.name for row in plan.rows({})]
         assert len(names) == len(set(names))
-        known = {*names, "searched", "searched-rescaled"}
+        arguments = [tuple(sorted(row.arguments)) for row in plan.rows({})]
+        assert len(arguments) == len(set(arguments))
+        known = {*(row.key for row in plan.rows({})), "searched", "searched-rescaled"}
         assert {name for claim in experiment.orderings for name in (claim.better, claim.worse)} <= known

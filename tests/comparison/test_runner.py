@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from multitask.comparison import Plan, Report, Runner
+from multitask.comparison.plan import Job
 from multitask.engine.interruption import Interrupted
-from tests.comparison.made import EXPERIMENT, TASKS
+from tests.comparison.made import EXPERIMENT, LEARNED, TASKS
 
 SCRIPT = """
 import json, os, pathlib, signal, sys, time
@@ -22,8 +23,10 @@ folder = pathlib.Path(given["output_dir"])
 folder.mkdir(parents=True, exist_ok=True)
 with open(folder.parent.parent / "calls", "a") as file:
     file.write(f"{folder.parent.name}/{folder.name} {os.environ.get('CUDA_VISIBLE_DEVICES')}\\n")
-if given.get("fail") == folder.parent.name:
+if given.get("fail") == folder.parent.name and not pathlib.Path("mended").exists():
     sys.exit("error: it had to fail")
+if given.get("diverge") == folder.parent.name:
+    sys.exit("error: step 3: loss 'total' is nan; stopped before the update; frames: a")
 for step in range(int(given.get("wait", 0))):
     time.sleep(0.1)
     (folder / "started").touch()
@@ -70,6 +73,7 @@ def test_runner_runs_everything_once(tmp_path: Path) -> None:
     runner.run()
     assert sorted(calls(tmp_path / "out")) == sorted(runner.results)
     assert len(runner.results) == 3 + 4 * 2
+    assert "fixed0.25/test-rate1-seed0" in runner.results, "the first of equally good weights"
     assert runner.results["three/test-rate1-seed1"].figures == {
         "semantic/iou_class": 0.51,
         "depth/mean_error_px": 0.49,
@@ -87,15 +91,51 @@ def test_runner_runs_everything_once(tmp_path: Path) -> None:
     assert len(calls(tmp_path / "out")) == len(runner.results) + 4, "only the new seed"
 
 
-def test_a_run_that_fails_is_reported_and_does_not_stop_the_rest(tmp_path: Path) -> None:
+def test_a_run_that_fails_is_reported_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runner = make(tmp_path / "out", "fail=equal")
     runner.run()
     assert set(runner.failed) == {"equal/test-rate1-seed0", "equal/test-rate1-seed1"}
     assert set(runner.failed.values()) == {"error: it had to fail"}
     assert "three/test-rate1-seed1" in runner.results
+    (tmp_path / "mended").touch()
+    monkeypatch.chdir(tmp_path)
+    again = make(tmp_path / "out", "fail=equal")
+    again.load()
+    again.run()
+    assert not again.failed
+    assert "equal/test-rate1-seed0" in again.results
     text = Report(runner.plan, runner.results, runner.failed).text()
     assert "* equal/test-rate1-seed0 failed: error: it had to fail" in text
     assert "* equal weights: no finished run" in text
+
+
+def test_a_search_that_fails_decides_nothing(tmp_path: Path) -> None:
+    runner = make(tmp_path / "out", "fail=fixed0.25", seeds=[0])
+    runner.run()
+    assert not any(key.startswith("fixed0.75/test") for key in runner.results)
+    assert "* fixed weights, searched: not decided yet" in Report(runner.plan, runner.results, runner.failed).text()
+
+
+def test_to_diverge_is_an_answer(tmp_path: Path) -> None:
+    runner = make(tmp_path / "out", "diverge=fixed0.25", seeds=[0])
+    runner.run()
+    assert not runner.failed
+    assert runner.results["fixed0.25/held_out-rate1-seed9"].figures == {}
+    assert "fixed0.75/test-rate1-seed0" in runner.results
+    text = Report(runner.plan, runner.results, runner.failed).text()
+    assert "* fixed0.25/held_out-rate1-seed9: diverged" in text
+    again = make(tmp_path / "out", "diverge=fixed0.25", seeds=[0])
+    again.load()
+    again.run()
+    assert len(calls(tmp_path / "out")) == len(runner.results), "nothing runs twice"
+
+
+def test_learning_rates_are_factors_of_the_row_s_own(tmp_path: Path) -> None:
+    runner = make(tmp_path / "out")
+    job = Job(LEARNED, "test", 0.5, 3)
+    assert {"optimizer.lr=0.05", "seed=3", "data.val_split=test"} <= set(runner.arguments(job))
+    base = make(tmp_path / "out", "optimizer.lr=0.4")
+    assert "optimizer.lr=0.2" in base.arguments(job)
 
 
 def test_damaged_figures_of_a_run_are_named(tmp_path: Path) -> None:
@@ -132,17 +172,22 @@ def test_a_signal_ends_the_runs_and_the_next_call_goes_on(tmp_path: Path) -> Non
     runner = make(tmp_path / "out", "wait=100", seeds=[0])
 
     def stop() -> None:
-        while not list((tmp_path / "out").glob("*/*/started")):
+        deadline = time.monotonic() + 60
+        while not list((tmp_path / "out").glob("*/*/started")) and time.monotonic() < deadline:
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    thread = threading.Thread(target=stop)
+    thread = threading.Thread(target=stop, daemon=True)
     thread.start()
     with pytest.raises(Interrupted, match="stopped by SIGTERM after 0 runs; the same command goes on"):
         runner.run()
     thread.join()
     assert not runner.failed
     assert len(calls(tmp_path / "out")) == 1
+    again = make(tmp_path / "out", seeds=[0])
+    again.load()
+    again.run()
+    assert len(again.results) == 3 + 4
 
 
 def test_a_second_runner_in_the_same_folder_is_refused(tmp_path: Path) -> None:

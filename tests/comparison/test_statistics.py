@@ -44,14 +44,14 @@ def test_paired_difference_is_over_the_seeds_that_both_have() -> None:
 def test_one_seed_decides_nothing() -> None:
     found = paired_difference({0: 2.0}, {0: 1.0}, higher_is_better=True)
     assert found == Difference(1.0, -math.inf, math.inf, 1)
-    assert found.verdict == UNDECIDED
+    assert found.verdict() == UNDECIDED
 
 
 @pytest.mark.parametrize(
     ("low", "high", "verdict"), [(0.1, 0.3, HOLDS), (-0.3, -0.1, FAILS), (-0.1, 0.3, UNDECIDED), (0.0, 0.3, UNDECIDED)]
 )
 def test_verdict_follows_the_interval(low: float, high: float, verdict: str) -> None:
-    assert Difference((low + high) / 2, low, high, 3).verdict == verdict
+    assert Difference((low + high) / 2, low, high, 3).verdict() == verdict
 
 
 def test_mean_relative_improvement_hand_worked() -> None:
@@ -61,3 +61,11 @@ def test_mean_relative_improvement_hand_worked() -> None:
     assert mean_relative_improvement({"iou": 0.5, "error": 2.0}, single, better) == 0
     assert mean_relative_improvement({"iou": 0.6}, single, better) is None
     assert mean_relative_improvement({"iou": 0.6, "error": 1.5}, {"iou": 0.5}, better) is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(-0.1, 0.3, HOLDS), (-0.3, 0.1, UNDECIDED), (-0.4, -0.3, FAILS), (-0.2, 0.1, UNDECIDED)],
+)
+def test_verdict_with_a_margin_asks_to_be_as_good(low: float, high: float, verdict: str) -> None:
+    assert Difference((low + high) / 2, low, high, 3).verdict(margin=0.2) == verdict

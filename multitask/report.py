@@ -178,7 +178,7 @@ def markdown(cells: Sequence[Sequence[str]]) -> str:
 
 
 def weights_line(values: Mapping[str, float], tasks: Sequence[str]) -> str:
-    """The learned noise and effective weights as figure 7 of the paper gives them: sigma^2, and weights as a ratio.
+    """The learned noise sigma^2 and the effective weights as a ratio, which hold the 1/2 of the regressions besides.
 
     Args:
         values: one entry of a run's history.

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from multitask.build import HELD_OUT
 from multitask.comparison.experiments import HIGHER_IS_BETTER, LEARNED, Experiment
 from multitask.comparison.plan import Plan
 from multitask.comparison.results import Figures, Result
@@ -181,7 +182,8 @@ class Report:
         best = self.plan.choices(self.results).weights
         if not candidates or not best:
             return ""
-        seconds = [run.seconds for run in self.results.values() if run.row in {row.name for row in candidates}]
+        names = {row.name for row in candidates}
+        seconds = [run.seconds for run in self.results.values() if run.row in names and run.split == HELD_OUT]
         learned = self._first(LEARNED)
         beside = f", against {learned.seconds:.0f} s of one run that learns them" if learned else ""
         return (

@@ -4,7 +4,7 @@ from PIL import Image
 
 from multitask.comparison import EXPERIMENTS, Plan, Report
 from multitask.comparison.results import Result
-from tests.comparison.made import DISPARITY, EXPERIMENT, IOU, TASKS, result
+from tests.comparison.made import CANDIDATES, DISPARITY, EXPERIMENT, IOU, TASKS, result
 
 CONFIG = {
     "data.name": "made",
@@ -141,3 +141,12 @@ def test_every_experiment_names_its_rows_once() -> None:
         assert len(arguments) == len(set(arguments))
         known = {*(row.key for row in plan.rows({})), "searched", "searched-rescaled"}
         assert {name for claim in experiment.orderings for name in (claim.better, claim.worse)} <= known
+
+
+def test_the_cost_of_the_search_is_that_of_the_search_alone() -> None:
+    found = {
+        f"{row.name}/held_out-rate1-seed9": result(row.name, {IOU: iou, DISPARITY: 1.0}, "held_out", 1, 9)
+        for row, iou in zip(CANDIDATES, (0.3, 0.4), strict=True)
+    }
+    done = found | results({"fixed0.75": [(0.4, 1.0)], "three": [(0.5, 0.5)]})
+    assert "took 2 runs and 120 s, against 60 s of one run that learns them; it found 0.75" in report(done).text()

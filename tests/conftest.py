@@ -1,11 +1,18 @@
 """Fixtures that several parts of the tests use."""
 
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.trees import write_tree
+
+
+def pytest_configure() -> None:
+    """Takes SIGINT back: a shell has what it runs in the background ignore it, and tests send it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

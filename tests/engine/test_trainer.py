@@ -98,7 +98,7 @@ def test_step_count_and_log_values(shared_tree: Path) -> None:
     trainer.run(lambda *entry: entries.append(entry), lambda: calls.append("val"), lambda: calls.append("save"))
     assert trainer.step == 6
     assert [step for step, _ in entries] == [1, 2, 3, 4, 5, 6]
-    assert calls == ["val", "save", "val", "save"]
+    assert calls == ["save", "val", "save"] * 2
     values = entries[-1][1]
     total = sum(0.5 * values[f"loss/{name}"] for name in trainer_tasks())
     assert values["loss/total"] == pytest.approx(total, rel=1e-5)

@@ -9,13 +9,11 @@ from torch import Tensor
 from multitask.data.labels import EVALUATED
 from multitask.data.loader import Batch
 from multitask.instances import Grouping, Instances, group
-from multitask.metrics import PredictedInstance, PredictedScene, ResultWriter, SceneMetrics
+from multitask.metrics import PANOPTIC, PredictedInstance, PredictedScene, ResultWriter, SceneMetrics
 from multitask.tasks.base import Figure, Task
 from multitask.tasks.depth import Depth
 from multitask.tasks.instance import Instance
 from multitask.tasks.semantic import Semantic
-
-PANOPTIC = "panoptic"
 
 _PANOPTIC_FIGURES = tuple(
     Figure(key + suffix, f"{key.upper()}{title}, %", higher_is_better=True, percent=True)

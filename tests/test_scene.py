@@ -10,8 +10,8 @@ from multitask.data.layout import Camera, file_path, write_png
 from multitask.data.loader import Batch, EncodedFrames, Loader, in_order
 from multitask.data.sample import Sample
 from multitask.instances import Grouping
-from multitask.metrics import write_results
-from multitask.scene import PANOPTIC, SceneScorer, figure_groups, make_scenes
+from multitask.metrics import PANOPTIC, write_results
+from multitask.scene import SceneScorer, figure_groups, make_scenes
 from multitask.tasks.base import Task
 from multitask.tasks.depth import Depth
 from multitask.tasks.instance import Instance

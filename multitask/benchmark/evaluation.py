@@ -15,7 +15,7 @@ from multitask.data.labels import COUNTED_ID, IGNORE, INSTANCE_BASE, TRAIN_ID
 from multitask.data.layout import file_path
 from multitask.data.sample import Sample
 from multitask.data.synthetic import write_dataset
-from multitask.metrics import PredictedInstance, PredictedScene, SceneMetrics, write_results
+from multitask.metrics import PANOPTIC, PredictedInstance, PredictedScene, SceneMetrics, write_results
 from multitask.tasks.depth import Depth
 from multitask.tasks.instance import Instance
 from multitask.tasks.semantic import Semantic
@@ -81,7 +81,7 @@ def _official_figures(folder: Path, pairs: list[tuple[Sample, PredictedScene]]) 
     runs: dict[str, Callable[[], dict[str, float]]] = {
         Semantic.name: lambda: official.pixel_level(truths["class_ids"], classes),
         Instance.name: lambda: official.instance_level(truths["instance_ids"], lists, folder / "results"),
-        "panoptic": lambda: official.panoptic_level(table, pictures, found, folder / "found"),
+        PANOPTIC: lambda: official.panoptic_level(table, pictures, found, folder / "found"),
     }
     timed = {name: _timed(run) for name, run in runs.items()}
     figures = {f"{name}/{key}": value for name, (_, values) in timed.items() for key, value in values.items()}

@@ -3,7 +3,7 @@
 import importlib.util
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from multitask.comparison.rows import Ordering, Row, fixed
 from multitask.tasks.depth import Depth
@@ -103,10 +103,6 @@ _GRID = tuple(
 """What a user would try: three scales of each small weight, the paper's own among them."""
 
 
-SEARCHED, RESCALED = "searched", "searched-rescaled"
-"""Roles of the fixed weights that were found, as they are and with the sum of those that are learned."""
-
-
 _OWN = {_S: _IOU, _I: _VECTOR, _D: _DISPARITY}
 
 
@@ -129,23 +125,22 @@ def _as_in_paper(rows: Sequence[Row]) -> list[Ordering]:
     return claims
 
 
-_SEARCHED = Row("", "fixed weights, searched", _ALL, (), _paper(62.8, 3.61, 0.549), SEARCHED)
-_RESCALED = Row("", "fixed weights, searched, rescaled", _ALL, role=RESCALED)
-"""These two as claims know them, before the weights are."""
+_SEARCHED = Row("", "fixed weights, searched", _ALL, (), _paper(62.8, 3.61, 0.549), "searched")
+_RESCALED = Row("", "fixed weights, searched, rescaled", _ALL, role="searched-rescaled")
+"""The fixed weights that were found, as they are and with the sum of those that are learned, before they are known."""
 
 
 def _table1_rows(choices: Choices) -> list[Row]:
     rows = [*SINGLE, _EQUAL]
     if choices.weights:
-        title = f"{choices.weights.title}, searched"
-        overrides = choices.weights.overrides
-        rows.append(Row(choices.weights.name, title, _ALL, overrides, _paper(62.8, 3.61, 0.549), SEARCHED))
+        found = choices.weights
+        rows.append(replace(_SEARCHED, name=found.name, title=f"{found.title}, searched", overrides=found.overrides))
     rows += [*_PAIRS, _THREE, _NORMALISED]
     if choices.weights and choices.learned_sum:
         total = f"{choices.learned_sum:.3g}"
         overrides = (*choices.weights.overrides, f"weighting.sum={total}")
         title = f"{choices.weights.title}, rescaled to sum {total}"
-        rows.append(Row(f"{choices.weights.name}-sum{total}", title, _ALL, overrides, role=RESCALED))
+        rows.append(replace(_RESCALED, name=f"{choices.weights.name}-sum{total}", title=title, overrides=overrides))
     return rows
 
 

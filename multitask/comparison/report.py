@@ -17,9 +17,6 @@ _TITLES = {key: (title, scale) for key, title, scale in zip(
 )}  # fmt: skip
 """Figure -> heading, and what it is multiplied by."""
 
-Reported = Mapping[str, Mapping[int, Result]]
-"""Name of a row -> seed -> result."""
-
 
 class Report:
     """The report of an experiment, of as many runs as are done.
@@ -86,7 +83,7 @@ class Report:
         )
 
     def _table(self) -> str:
-        shown = {key: _TITLES[key] for key in _TITLES if any(self._values(row, key) for row in self.rows)}
+        shown = {key: _TITLES[key] for key in _TITLES if any(self._values(row.key, key) for row in self.rows)}
         improvement = bool(self.experiment.single)
         heading = ["row", *(title for title, _ in shown.values())]
         heading += ["Delta m, %"] if improvement else []
@@ -98,7 +95,7 @@ class Report:
         for row in self.rows:
             line = [row.title]
             for key, (_, scale) in shown.items():
-                text = _spread([value * scale for value in self._values(row, key).values()], scale)
+                text = _spread([value * scale for value in self._values(row.key, key).values()], scale)
                 line.append(f"**{text}**" if row.key == best[key] else text)
             if improvement:
                 line.append(_spread([100 * value for value in self._improvements(row)], 100))
@@ -110,12 +107,12 @@ class Report:
             cells.append(line)
         return markdown([heading, *cells])
 
-    def _values(self, row: Row, figure: str) -> dict[int, float]:
-        runs = self.reported[row.key]
+    def _values(self, key: str, figure: str) -> dict[int, float]:
+        runs = self.reported[key]
         return {seed: run.figures[figure] for seed, run in runs.items() if figure in run.figures}
 
     def _best(self, figure: str) -> str | None:
-        means = {row.key: values for row in self.rows if (values := self._values(row, figure))}
+        means = {row.key: values for row in self.rows if (values := self._values(row.key, figure))}
         if len(means) < 2:
             return None
         choose = max if HIGHER_IS_BETTER[figure] else min
@@ -141,7 +138,8 @@ class Report:
                 title, scale = _TITLES[claim.figure]
                 interval = f"{found.low * scale:+.3g} to {found.high * scale:+.3g}" if found.num_seeds > 1 else "-"
                 relation = f"as good as, within {claim.margin:.0%}" if claim.margin else "better than"
-                verdict = found.verdict(claim.margin * self._mean(claim.worse, claim.figure))
+                mean, _ = mean_and_deviation(list(self._values(claim.worse, claim.figure).values()))
+                verdict = found.verdict(claim.margin * mean)
                 by = f"{found.mean * scale:+.3g}"
                 seeds = str(found.num_seeds)
                 lines.append([titles[claim.better], relation, titles[claim.worse], title, by, interval, seeds, verdict])
@@ -154,13 +152,8 @@ class Report:
         )
         return text + "\n\n" + markdown([heading, *lines])
 
-    def _mean(self, key: str, figure: str) -> float:
-        row = next(row for row in self.rows if row.key == key)
-        return mean_and_deviation(list(self._values(row, figure).values()))[0]
-
     def _difference(self, claim: Ordering) -> Difference | None:
-        rows = {row.key: row for row in self.rows}
-        better, worse = (self._values(rows[name], claim.figure) for name in (claim.better, claim.worse))
+        better, worse = (self._values(key, claim.figure) for key in (claim.better, claim.worse))
         return paired_difference(better, worse, claim.higher_is_better)
 
     def _first(self, name: str) -> Result | None:
@@ -214,14 +207,14 @@ class Report:
     def _plot_sweep(self, path: Path) -> None:
         swept = self._swept()
         learned = next((row for row in self.rows if "weighting=uncertainty" in row.overrides), None)
-        shown = [key for key in _TITLES if any(self._values(row, key) for row in swept.values())]
+        shown = [key for key in _TITLES if any(self._values(row.key, key) for row in swept.values())]
         figure, save = canvas(5 * len(shown), 4)
         for axes, key in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
             title, scale = _TITLES[key]
-            points = {w: values for w, row in swept.items() if (values := _scaled(self._values(row, key), scale))}
+            points = {w: values for w, row in swept.items() if (values := _scaled(self._values(row.key, key), scale))}
             means = [mean_and_deviation(values) for values in points.values()]
             axes.errorbar(list(points), [m for m, _ in means], [d or 0 for _, d in means], marker="o", label="fixed")
-            if learned and (values := _scaled(self._values(learned, key), scale)):
+            if learned and (values := _scaled(self._values(learned.key, key), scale)):
                 mean, deviation = mean_and_deviation(values)
                 axes.axhline(mean, color="C1", label="learned")
                 axes.axhspan(mean - (deviation or 0), mean + (deviation or 0), color="C1", alpha=0.2)

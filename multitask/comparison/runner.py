@@ -90,12 +90,12 @@ class Runner:
         Raises:
             Interrupted: by a signal, after the runs have saved their state.
         """
-        for job in self.plan.jobs(self.results):
+        self.load()
+        for job in self._todo({}):
             self._config(job)  # refused before anything runs
         running: dict[str | None, _Running] = {}
         with _lock(self.folder), deferred_signals(self._stop), _ended(running):
             while not self._stop and (self._todo(running) or running):
-                self.load()  # what has been named since the last look may be done already
                 for device in self.devices:
                     if device not in running and (todo := self._todo(running)):
                         running[device] = self._start(todo[0], device)
@@ -169,6 +169,7 @@ class Runner:
         results.save(self._path(job), result)
         self.results[job.key] = result
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        self.load()  # what this result allows to name may be done already
 
     def _note_failure(self, job: Job, why: str) -> None:
         self.failed[job.key] = why

@@ -7,9 +7,10 @@ from multitask.metrics.panoptic import PanopticQuality
 from multitask.metrics.pixels import ConfusionMatrix, Metric, VectorError
 from multitask.metrics.prediction import PredictedInstance, PredictedScene
 from multitask.metrics.results import ResultWriter, check_results_dir, write_results
-from multitask.metrics.scene import SceneMetrics
+from multitask.metrics.scene import PANOPTIC, SceneMetrics
 
 __all__ = [
+    "PANOPTIC",
     "AveragePrecision",
     "ClassScores",
     "ConfusionMatrix",

@@ -10,6 +10,9 @@ from multitask.metrics.overlaps import Overlaps, class_of, count_overlaps
 from multitask.metrics.panoptic import PanopticQuality
 from multitask.metrics.prediction import PredictedScene, check_range, layers_of
 
+PANOPTIC = "panoptic"
+"""What the keys of panoptic quality begin with."""
+
 
 class SceneMetrics:
     """Figures over a data set; what the layers at hand do not allow to compute is absent.
@@ -23,7 +26,7 @@ class SceneMetrics:
     """
 
     def __init__(self, classes: str, instances: str, depth: str) -> None:
-        self.prefixes = (classes, instances, "panoptic", depth)
+        self.prefixes = (classes, instances, PANOPTIC, depth)
         self.layers: frozenset[str] | None = None
         self.classes = ClassScores()
         self.instances = AveragePrecision()

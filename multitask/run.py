@@ -158,10 +158,10 @@ class Run:
         compute, schedule = self.trainer.compute, self.trainer.schedule
         size = sum(parameter.numel() for parameter in self.trainer.objective.network.parameters())
         log.info(
-            "%s: %s, %.1f M parameters, tasks %s, %d + %d frames of %d x %d px, %d steps of %d, %s on %s",
+            "%s: %s, %.1f M parameters, tasks %s, %d + %d frames of %d x %d px, %d steps of %d, %s",
             self.folder, self.config["model"]["encoder"], size / 1e6, "+".join(self.tasks), len(self.trainer.frames),
             len(self.val_frames), *self.val_frames.image_size, schedule.max_steps, schedule.batch_size,
-            str(compute.dtype).removeprefix("torch."), compute.device,
+            compute,
         )  # fmt: skip
 
     def _on_log(self, step: int, values: dict[str, float]) -> None:

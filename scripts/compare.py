@@ -49,7 +49,14 @@ def main(given: DictConfig) -> None:
         devices = _devices() if shared["trainer"]["device"] != "cpu" else [None]
         folder = Path(config["output_dir"])
         runner = Runner(
-            plan, folder, Path(config["results_dir"]), run_config, base, devices, Path(__file__).with_name("train.py")
+            plan,
+            folder,
+            Path(config["results_dir"]),
+            run_config,
+            base,
+            devices,
+            str(build.make_device(shared)),
+            Path(__file__).with_name("train.py"),
         )
         runner.load()
         try:

@@ -111,11 +111,11 @@ class Plan:
     def jobs(self, results: Mapping[str, Result]) -> list[Job]:
         """All runs that can be named by now, in the order in which to do them; more may follow from their results."""
         rows = self.rows(results)
-        searches = [self._search(row, 1.0) for row in self._possible(self.experiment.candidates)]
-        if searches:  # the weights that were found are also tried with the sum of those that are learned
+        candidates = self._possible(self.experiment.candidates)
+        searches = [self._search(row, rate) for row in rows for rate in self.rates] if len(self.rates) > 1 else []
+        if candidates:  # the weights that were found are also tried with the sum of those that are learned
             searches += [self._search(row, self.rates[0]) for row in rows if row.name == LEARNED]
-        if len(self.rates) > 1:
-            searches += [self._search(row, rate) for row in rows for rate in self.rates]
+        searches += [self._search(row, 1.0) for row in candidates]
         reported = [
             Job(row, self.split, rate, seed)
             for seed in self.seeds

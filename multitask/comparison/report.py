@@ -71,8 +71,8 @@ class Report:
         frames = config.get("data.draw") or "all"
         return (
             f"{config['data.name']}, {size} px, {frames} training images drawn by the seed, {config['model.encoder']}, "
-            f"{config['trainer.max_steps']} steps of {config['trainer.batch_size']}; split {self.plan.split}, "
-            f"mean and standard deviation over seeds {', '.join(map(str, self.plan.seeds))}. Learning rates"
+            f"{config['trainer.max_steps']} steps of {config['trainer.batch_size']}, {self._compute()}; "
+            f"split {self.plan.split}, mean and standard deviation over seeds {', '.join(map(str, self.plan.seeds))}. Learning rates"
             + (
                 f" are {' or '.join(f'{rate:g}' for rate in self.plan.rates)} times the default, chosen for each row"
                 if len(self.plan.rates) > 1
@@ -81,6 +81,10 @@ class Report:
             + f" (choices on held-out training images, seed {self.plan.search_seed}). Weights have the sum that each "
             "row gives them, but where it says otherwise."
         )
+
+    def _compute(self) -> str:
+        """Arithmetic and devices, all of them where results come from several."""
+        return " and ".join(sorted({run.compute for runs in self.reported.values() for run in runs.values()}))
 
     def _table(self) -> str:
         shown = {key: _TITLES[key] for key in _TITLES if any(self._values(row.key, key) for row in self.rows)}

@@ -27,6 +27,7 @@ class Result:
         config: flattened, without what may differ between machines.
         figures: of the network after the last step, without those of single classes; none if it diverged.
         seconds: that training and evaluation took.
+        compute: arithmetic and device, such as ``bfloat16 on cpu``.
         history: of a run that learned log-variances, some evenly spaced entries: step, losses, weights, log-variances.
     """
 
@@ -37,6 +38,7 @@ class Result:
     config: dict[str, Any]
     figures: Figures
     seconds: float
+    compute: str
     history: list[Figures]
 
 
@@ -47,6 +49,7 @@ def make_result(
     seed: int,
     config: Mapping[str, Any],
     figures: Mapping[str, float],
+    compute: str,
     history: list[Figures],
 ) -> Result:
     """Keeps what reports need; arguments as in `Result`, ``figures`` as ``metrics.json`` has them."""
@@ -60,7 +63,7 @@ def make_result(
     kept = {key: value for key, value in figures.items() if key.count("/") == 1}
     kept |= {key: value for key, value in figures.items() if key.startswith("position_prior/") and key.count("/") == 2}
     seconds = next((entry[SECONDS] for entry in reversed(history) if SECONDS in entry), 0.0)
-    return Result(row, split, rate, seed, dict(config), kept, seconds, [entries[place] for place in spaced])
+    return Result(row, split, rate, seed, dict(config), kept, seconds, compute, [entries[place] for place in spaced])
 
 
 def save(path: Path, result: Result) -> None:

@@ -45,6 +45,7 @@ class Runner:
         compose: the configuration of a run by what is typed behind ``scripts/train.py``.
         base: what all runs have in common, as typed.
         devices: values of CUDA_VISIBLE_DEVICES, of which each takes one run at a time; None leaves it as it is.
+        compute: arithmetic and device, which results say of themselves.
         script: ``scripts/train.py``.
     """
 
@@ -56,6 +57,7 @@ class Runner:
         compose: Callable[[Sequence[str]], Mapping[str, Any]],
         base: Sequence[str],
         devices: Sequence[str | None],
+        compute: str,
         script: Path,
     ) -> None:
         self.plan = plan
@@ -64,6 +66,7 @@ class Runner:
         self.compose = compose
         self.base = list(base)
         self.devices = list(devices)
+        self.compute = compute
         self.script = script
         self.failed: dict[str, str] = {}
         """Key of a job -> the last line that it printed."""
@@ -165,7 +168,10 @@ class Runner:
                 self._note_failure(job, str(error))
                 return
         history = read_history(folder)
-        result = results.make_result(job.row.name, job.split, job.rate, job.seed, self._config(job), figures, history)
+        config = self._config(job)
+        result = results.make_result(
+            job.row.name, job.split, job.rate, job.seed, config, figures, self.compute, history
+        )
         results.save(self._path(job), result)
         self.results[job.key] = result
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)

@@ -25,6 +25,9 @@ class Compute:
     dtype: torch.dtype
     channels_last: bool
 
+    def __str__(self) -> str:
+        return f"{str(self.dtype).removeprefix('torch.')} on {self.device}"
+
     def autocast(self) -> AbstractContextManager[None]:
         """Context in which convolutions run in `dtype`."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)

@@ -52,4 +52,14 @@ def result(
         | {f"{kind}/{task}": 0.5 for kind in ("loss", "weight", "sigma2", "log_variance") for task in PAIR}
         for step in (10, 100)
     ]
-    return Result(row, split, rate, seed, dict(config or {}), dict(figures), 60.0, history if row == "three" else [])
+    return Result(
+        row,
+        split,
+        rate,
+        seed,
+        dict(config or {}),
+        dict(figures),
+        60.0,
+        "float32 on cpu",
+        history if row == "three" else [],
+    )

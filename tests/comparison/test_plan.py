@@ -26,9 +26,9 @@ def keys(jobs: list[Job]) -> list[str]:
 def test_weights_are_searched_on_held_out_frames_before_they_are_reported() -> None:
     first = keys(plan().jobs({}))
     assert first[:3] == [
+        "three/held_out-rate1-seed9",
         "fixed0.25/held_out-rate1-seed9",
         "fixed0.75/held_out-rate1-seed9",
-        "three/held_out-rate1-seed9",
     ]
     assert [key for key in first if "seed1" in key] == [
         f"{name}/test-rate1-seed1" for name in ("semantic", "equal", "three")

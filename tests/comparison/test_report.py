@@ -52,7 +52,10 @@ def test_report_table_hand_worked() -> None:
     assert cells(text, "learned ")[3:] == ["63.4", "0.522", "1", "3", "60"]
     assert cells(text, "equal")[1:3] == ["42.0 ± 1.7", "0.503 ± 0.129"]
     assert cells(text, "semantic only")[1:] == ["30.0", "**0.000**", "-", "-", "1", "1", "60"]
-    assert "made, 4 x 8 px, 16 training images drawn by the seed, resnet18, 100 steps of 8" in text
+    assert (
+        "made, 4 x 8 px, 16 training images drawn by the seed, resnet18, 100 steps of 8, float32 on cpu; split test"
+        in text
+    )
 
 
 def test_report_verdicts_hand_worked() -> None:

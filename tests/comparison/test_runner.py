@@ -60,7 +60,7 @@ def make(folder: Path, *base: str, seeds: Sequence[int] = (0, 1), devices: Seque
     script = folder.parent / "script.py"
     script.write_text(SCRIPT)
     plan = Plan(EXPERIMENT, TASKS, seeds, "test", [1.0], 9)
-    return Runner(plan, folder, folder / "results", compose, base, devices, script)
+    return Runner(plan, folder, folder / "results", compose, base, devices, "float32 on cpu", script)
 
 
 def calls(folder: Path) -> list[str]:

@@ -72,7 +72,8 @@ class Report:
         return (
             f"{config['data.name']}, {size} px, {frames} training images drawn by the seed, {config['model.encoder']}, "
             f"{config['trainer.max_steps']} steps of {config['trainer.batch_size']}, {self._compute()}; "
-            f"split {self.plan.split}, mean and standard deviation over seeds {', '.join(map(str, self.plan.seeds))}. Learning rates"
+            f"split {self.plan.split}, mean and standard deviation over seeds {', '.join(map(str, self.plan.seeds))}. "
+            "Learning rates"
             + (
                 f" are {' or '.join(f'{rate:g}' for rate in self.plan.rates)} times the default, chosen for each row"
                 if len(self.plan.rates) > 1

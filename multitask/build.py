@@ -10,8 +10,9 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from multitask.data.cityscapes import Cityscapes, check_size
+from multitask.data.cityscapes import Cityscapes
 from multitask.data.parallel import num_cpus
+from multitask.data.split import Split, check_size
 from multitask.data.synthetic import check_manifest
 from multitask.data.transforms import Augmentation
 from multitask.engine.compute import Compute, make_compute
@@ -49,7 +50,7 @@ HELD_OUT = "held_out"
 """The split of the training frames that nothing is trained on, to choose by."""
 
 
-def make_frames(config: Config, split: str) -> Cityscapes:
+def make_frames(config: Config, split: str) -> Split:
     """One split of the data set: one of its own, of whose ``train`` a part may be drawn, or `HELD_OUT`."""
     data = config["data"]
     if data["name"] == "synthetic":
@@ -73,7 +74,7 @@ def make_frames(config: Config, split: str) -> Cityscapes:
     return frames.only(sorted(drawn.tolist()))
 
 
-def tasks_with_labels(tasks: Mapping[str, Task], frames: Cityscapes, *, any_needed: bool = True) -> dict[str, Task]:
+def tasks_with_labels(tasks: Mapping[str, Task], frames: Split, *, any_needed: bool = True) -> dict[str, Task]:
     """The tasks whose labels the data set has; a line says which are off for the want of them.
 
     Raises:
@@ -84,14 +85,12 @@ def tasks_with_labels(tasks: Mapping[str, Task], frames: Cityscapes, *, any_need
         missing = [layer for layer in task.layers if not frames.has(layer)]
         if missing:
             log.warning(
-                "task %r is off: %s has no %s for split %r", name, frames.root, " and ".join(missing), frames.split
+                "task %r is off: %s has no %s for split %r", name, frames.where, " and ".join(missing), frames.split
             )
         else:
             on[name] = task
     if any_needed and not on:
-        raise ValueError(
-            f"data.root={frames.root}: split {frames.split!r} has no labels for any of tasks={list(tasks)}"
-        )
+        raise ValueError(f"{frames.where}: split {frames.split!r} has no labels for any of tasks={list(tasks)}")
     return on
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from multitask.build import Config, call
-from multitask.data.cityscapes import check_size
 from multitask.data.parallel import num_cpus
+from multitask.data.split import check_size
 from multitask.data.synthetic import write_dataset
 from multitask.data.tiny import shrink
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from multitask.data import manifest
-from multitask.data.cityscapes import LABEL_KINDS, Cityscapes
+from multitask.data.cityscapes import Cityscapes
 from multitask.data.layout import encode_disparity, file_path, write_camera, write_png
 from multitask.data.parallel import for_each
+from multitask.data.split import LABEL_KINDS
 
 MANIFEST = "tiny_cityscapes.json"
 _SPLITS = ("train", "val", "test")

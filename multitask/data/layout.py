@@ -7,6 +7,7 @@
 <root>/camera/<split>/<city>/<city>_<seq>_<frame>_camera.json
 """
 
+import io
 import json
 import math
 import os
@@ -67,19 +68,20 @@ def read_png(path: Path, kind: str) -> np.ndarray:
     Raises:
         ValueError: naming the file, if it is missing, damaged, or of another bit depth or mode.
     """
-    with _opened(path, kind) as image:
+    with _opened(path, kind, whole=True) as image:
         array = np.asarray(image)
     return array.astype(np.uint16) if kind in ("instance_ids", "disparity") else array
 
 
 def read_header(path: Path, kind: str) -> tuple[int, int]:
     """(H, W) px of one PNG, whose mode and end are checked and whose pixels are not read. Raises as `read_png` does."""
-    with _opened(path, kind) as image:
+    with _opened(path, kind, whole=False) as image:
         return image.height, image.width
 
 
 @contextmanager
-def _opened(path: Path, kind: str) -> Iterator[Image.Image]:
+def _opened(path: Path, kind: str, *, whole: bool) -> Iterator[Image.Image]:
+    """A PNG of the right mode; with ``whole`` its check sums are compared, too."""
     modes, wanted = _MODES[kind]
     try:
         with path.open("rb") as file:
@@ -87,7 +89,8 @@ def _opened(path: Path, kind: str) -> Iterator[Image.Image]:
             if file.read() != _PNG_END:
                 raise OSError("it has no end")
             file.seek(0)
-            with Image.open(file, formats=("PNG",)) as image:
+            content = io.BytesIO(_checked(file.read())) if whole else file
+            with Image.open(content, formats=("PNG",)) as image:
                 found = image.mode
                 if found in modes:
                     yield image
@@ -97,6 +100,19 @@ def _opened(path: Path, kind: str) -> Iterator[Image.Image]:
         raise ValueError(f"{path}: not a readable PNG, found {path.stat().st_size} bytes ({error})") from error
     if found not in modes:
         raise ValueError(f"{path}: needed {wanted}, found mode {found!r}")
+
+
+def _checked(png: bytes) -> bytes:
+    """The same bytes, if every chunk has the check sum that it says: Pillow passes over those of the pixels."""
+    view, position = memoryview(png), 8  # behind the signature
+    while position < len(png):
+        (length,) = struct.unpack_from(">I", png, position)
+        end = position + 8 + length
+        name = png[position + 4 : position + 8]
+        if zlib.crc32(view[position + 4 : end]) != struct.unpack_from(">I", png, end)[0]:
+            raise OSError(f"the check sum of chunk {name!r} is wrong")
+        position = end + 4
+    return png
 
 
 def write_png(path: Path, array: np.ndarray) -> None:

@@ -276,8 +276,7 @@ def test_truncated_png_at_every_length_is_refused_or_whole(tmp_path: Path, kind:
             refused += 1
         else:
             assert np.array_equal(found, expected)
-    # Only the last, empty chunk (12 bytes), two check sums (8) and the end of the compression can be missed.
-    assert refused >= len(whole) - 24
+    assert refused == len(whole)
 
 
 def chunks_of(png: bytes) -> list[tuple[bytes, bytes]]:
@@ -343,6 +342,8 @@ def test_damaged_png_is_refused_by_name_or_read_whole(
         png = damage(whole, rng)
         if len(png) >= 24 and 10**7 < np.prod(struct.unpack_from(">II", png, 16), dtype=float) < 10**9:
             continue  # it asks for much memory, which only costs time here
+        if png == whole:
+            continue  # the flips took each other back
         path.write_bytes(png)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, on animated PNGs
@@ -359,7 +360,8 @@ def test_damaged_png_is_refused_by_name_or_read_whole(
             assert found.shape == ((*size, 3) if kind == "image" else size)
             outcomes["read"] += 1
     assert outcomes["refused"] > 30
-    assert outcomes["read"] > 0
+    # The check sums show whatever is not written on purpose.
+    assert (outcomes["read"] > 0) == (damage is damaged_chunks)
 
 
 @pytest.mark.parametrize("side", [20_000, 2_000_000])

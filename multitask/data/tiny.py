@@ -54,7 +54,7 @@ def shrink(
     jobs = [_Job(split, index) for split in splits for index in range(len(split))]
     done = 0
     for finished in for_each(partial(_shrink_frame, root), jobs, workers):
-        done += finished
+        done += len(finished)
         if progress:
             progress(done, len(jobs))
     for split in splits:

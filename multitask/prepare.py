@@ -23,7 +23,7 @@ def prepare(config: Config) -> None:
     """
     data = dict(config["data"])
     name = data.pop("name")
-    for key in ("augmentation", "val_split", "held_out", "draw"):  # of training alone
+    for key in ("format", "augmentation", "val_split", "held_out", "draw"):  # of training alone
         data.pop(key, None)
     writers: dict[str, Callable[..., Counts]] = {"synthetic": _synthetic, "tiny_cityscapes": _tiny}
     if name not in writers:

@@ -56,6 +56,15 @@ class Split(ABC):
         """Whether the split has this kind of label (or ``camera``, or ``image``)."""
 
     @abstractmethod
+    def lacking(self, kind: str) -> list[str]:
+        """What of it, as `where` names it, lacks this kind."""
+
+    @property
+    def parts(self) -> list[int]:
+        """Which data set each frame is of, where there are several."""
+        return [0] * len(self)
+
+    @abstractmethod
     def source_size(self, name: str) -> tuple[int, int]:
         """(H, W) px of a frame's files.
 
@@ -149,6 +158,9 @@ class Folder(Split):
 
     def has(self, kind: str) -> bool:
         return kind == "image" or kind in self.kinds
+
+    def lacking(self, kind: str) -> list[str]:
+        return [] if self.has(kind) else [self.where]
 
     def read(self, kind: str, name: str) -> np.ndarray:
         """One layer at the size of its file, coded as a `Sample` has it.

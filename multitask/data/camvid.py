@@ -29,8 +29,6 @@ CLASSES: dict[str, str] = {
 
 _CLASS_ID = np.array([ID[name] for name in CLASSES.values()], dtype=np.uint8)
 
-_ANNOTATIONS = "annot"
-
 
 class CamVid(Folder):
     """One split of CamVid: ``train``, ``val`` or ``test``."""
@@ -38,20 +36,24 @@ class CamVid(Folder):
     images = "<name>.png"
 
     @classmethod
-    def splits(cls, root: Path) -> list[str]:
-        return sorted(path.name for path in root.glob("*") if path.is_dir() and not path.name.endswith(_ANNOTATIONS))
+    def splits(cls, root: Path, kind: str = "image") -> list[str]:
+        return [split for split in ("train", "val", "test") if (root / _folder(split, kind)).is_dir()]
 
     def folder(self, kind: str) -> Path:
-        return self.root / (self.split if kind == "image" else self.split + _ANNOTATIONS)
+        return self.root / _folder(self.split, kind)
 
     def path(self, kind: str, name: str) -> Path:
         return self.folder(kind) / f"{name}.png"
 
     def find(self, kind: str) -> dict[Path, str]:
-        there = kind in ("image", "class_ids")
-        return {path: path.stem for path in self.folder(kind).glob("*.png")} if there else {}
+        return {path: path.stem for path in self.folder(kind).glob("*.png")}
 
     def _decode(self, kind: str, path: Path, coded: np.ndarray) -> np.ndarray:
         if (largest := int(coded.max())) >= len(CLASSES):
             raise ValueError(f"{path}: needed classes from 0 to {len(CLASSES) - 1}, found {largest}")
         return _CLASS_ID[coded]
+
+
+def _folder(split: str, kind: str) -> str:
+    """Where one kind of file lies; of instances, disparity and cameras there are none."""
+    return split if kind == "image" else f"{split}annot" if kind == "class_ids" else f"{split}{kind}"

@@ -14,8 +14,8 @@ class Cityscapes(Folder):
     images = f"<city>/<city>_<seq>_<frame>{SUFFIX['image'][1]}"
 
     @classmethod
-    def splits(cls, root: Path) -> list[str]:
-        return sorted(path.name for path in (root / SUFFIX["image"][0]).glob("*") if path.is_dir())
+    def splits(cls, root: Path, kind: str = "image") -> list[str]:
+        return sorted(path.name for path in (root / SUFFIX[kind][0]).glob("*") if path.is_dir())
 
     def folder(self, kind: str) -> Path:
         return self.root / SUFFIX[kind][0] / self.split

@@ -42,9 +42,9 @@ class Kitti(Folder):
             raise ValueError(f"{self.where}: needed labels in {folders}, found none")
 
     @classmethod
-    def splits(cls, root: Path) -> list[str]:
+    def splits(cls, root: Path, kind: str = "image") -> list[str]:
         parts = {"training": ["train", "val"], "testing": ["test"]}
-        return [split for top, names in parts.items() if (root / top / FOLDERS["image"]).is_dir() for split in names]
+        return [split for top, names in parts.items() if (root / top / FOLDERS[kind]).is_dir() for split in names]
 
     def folder(self, kind: str) -> Path:
         return self.root / ("testing" if self.split == "test" else "training") / FOLDERS[kind]
@@ -82,7 +82,7 @@ def instance_ids(class_ids: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """
     single = HAS_INSTANCES[class_ids] & (numbers > 0)
     ids = class_ids.astype(np.int32)
-    return np.where(single, ids * INSTANCE_BASE + numbers, ids)
+    return np.where(single, ids * INSTANCE_BASE + numbers.astype(np.int32), ids)
 
 
 def read_calibration(path: Path) -> Camera:

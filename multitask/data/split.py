@@ -123,8 +123,8 @@ class Folder(Split):
 
     @classmethod
     @abstractmethod
-    def splits(cls, root: Path) -> list[str]:
-        """Names of the splits that are there."""
+    def splits(cls, root: Path, kind: str = "image") -> list[str]:
+        """Names of the splits for which there is a folder of one kind of file."""
 
     @abstractmethod
     def folder(self, kind: str) -> Path:

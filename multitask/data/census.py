@@ -11,6 +11,7 @@ import numpy as np
 
 from multitask.data.labels import INSTANCE_BASE, LABELS
 from multitask.data.parallel import for_each
+from multitask.data.png import check_rows
 from multitask.data.split import LABEL_KINDS, Folder, size_error
 
 KINDS: tuple[str, ...] = ("image", *LABEL_KINDS, "camera")
@@ -99,7 +100,9 @@ def count_frame(frames: Folder, name: str) -> Census:
                 if kind == "camera":
                     frames.read_camera(name)
                 else:
-                    layers[kind] = frames.read(kind, name)
+                    layer = frames.read(kind, name)
+                    check_rows(frames.path(kind, name))
+                    layers[kind] = layer
         except ValueError as error:
             census.faults.append(str(error))
         else:

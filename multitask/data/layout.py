@@ -17,10 +17,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
+
+from multitask.data.png import checked, mode_of
 
 SUFFIX: dict[str, tuple[str, str]] = {
     "image": ("leftImg8bit", "_leftImg8bit.png"),
@@ -89,9 +91,9 @@ def _opened(path: Path, kind: str, *, whole: bool) -> Iterator[Image.Image]:
             if file.read() != _PNG_END:
                 raise OSError("it has no end")
             file.seek(0)
-            content = io.BytesIO(_checked(file.read())) if whole else file
+            content: BinaryIO = io.BytesIO(checked(file.read())) if whole else file
             with Image.open(content, formats=("PNG",)) as image:
-                found = image.mode
+                found = mode_of(file, image)
                 if found in modes:
                     yield image
     except (FileNotFoundError, NotADirectoryError):
@@ -100,19 +102,6 @@ def _opened(path: Path, kind: str, *, whole: bool) -> Iterator[Image.Image]:
         raise ValueError(f"{path}: not a readable PNG, found {path.stat().st_size} bytes ({error})") from error
     if found not in modes:
         raise ValueError(f"{path}: needed {wanted}, found mode {found!r}")
-
-
-def _checked(png: bytes) -> bytes:
-    """The same bytes, if every chunk has the check sum that it says: Pillow passes over those of the pixels."""
-    view, position = memoryview(png), 8  # behind the signature
-    while position < len(png):
-        (length,) = struct.unpack_from(">I", png, position)
-        end = position + 8 + length
-        name = png[position + 4 : position + 8]
-        if zlib.crc32(view[position + 4 : end]) != struct.unpack_from(">I", png, end)[0]:
-            raise OSError(f"the check sum of chunk {name!r} is wrong")
-        position = end + 4
-    return png
 
 
 def write_png(path: Path, array: np.ndarray) -> None:

@@ -148,7 +148,7 @@ def test_pixels_whose_own_check_sum_is_wrong_are_named(roots: dict[str, Path]) -
     chunks = [(name, data[:-1] + b"!" if name == b"IDAT" else data) for name, data in chunks_of(path.read_bytes())]
     path.write_bytes(png_of(chunks))
     (fault,) = census(CamVid, roots["camvid"]).faults
-    assert fault.startswith(f"{path}: not a readable PNG (")
+    assert fault.startswith(f"{path}: not a readable PNG")
 
 
 # Five hundred ways to spoil a file

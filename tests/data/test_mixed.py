@@ -8,7 +8,7 @@ import pytest
 
 from multitask.data.camvid import CamVid
 from multitask.data.cityscapes import Cityscapes
-from multitask.data.formats import check_keys, format_of, open_mixed, open_split
+from multitask.data.formats import open_mixed
 from multitask.data.kitti import Kitti
 from multitask.data.labels import CLASS_NAMES
 from multitask.data.loader import StepSampler
@@ -111,18 +111,6 @@ def test_class_tables_that_differ_name_both_roots(roots: dict[str, Path]) -> Non
         Mixed({1: one, 2: other}, "data.roots=[a,b]")
 
 
-def test_layout_is_known_by_its_folders(roots: dict[str, Path], tmp_path: Path) -> None:
-    assert {name: format_of(root) for name, root in roots.items()} == {name: name for name in roots}
-    with pytest.raises(ValueError, match=rf"{re.escape(str(tmp_path))}: needed one of the folders leftImg"):
-        format_of(tmp_path)
-    for folder in ("trainannot", "leftImg8bit"):
-        (tmp_path / folder).mkdir()
-    with pytest.raises(ValueError, match=r"found \['cityscapes', 'camvid'\]"):
-        format_of(tmp_path)
-    with pytest.raises(ValueError, match=r"data\.roots: .*none: no such folder"):
-        format_of(tmp_path / "none")
-
-
 def test_part_without_the_split_is_left_out_and_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, roots: dict[str, Path]
 ) -> None:
@@ -132,36 +120,6 @@ def test_part_without_the_split_is_left_out_and_named(
     assert f"data.roots: {bare} has no split 'val', only ['train']" in caplog.messages
     with pytest.raises(ValueError, match=r"needed split 'test' in one of them, found \{"):
         mixed({"bare": bare, "camvid": roots["camvid"]}, "test")
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        ({"format": "voc", "root": "a"}, r"data\.format: needed one of \['cityscapes', 'kitti', 'camvid', 'mixed'\]"),
-        ({"format": "kitti", "root": "a", "roots": ["b"]}, r"data\.roots: no key of data\.format=kitti, needed some"),
-        ({"format": "camvid", "root": "a", "num_val": 3}, r"data\.num_val: no key of data\.format=camvid"),
-        ({"format": "kitti", "root": "a", "source": None}, r"data\.source: no key of data\.format=kitti"),
-        ({"format": "mixed", "roots": ["a"], "root": "b"}, r"data\.root: no key of data\.format=mixed, .*\['roots'\]"),
-        ({"root": "a", "roots": ["b"]}, r"data\.roots: no key of data\.format=cityscapes"),
-        ({"format": "kitti"}, r"data\.root: needed a folder, found None"),
-        ({"root": 3}, r"data\.root: needed a folder, found 3"),
-        ({"format": "mixed"}, r"data\.roots: needed folders of data sets, .*, found None"),
-        ({"format": "mixed", "roots": []}, r"data\.roots: needed folders of data sets, .*, found \[\]"),
-        ({"format": "mixed", "roots": "a"}, r"data\.roots: needed folders of data sets, .*, found a"),
-        ({"format": "mixed", "roots": [1]}, r"data\.roots: needed folders of data sets, .*, found \[1\]"),
-        ({"format": "mixed", "roots": ["a", "./a"]}, r"data\.roots: needed each folder once, found \['a', './a'\]"),
-    ],
-)
-def test_keys_of_another_format_are_refused(data: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        check_keys(data)
-    with pytest.raises(ValueError, match=message):
-        open_split({"image_size": [8, 8], **data}, "train")
-
-
-def test_configuration_without_a_format_is_of_the_cityscapes_layout(roots: dict[str, Path]) -> None:
-    data = {"root": str(roots["cityscapes"]), "image_size": [32, 64], "num_train": 3, "source": None}
-    assert isinstance(open_split(data, "val"), Cityscapes)
 
 
 # Order

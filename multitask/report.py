@@ -177,6 +177,13 @@ def markdown(cells: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(cells[0]), rule, *(line(row) for row in cells[1:])])
 
 
+def duration(seconds: float) -> str:
+    """Hours and minutes, or minutes and seconds below an hour."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{seconds:02}s"
+
+
 def weights_line(values: Mapping[str, float], tasks: Sequence[str]) -> str:
     """The learned noise sigma^2 and the effective weights as a ratio, which hold the 1/2 of the regressions besides.
 

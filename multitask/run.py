@@ -20,7 +20,7 @@ from multitask.engine.settings import check_weighting
 from multitask.engine.tracking import Tracker, flatten, read_figures, write_json, write_text
 from multitask.engine.trainer import Trainer
 from multitask.evaluation import Evaluation
-from multitask.report import brief, panel
+from multitask.report import brief, duration, panel
 from multitask.scene import figure_groups
 
 log = logging.getLogger(__name__)
@@ -174,7 +174,7 @@ class Run:
         log.info(
             "step %*d/%d  total %.3f = %s  lr %.2g  %.1f images/s  %s left",
             len(str(self.trainer.schedule.max_steps)), step, self.trainer.schedule.max_steps, values["loss/total"],
-            losses, values["lr"], values["images_per_second"], _duration(left),
+            losses, values["lr"], values["images_per_second"], duration(left),
         )  # fmt: skip
 
     def _on_val(self) -> None:
@@ -233,9 +233,3 @@ class Run:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{seconds:02}s"

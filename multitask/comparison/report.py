@@ -211,7 +211,7 @@ class Report:
 
     def _plot_sweep(self, path: Path) -> None:
         swept = self._swept()
-        learned = next((row for row in self.rows if "weighting=uncertainty" in row.overrides), None)
+        learned = [row for row in self.rows if "weighting=uncertainty" in row.overrides]
         shown = [key for key in _TITLES if any(self._values(row.key, key) for row in swept.values())]
         figure, save = canvas(5 * len(shown), 4)
         for axes, key in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
@@ -219,10 +219,11 @@ class Report:
             points = {w: values for w, row in swept.items() if (values := _scaled(self._values(row.key, key), scale))}
             means = [mean_and_deviation(values) for values in points.values()]
             axes.errorbar(list(points), [m for m, _ in means], [d or 0 for _, d in means], marker="o", label="fixed")
-            if learned and (values := _scaled(self._values(learned.key, key), scale)):
-                mean, deviation = mean_and_deviation(values)
-                axes.axhline(mean, color="C1", label="learned")
-                axes.axhspan(mean - (deviation or 0), mean + (deviation or 0), color="C1", alpha=0.2)
+            for color, row in enumerate(learned, start=1):
+                if values := _scaled(self._values(row.key, key), scale):
+                    mean, deviation = mean_and_deviation(values)
+                    axes.axhline(mean, color=f"C{color}", label=row.title)
+                    axes.axhspan(mean - (deviation or 0), mean + (deviation or 0), color=f"C{color}", alpha=0.2)
             axes.set_xlabel(f"weight of {self.experiment.swept}")
             axes.set_ylabel(title)
             axes.legend()

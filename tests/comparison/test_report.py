@@ -100,6 +100,7 @@ def test_report_of_a_sweep_plots_it(tmp_path: Path) -> None:
             made = result(row.name, {IOU: 0.5, DISPARITY: 0.5 + seed / 10}, seed=seed, config=CONFIG)
             done[f"{row.name}/test-rate1-seed{seed}"] = made
     sweep = Report(plan, done, {})
+    assert sum("sum 1" in line for line in sweep.text().splitlines() if line.startswith("| semantic + depth")) > 1
     assert list(sweep._swept()) == [0, 0.1, 0.2, 0.5, 0.7, 0.8, 0.85, 0.9, 0.95, 0.975, 1]
     assert "sweep.png" in {path.name for path in sweep.write(tmp_path)}
 

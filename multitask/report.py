@@ -206,7 +206,7 @@ def canvas(width: float, height: float) -> tuple["Canvas", Callable[[Path], None
     try:
         from matplotlib.figure import Figure as Canvas
     except ImportError:
-        raise ValueError("plots need matplotlib: pip install 'multitask[plots]'") from None
+        raise ValueError("plots need matplotlib: pip install -e '.[plots]'") from None
     figure = Canvas(figsize=(width, height), layout="constrained")
 
     def save(path: Path) -> None:

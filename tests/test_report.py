@@ -258,5 +258,5 @@ def test_plot_weights_without_learned_weights_is_refused(
 
 def test_plot_weights_without_matplotlib_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ValueError, match=r"multitask\[plots\]"):
+    with pytest.raises(ValueError, match=r"\.\[plots\]"):
         plot_weights({"one": _history(0.1)}, tmp_path / "weights.png")

@@ -109,5 +109,5 @@ def _make(name: str, number: int) -> Any:
         return {"upgrad": aggregation.UPGrad, "pcgrad": aggregation.PCGrad, "mgda": aggregation.MGDA}[name]()
     except ImportError:
         raise ValueError(
-            f"weighting.aggregator={name}: needs torchjd and its solvers: pip install 'multitask[jacobian]'"
+            f"weighting.aggregator={name}: needs torchjd and its solvers: pip install -e '.[jacobian]'"
         ) from None

@@ -1,5 +1,6 @@
 """What people look at: panels of pictures, tables of figures, plots of learned weights."""
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ def panel(batch: Batch, frame: int, predictions: Mapping[str, Tensor], tasks: Ma
         (height, width, 3) uint8.
     """
     image = batch.images[frame].permute(1, 2, 0).cpu().numpy()
-    legend = [entry for task in tasks.values() for entry in task.legend(image.shape[1])]
+    legend = {name: task.legend(image.shape[1]) for name, task in tasks.items()}
     # Small pictures by whole factors, so that their pixels stay squares; large ones to a size that a screen shows.
     zoom = max(1, round(512 / image.shape[1])) if image.shape[1] <= 1024 else 512 / image.shape[1]
     size = round(image.shape[1] * zoom), round(image.shape[0] * zoom)
@@ -65,18 +66,39 @@ def sheet(columns: Sequence[Sequence[tuple[str, Image.Image]]], size: tuple[int,
     return np.asarray(sheet)
 
 
-def _swatches(legend: Sequence[tuple[str, tuple[int, int, int]]], size: tuple[int, int]) -> Image.Image:
-    """What the colours mean, in three columns."""
+_Color = tuple[int, int, int]
+
+
+def _swatches(legends: Mapping[str, Sequence[tuple[str, _Color]]], size: tuple[int, int]) -> Image.Image:
+    """What the colours mean, in three columns; each task's under its name, since two tasks may share a colour."""
+    blocks = [[(name, None), *legend] for name, legend in legends.items()]
+    num_rows = next(rows for rows in itertools.count(1) if len(_columns(blocks, rows)) <= 3)
     picture = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(picture)
-    num_rows = -(-len(legend) // 3)
-    height = min(max(size[1] // max(num_rows, 1), 5), 26)
+    height = min(max(size[1] // num_rows, 5), 26)
     font = ImageFont.load_default(max(height * 0.6, 5))
-    for i, (text, color) in enumerate(legend):
-        x, y = size[0] * (i // num_rows) // 3, height * (i % num_rows)
-        draw.rectangle((x + 2, y + 2, x + 2 * height, y + height - 2), fill=color)
-        draw.text((x + 2 * height + 6, y + height * 0.1), text, fill="black", font=font)
+    for i, column in enumerate(_columns(blocks, num_rows)):
+        for j, (text, color) in enumerate(column):
+            x, y = size[0] * i // 3, height * j
+            if color:
+                draw.rectangle((x + 2, y + 2, x + 2 * height, y + height - 2), fill=color)
+            draw.text((x + (2 * height + 6 if color else 2), y + height * 0.1), text, fill="black", font=font)
     return picture
+
+
+def _columns(
+    blocks: Sequence[Sequence[tuple[str, _Color | None]]], num_rows: int
+) -> list[list[tuple[str, _Color | None]]]:
+    """Blocks one below the other in columns; a block that does not fit below another begins a new column."""
+    columns: list[list[tuple[str, _Color | None]]] = [[]]
+    for block in blocks:
+        if columns[-1] and len(columns[-1]) + len(block) > num_rows:
+            columns.append([])
+        for entry in block:
+            if len(columns[-1]) == num_rows:
+                columns.append([])
+            columns[-1].append(entry)
+    return columns
 
 
 def table(

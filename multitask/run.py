@@ -33,6 +33,7 @@ SECONDS = "run/seconds"
 _FREE_KEYS = (
     "output_dir",
     "data.root",
+    "data.roots",
     "trainer.device",
     "trainer.precision",
     "trainer.num_workers",

@@ -407,7 +407,7 @@ def test_run_on_data_without_disparity_leaves_depth_out(tmp_path: Path, caplog: 
     with caplog.at_level("WARNING"):
         figures = Run(small(root, tmp_path / "run")).train()
     assert [record.getMessage() for record in caplog.records] == [
-        f"task 'depth' is off: {root} has no disparity for split 'train'"
+        f"task 'depth' is off: data.root={root} has no disparity for split 'train'"
     ]
     assert "semantic/iou_class" in figures
     assert not any("depth" in key for key in figures)

@@ -38,7 +38,7 @@ def panel(batch: Batch, frame: int, predictions: Mapping[str, Tensor], tasks: Ma
     # Small pictures by whole factors, so that their pixels stay squares; large ones to a size that a screen shows.
     zoom = max(1, round(512 / image.shape[1])) if image.shape[1] <= 1024 else 512 / image.shape[1]
     size = round(image.shape[1] * zoom), round(image.shape[0] * zoom)
-    columns = [[(batch.names[frame], Image.fromarray(image)), ("colours", _swatches(legend, size))]]
+    columns = [[(batch.names[frame], Image.fromarray(image)), ("colours", swatches(legend, size))]]
     for name, task in tasks.items():
         value, valid = batch.targets[name]
         truth = task.render(task.ideal(value[frame : frame + 1])[0], valid[frame])
@@ -65,15 +65,17 @@ def sheet(columns: Sequence[Sequence[tuple[str, Image.Image]]], size: tuple[int,
     return np.asarray(sheet)
 
 
-def _swatches(legend: Sequence[tuple[str, tuple[int, int, int]]], size: tuple[int, int]) -> Image.Image:
-    """What the colours mean, in three columns."""
+def swatches(
+    legend: Sequence[tuple[str, tuple[int, int, int]]], size: tuple[int, int], num_columns: int = 3
+) -> Image.Image:
+    """What colours mean: texts and RGB in columns, in a picture of ``size`` = (width, height) px."""
     picture = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(picture)
-    num_rows = -(-len(legend) // 3)
+    num_rows = -(-len(legend) // num_columns)
     height = min(max(size[1] // max(num_rows, 1), 5), 26)
     font = ImageFont.load_default(max(height * 0.6, 5))
     for i, (text, color) in enumerate(legend):
-        x, y = size[0] * (i // num_rows) // 3, height * (i % num_rows)
+        x, y = size[0] * (i // num_rows) // num_columns, height * (i % num_rows)
         draw.rectangle((x + 2, y + 2, x + 2 * height, y + height - 2), fill=color)
         draw.text((x + 2 * height + 6, y + height * 0.1), text, fill="black", font=font)
     return picture

@@ -51,7 +51,8 @@ class Predicted:
 class _Read(NamedTuple):
     """A picture that was read: what the network gets, and what its panel shows."""
 
-    source: str
+    source: Path
+    frame: int | None
     name: str
     image: NetworkInput
     shown: Image.Image
@@ -73,15 +74,15 @@ def predict(config: Config) -> Predicted:
         ("input", "a picture, a folder, a pattern of files or a video"),
         ("output_dir", "a new folder for the results, e.g. runs/predictions"),
     ):
-        if not config[key]:
+        if config[key] in (None, ""):
             raise ValueError(f"{key}: needed {example}")
-    folder = Path(config["output_dir"])
+    folder = Path(str(config["output_dir"]))
     check_output_dir(folder)
     sources = find_sources(str(config["input"]))
-    camera = read_camera(Path(config["camera"])) if config["camera"] else None
+    camera = read_camera(Path(str(config["camera"]))) if config["camera"] else None
     batch_size = config["batch_size"]
     predictor = load(
-        config["checkpoint"],
+        str(config["checkpoint"]),
         device=config["device"],
         precision=config["precision"],
         size=config["size"],
@@ -104,7 +105,7 @@ def _predict_all(
         for item in items:
             found = item if isinstance(item, ValueError) else next(scenes)
             if isinstance(item, _Read) and isinstance(found, Scene):
-                writer.write(item.source, item.name, item.shown, found)
+                writer.write(item.source, item.frame, item.name, item.shown, found)
             else:
                 failures.append(str(found))
             done += 1
@@ -115,24 +116,20 @@ def _predict_all(
 def _read_all(predictor: Predictor, sources: Iterable[Source]) -> Iterator[_Read | ValueError]:
     """Every picture and frame in order, or what was wrong with it."""
     for source in sources:
-        if not is_video(source.path):
-            try:
-                image = read_picture(source.path)
-                yield _prepare(predictor, str(source.path), source.name, image)
-            except ValueError as error:
-                yield error
-            continue
         try:
-            for index, image in enumerate(read_frames(source.path)):
-                label = f"{source.path} frame {index}"
-                yield _prepare(predictor, label, f"{source.name}_{index:06d}", image)
+            if is_video(source.path):
+                for index, image in enumerate(read_frames(source.path)):
+                    yield _prepare(predictor, source, index, image)
+            else:
+                yield _prepare(predictor, source, None, read_picture(source.path))
         except ValueError as error:
             yield error
 
 
-def _prepare(predictor: Predictor, source: str, name: str, image: np.ndarray) -> _Read:
+def _prepare(predictor: Predictor, source: Source, frame: int | None, image: np.ndarray) -> _Read:
+    path, name = source if frame is None else (source.path, f"{source.name}_{frame:06d}")
     shown = Image.fromarray(image).resize(shown_size(image.shape[:2]), Image.Resampling.BICUBIC)
-    return _Read(source, name, predictor.prepare(source, image), shown)
+    return _Read(path, frame, name, predictor.prepare(str(path), image), shown)
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from multitask.data.layout import Camera, encode_disparity, write_png
 from multitask.prediction.drawing import draw_panel
-from multitask.prediction.scene import Scene
+from multitask.prediction.scene import Scene, SceneInstance
 
 LINES = "predictions.jsonl"
 
@@ -44,18 +44,20 @@ class SceneWriter:
         self._lines = lines
         self._camera = camera
 
-    def write(self, source: str, name: str, shown: Image.Image, scene: Scene) -> None:
+    def write(self, source: Path, frame: int | None, name: str, shown: Image.Image, scene: Scene) -> None:
         """Writes what is predicted of a picture; each file appears whole or not at all.
 
         Args:
-            source: where the picture is from.
+            source: the file that the picture is from.
+            frame: which frame of it, if it is a video.
             name: of its files, with ``/`` for folders.
             shown: the picture, RGB, as its panel shows it.
             scene: what is predicted of it.
         """
         codes = scene.coded_instance_ids()
         disparity = None if scene.disparity is None else encode_disparity(scene.disparity)
-        panel = draw_panel(source, shown, scene, self._camera)
+        title = str(source) if frame is None else f"{source} frame {frame}"
+        panel = draw_panel(title, shown, scene, self._camera)
         for kind, array in (
             ("class_ids", scene.class_ids),
             ("instance_ids", codes),
@@ -64,28 +66,32 @@ class SceneWriter:
         ):
             if array is not None:
                 write_png(self._folder / f"{name}_{kind}.png", array)
-        self._lines.write(json.dumps(self._line(source, name, scene)) + "\n")
+        origin = {"file": str(source)} | ({} if frame is None else {"frame": frame})
+        self._lines.write(json.dumps(origin | self._line(name, scene)) + "\n")
 
-    def _line(self, source: str, name: str, scene: Scene) -> dict[str, Any]:
-        instances = []
-        for instance, code in zip(scene.instances, scene.instance_codes(), strict=True):
-            line = {
-                "id": instance.id,
-                "png_value": code,
-                "class": instance.class_name,
-                "class_id": instance.class_id,
-                "confidence": round(instance.confidence, 6),
-                "box": instance.box,
-                "area_px": instance.area,
-            }
-            if instance.disparity is not None:
-                line["disparity_px"] = round(instance.disparity, 4)
-                if self._camera:
-                    distance = instance.depth(self._camera)
-                    line["depth_m"] = None if distance is None else round(distance, 3)
-            instances.append(line)
-        height, width = scene.size
-        return {"file": source, "name": name, "width": width, "height": height, "instances": instances}
+    def _line(self, name: str, scene: Scene) -> dict[str, Any]:
+        line: dict[str, Any] = {"name": name, "width": scene.size[1], "height": scene.size[0]}
+        if scene.instance_ids is None:
+            return line
+        pairs = zip(scene.instances, scene.instance_codes(), strict=True)
+        return line | {"instances": [self._instance(instance, code) for instance, code in pairs]}
+
+    def _instance(self, instance: SceneInstance, code: int) -> dict[str, Any]:
+        line: dict[str, Any] = {
+            "id": instance.id,
+            "png_value": code,
+            "class": instance.class_name,
+            "class_id": instance.class_id,
+            "confidence": round(instance.confidence, 6),
+            "box": instance.box,
+            "area_px": instance.area,
+        }
+        if instance.disparity is not None:
+            line["disparity_px"] = round(instance.disparity, 4)
+            if self._camera:
+                distance = instance.depth(self._camera)
+                line["depth_m"] = None if distance is None else round(distance, 3)
+        return line
 
 
 @contextmanager

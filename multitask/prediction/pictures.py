@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from multitask.data.transforms import PAD_COLOR
 
-_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """Formats that pictures are read in: those of photographs, whose readers start no other program."""
 
 _ORIENTATION = 0x0112
@@ -40,7 +40,8 @@ def read_picture(path: Path) -> np.ndarray:
     except Exception as error:  # what Pillow raises depends on which byte is damaged
         if not path.is_file():
             raise ValueError(f"{path}: no such file") from None
-        reason = " ".join(str(error).replace(str(path), "").split()) or type(error).__name__
+        known = not isinstance(error, UnidentifiedImageError)
+        reason = (" ".join(str(error).split()) or type(error).__name__) if known else f"none of {', '.join(_FORMATS)}"
         raise ValueError(f"{path}: not a readable picture, {path.stat().st_size} bytes ({reason})") from error
 
 

@@ -53,8 +53,10 @@ def read_frames(path: Path) -> Iterator[np.ndarray]:
             for frame in container.decode(video=0) if container.streams.video else ():
                 yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
                 count += 1
+    except EOFError:  # what FFmpeg says of a file that ends before its first frame
+        pass
     except (av.FFmpegError, OSError, ValueError) as error:
-        reason = " ".join(str(error).replace(str(path), "").split())
+        reason = getattr(error, "strerror", None) or error
         raise ValueError(f"{path}: not a readable video beyond its first {count} frames ({reason})") from error
     if not count:
         raise ValueError(f"{path}: needed a video with frames, found none in {path.stat().st_size} bytes")

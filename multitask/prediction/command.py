@@ -1,5 +1,6 @@
 """From files to the files of their predictions: what ``scripts/predict.py`` calls."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from PIL import Image
 from multitask.build import Config
 from multitask.data.layout import read_camera
 from multitask.prediction.drawing import shown_size
-from multitask.prediction.inputs import Source, find_sources
+from multitask.prediction.inputs import Source, find_sources, printable
 from multitask.prediction.output import SceneWriter, check_output_dir, write_scenes
 from multitask.prediction.pictures import quietly, read_picture
 from multitask.prediction.predictor import NetworkInput, Predictor, load
@@ -25,6 +26,9 @@ T = TypeVar("T")
 
 _BATCHES_AHEAD = 4
 """So many batches of pictures are read together: pictures of different sizes among them share batches."""
+
+_LONGEST_NAME = 255 - len("_instance_ids.png.tmp")
+"""Bytes of a name that leave room for what results' names end with."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,10 @@ class Predicted:
     folder: Path
 
     def __str__(self) -> str:
-        failed = f", {len(self.failures)} not readable:" if self.failures else ""
-        head = f"{self.count} pictures predicted{failed}"
+        failed = f", {len(self.failures)} not:" if self.failures else ""
+        head = f"{self.count} picture{'s' * (self.count != 1)} predicted{failed}"
         where = [f"written to {self.folder}"] if self.count else []
-        return "\n".join([head, *(f"  {line}" for line in self.failures), *where])
+        return "\n".join([head, *(f"  {printable(line)}" for line in self.failures), *where])
 
 
 class _Read(NamedTuple):
@@ -101,7 +105,7 @@ def _predict_all(
     failures: list[str] = []
     done = 0
     for items in _ahead(_chunks(_read_all(predictor, sources), at_once)):
-        scenes = iter(predictor.scenes([item.image for item in items if isinstance(item, _Read)]))
+        scenes = predictor.scenes([item.image for item in items if isinstance(item, _Read)])
         for item in items:
             found = item if isinstance(item, ValueError) else next(scenes)
             if isinstance(item, _Read) and isinstance(found, Scene):
@@ -110,6 +114,8 @@ def _predict_all(
                 failures.append(str(found))
             done += 1
             progress(done, max(done, expected))
+    if 0 < done < expected:  # a video had fewer frames than it said
+        progress(done, done)
     return done - len(failures), failures
 
 
@@ -128,6 +134,8 @@ def _read_all(predictor: Predictor, sources: Iterable[Source]) -> Iterator[_Read
 
 def _prepare(predictor: Predictor, source: Source, frame: int | None, image: np.ndarray) -> _Read:
     path, name = source if frame is None else (source.path, f"{source.name}_{frame:06d}")
+    if (length := len(os.fsencode(Path(name).name))) > _LONGEST_NAME:
+        raise ValueError(f"{path}: needed a name of at most {_LONGEST_NAME} bytes for its results, found {length}")
     shown = Image.fromarray(image).resize(shown_size(image.shape[:2]), Image.Resampling.BICUBIC)
     return _Read(path, frame, name, predictor.prepare(str(path), image), shown)
 

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from multitask.data.labels import EVALUATED, LABELS
 from multitask.data.layout import Camera
 from multitask.data.transforms import resize_nearest
+from multitask.prediction.inputs import printable
 from multitask.prediction.scene import Scene
 from multitask.prediction.tags import Box, overlap, place_tag
 from multitask.report import sheet, swatches
@@ -75,6 +76,7 @@ def _cell(picture: Image.Image, legend: Image.Image | None, size: tuple[int, int
 def _shortened(title: str, width: int, size: tuple[int, int]) -> str:
     """The title and the picture's size, without the title's beginning where that would be too long."""
     font = ImageFont.load_default(13)
+    title = printable(title)
     text = f"{title}, {size[1]} x {size[0]} px"
     while font.getlength(text) > width - 4 and len(title) > 1:
         title = title[1:]

@@ -78,3 +78,8 @@ def _named(root: Path, paths: list[Path]) -> list[Source]:
         frames = is_video(path) and any(other.startswith(f"{name}_".casefold()) for other in counts)
         sources.append(Source(path, name + path.suffix if frames or counts[name.casefold()] > 1 else name))
     return sources
+
+
+def printable(text: str) -> str:
+    """A text with the name of a file, which may hold anything, as one line that every terminal shows."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -1,6 +1,6 @@
 """A trained network, from pictures to scenes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
@@ -15,6 +15,7 @@ from multitask.data.sample import Sample
 from multitask.data.transforms import resize
 from multitask.engine.compute import Compute, make_compute
 from multitask.engine.inference import network_predictor
+from multitask.metrics import PredictedScene
 from multitask.models.encoder import STRIDE
 from multitask.prediction.pictures import array_to_rgb, quietly, read_picture, to_rgb
 from multitask.prediction.scene import Scene, make_scene
@@ -121,12 +122,13 @@ class Predictor:
         resized = resize(Sample(name, image), size).image
         return NetworkInput(name, torch.from_numpy(resized.transpose(2, 0, 1).copy()), (height, width))
 
-    def scenes(self, inputs: Sequence[NetworkInput]) -> list[Scene | ValueError]:
-        """The scene of each picture, or what was wrong with what the network made of it.
+    def scenes(self, inputs: Sequence[NetworkInput]) -> Iterator[Scene | ValueError]:
+        """The scene of each picture in order, or what was wrong with what the network made of it.
 
-        Pictures of one size at the network go through it together.
+        Pictures of one size at the network go through it together. Scenes are brought to the pictures' size one by
+        one, since those of many large pictures would fill the memory.
         """
-        found: dict[int, Scene | ValueError] = {}
+        found: dict[int, PredictedScene | ValueError] = {}
         by_size: dict[tuple[int, ...], list[int]] = {}
         for index, item in enumerate(inputs):
             by_size.setdefault(tuple(item.image.shape), []).append(index)
@@ -135,17 +137,20 @@ class Predictor:
                 chosen = indices[start : start + self._batch_size]
                 predictions = self._network(torch.stack([inputs[index].image for index in chosen]).to(self._device))
                 for row, index in enumerate(chosen):
-                    found[index] = self._scene(inputs[index], {k: v[row : row + 1] for k, v in predictions.items()})
-        return [found[index] for index in range(len(inputs))]
+                    one = {name: value[row : row + 1] for name, value in predictions.items()}
+                    found[index] = self._predicted(inputs[index].name, one)
+        for index, item in enumerate(inputs):
+            predicted = found[index]
+            yield predicted if isinstance(predicted, ValueError) else make_scene(predicted, item.size)
 
-    def _scene(self, item: NetworkInput, predictions: Mapping[str, Tensor]) -> Scene | ValueError:
+    def _predicted(self, name: str, predictions: Mapping[str, Tensor]) -> PredictedScene | ValueError:
         try:
-            (predicted,) = make_scenes([item.name], predictions, self._grouping)
+            (predicted,) = make_scenes([name], predictions, self._grouping)
             if predicted.disparity is not None and (wrong := int((~np.isfinite(predicted.disparity)).sum())):
-                raise ValueError(f"{item.name}: disparity: needed finite numbers, found {wrong} px where they are not")
+                raise ValueError(f"{name}: disparity: needed finite numbers, found {wrong} px where they are not")
         except ValueError as error:
             return error
-        return make_scene(predicted, item.size)
+        return predicted
 
 
 def _read(image: Picture) -> tuple[str, np.ndarray]:

@@ -76,15 +76,30 @@ def test_predict_names_what_it_could_not_read_and_goes_on(trained: Path, tmp_pat
     assert link == f"{tmp_path}/in/link.png: no such file"
     assert f"{tmp_path}/in/phone.heic: not a readable picture, 12 bytes (none of PNG, JPEG" in phone
     first, *middle, last = str(predicted).splitlines()
-    assert first == "2 pictures predicted, 4 not readable:"
+    assert first == "2 pictures predicted, 4 not:"
     assert middle == [f"  {failure}" for failure in predicted.failures]
     assert last == f"written to {tmp_path / 'out'}"
+
+
+def test_predict_of_pictures_with_odd_names(trained: Path, tmp_path: Path) -> None:
+    names = ["two\nlines", "snow \u2603", "bytes \udcff", "brackets [1] {2}", "a" * 230]
+    for name in names:
+        write_photo(tmp_path / "in" / f"{name}.png")
+    (tmp_path / "in/bad\n\udcff.png").touch()
+    long = write_photo(tmp_path / "in" / ("b" * 251 + ".png"))
+    predicted = run_predict(trained, tmp_path / "in", tmp_path / "out")
+    assert {line["name"] for line in lines(tmp_path / "out")} == set(names)
+    assert {path.name for path in (tmp_path / "out").glob("*_panel.png")} == {f"{name}_panel.png" for name in names}
+    assert len(predicted.failures) == 2
+    assert f"{long}: needed a name of at most 234 bytes for its results, found 251" in predicted.failures
+    str(predicted).encode()
+    assert len(str(predicted).splitlines()) == 4
 
 
 def test_predict_of_nothing_readable_says_so(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("a picture")
     predicted = run_predict(trained, tmp_path / "a.png", tmp_path / "out")
-    assert str(predicted).startswith("0 pictures predicted, 1 not readable:\n")
+    assert str(predicted).startswith("0 pictures predicted, 1 not:\n")
     assert "written" not in str(predicted)
 
 

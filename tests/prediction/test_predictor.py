@@ -1,4 +1,6 @@
 import pickle
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from multitask.engine.compute import make_compute
 from multitask.prediction import Predictor, Scene, load
 from multitask.run import LAST, Run
 from multitask.trained import load_trained
-from tests.compose import small
+from tests.compose import ROOT, small
 from tests.prediction.made import photo, write_photo
 
 
@@ -99,6 +101,16 @@ def test_prepare_keeps_the_training_width_and_the_shape(
     assert predictor.prepare("a", photo(size)).image.shape == (3, *needed)
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_predict_in_half_precision_is_nearly_the_same(trained: Path, predictor: Predictor, precision: str) -> None:
+    exact, half = predictor.predict(photo()), load(trained, device="cpu", precision=precision).predict(photo())
+    assert exact.disparity is not None
+    assert half.disparity is not None
+    assert (half.class_ids == exact.class_ids).mean() > 0.9
+    np.testing.assert_allclose(half.disparity, exact.disparity, atol=0.1 * exact.disparity.max())
+    assert half.disparity.dtype == np.float32
+
+
 def test_load_with_a_size_resizes_every_picture_to_it(trained: Path) -> None:
     predictor = load(trained, device="cpu", size=[16, 40])
     assert predictor.prepare("a", photo((24, 48))).image.shape == (3, 16, 40)
@@ -151,6 +163,11 @@ def test_load_of_vectors_alone_is_refused(shared_tree: Path, tmp_path: Path) -> 
 
 def test_multitask_load_is_the_same(trained: Path, predictor: Predictor) -> None:
     assert_same(multitask.load(trained, device="cpu", precision="fp32").predict(photo()), predictor.predict(photo()))
+
+
+def test_importing_the_package_loads_no_torch() -> None:
+    command = "import sys, multitask; assert callable(multitask.load); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", command], cwd=ROOT, check=False).returncode == 0
 
 
 class Attack:

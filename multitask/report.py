@@ -35,11 +35,12 @@ def panel(batch: Batch, frame: int, predictions: Mapping[str, Tensor], tasks: Ma
         (height, width, 3) uint8.
     """
     image = batch.images[frame].permute(1, 2, 0).cpu().numpy()
-    legend = {name: task.legend(image.shape[1]) for name, task in tasks.items()}
+    # Each task's under its name, since two tasks may share a colour.
+    legends = [[(name, None), *task.legend(image.shape[1])] for name, task in tasks.items()]
     # Small pictures by whole factors, so that their pixels stay squares; large ones to a size that a screen shows.
     zoom = max(1, round(512 / image.shape[1])) if image.shape[1] <= 1024 else 512 / image.shape[1]
     size = round(image.shape[1] * zoom), round(image.shape[0] * zoom)
-    columns = [[(batch.names[frame], Image.fromarray(image)), ("colours", _swatches(legend, size))]]
+    columns = [[(batch.names[frame], Image.fromarray(image)), ("colours", swatches(legends, size))]]
     for name, task in tasks.items():
         value, valid = batch.targets[name]
         truth = task.render(task.ideal(value[frame : frame + 1])[0], valid[frame])
@@ -66,20 +67,27 @@ def sheet(columns: Sequence[Sequence[tuple[str, Image.Image]]], size: tuple[int,
     return np.asarray(sheet)
 
 
-_Color = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 
-def _swatches(legends: Mapping[str, Sequence[tuple[str, _Color]]], size: tuple[int, int]) -> Image.Image:
-    """What the colours mean, in three columns; each task's under its name, since two tasks may share a colour."""
-    blocks = [[(name, None), *legend] for name, legend in legends.items()]
-    num_rows = next(rows for rows in itertools.count(1) if len(_columns(blocks, rows)) <= 3)
+def swatches(
+    blocks: Sequence[Sequence[tuple[str, Color | None]]], size: tuple[int, int], num_columns: int = 3
+) -> Image.Image:
+    """What colours mean: texts and RGB in columns; what has no colour is a heading.
+
+    Args:
+        blocks: what belongs together, in the same column where it fits.
+        size: (width, height) px of the picture.
+        num_columns: side by side.
+    """
+    num_rows = next(rows for rows in itertools.count(1) if len(_columns(blocks, rows)) <= num_columns)
     picture = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(picture)
     height = min(max(size[1] // num_rows, 5), 26)
     font = ImageFont.load_default(max(height * 0.6, 5))
     for i, column in enumerate(_columns(blocks, num_rows)):
         for j, (text, color) in enumerate(column):
-            x, y = size[0] * i // 3, height * j
+            x, y = size[0] * i // num_columns, height * j
             if color:
                 draw.rectangle((x + 2, y + 2, x + 2 * height, y + height - 2), fill=color)
             draw.text((x + (2 * height + 6 if color else 2), y + height * 0.1), text, fill="black", font=font)
@@ -87,10 +95,10 @@ def _swatches(legends: Mapping[str, Sequence[tuple[str, _Color]]], size: tuple[i
 
 
 def _columns(
-    blocks: Sequence[Sequence[tuple[str, _Color | None]]], num_rows: int
-) -> list[list[tuple[str, _Color | None]]]:
+    blocks: Sequence[Sequence[tuple[str, Color | None]]], num_rows: int
+) -> list[list[tuple[str, Color | None]]]:
     """Blocks one below the other in columns; a block that does not fit below another begins a new column."""
-    columns: list[list[tuple[str, _Color | None]]] = [[]]
+    columns: list[list[tuple[str, Color | None]]] = [[]]
     for block in blocks:
         if columns[-1] and len(columns[-1]) + len(block) > num_rows:
             columns.append([])

@@ -53,11 +53,12 @@ def load(path: str | Path) -> dict[str, Any]:
         raise ValueError(
             f"checkpoint={path}: not a readable checkpoint, {path.stat().st_size} bytes ({reason})"
         ) from error
+    version = state.get("version") if isinstance(state, dict) else None
+    if isinstance(version, int) and version > VERSION:  # before its keys, which may be others
+        raise ValueError(f"checkpoint={path}: needed version {VERSION} or older, found {version}")
     if not isinstance(state, dict) or not state.keys() >= _KEYS:
         missing = sorted(_KEYS - state.keys()) if isinstance(state, dict) else sorted(_KEYS)
         raise ValueError(f"checkpoint={path}: not a checkpoint of this package, it lacks {missing}")
-    if state["version"] > VERSION:
-        raise ValueError(f"checkpoint={path}: needed version {VERSION} or older, found {state['version']}")
     if state["classes"] != list(CLASS_NAMES):
         raise ValueError(f"checkpoint={path}: needed the classes {list(CLASS_NAMES)}, found {state['classes']}")
     return state

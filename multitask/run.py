@@ -43,6 +43,9 @@ _FREE_KEYS = (
 )
 # A checkpoint knows the precision that was meant.
 
+_SINCE = {"optimizer.encoder_lr_factor": 1.0, "model.freeze_batch_norm": False}
+"""Keys that runs of older versions lack, and what those did."""
+
 
 def is_free(key: str) -> bool:
     """Whether a key (dotted) may be given otherwise when a run is started again: nothing that training depends on."""
@@ -143,7 +146,7 @@ class Run:
 
     def _check_same_config(self, path: Path) -> None:
         try:
-            previous = flatten(yaml.safe_load(path.read_text()))
+            previous = _SINCE | flatten(yaml.safe_load(path.read_text()))
         except (yaml.YAMLError, AttributeError) as error:
             raise ValueError(f"{path}: not the configuration of a run ({error})") from error
         now = flatten(self.config)

@@ -1,27 +1,15 @@
-import ast
-import json
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
-import multitask
 from multitask.data.labels import ID, SKY_ID, UNSEEN_IDS
 from multitask.data.layout import Camera
 from multitask.data.sample import Sample, Target
-from multitask.data.synthetic import write_dataset
 from multitask.data.transforms import Augmentation, resize
-from multitask.engine import checkpoint
-from multitask.engine.tracking import read_history
-from normals import WITHIN, AngularError, Normals, VonMisesFisher, plane_normals
-from tests.compose import ROOT, SMALL
+from normals import WITHIN, AngularError, Normals, plane_normals
 
 CAMERA = Camera(baseline=0.2, fx=80.0, fy=70.0, u0=30.0, v0=10.0)
 SIZE = (24, 60)
@@ -256,155 +244,3 @@ def test_render_and_legend_say_the_directions() -> None:
     picture = Normals().render(road, torch.tensor([[True, False]]))
     assert picture.dtype == np.uint8
     assert picture.tolist() == [[[128, 255, 128], [0, 0, 0]]]
-
-
-LIKELIHOOD = VonMisesFisher()
-
-
-@pytest.mark.parametrize("s", [-9.0, -3.0, 0.0, 2.0, 6.0])
-def test_likelihood_is_a_density_on_the_sphere(s: float) -> None:
-    # Around the axis of symmetry the area between two cosines is 2 pi times their difference.
-    loss = torch.linspace(0, 2, 2_000_001, dtype=torch.float64)
-    density = torch.exp(-LIKELIHOOD.nll(loss, torch.tensor(s, dtype=torch.float64))) / (2 * math.pi)
-    assert torch.trapezoid(2 * math.pi * density, loss).item() == pytest.approx(1, abs=1e-4)
-
-
-def test_likelihood_hand_worked() -> None:
-    # kappa = 2: -log(2 / (1 - exp(-4))) + 2 * 0.3
-    nll = LIKELIHOOD.nll(torch.tensor(0.3), torch.tensor(-math.log(2)))
-    assert nll.item() == pytest.approx(-math.log(2) + math.log(1 - math.exp(-4)) + 0.6, rel=1e-5)
-    half = LIKELIHOOD.nll(torch.tensor(0.3), torch.tensor(-math.log(2)), share=0.5)
-    assert half.item() == pytest.approx(0.6 + (nll.item() - 0.6) / 2, rel=1e-5)
-
-
-@pytest.mark.parametrize("loss", [1e-4, 0.02, 0.3, 0.7, 0.95])
-def test_likelihood_optimum_is_the_least_on_a_grid(loss: float) -> None:
-    grid = torch.linspace(-12, 8, 20_001, dtype=torch.float64)
-    values = LIKELIHOOD.nll(torch.tensor(loss, dtype=torch.float64), grid)
-    assert grid[values.argmin()].item() == pytest.approx(LIKELIHOOD.optimum(loss), abs=0.002)
-
-
-@pytest.mark.parametrize("loss", [1e-4, 0.01, 0.05])
-def test_likelihood_optimum_of_a_small_loss_is_its_logarithm(loss: float) -> None:
-    assert LIKELIHOOD.optimum(loss) == pytest.approx(math.log(loss), abs=1e-6)
-
-
-def test_likelihood_optimum_gives_the_mean_cosine_of_the_density() -> None:
-    kappa = math.exp(-LIKELIHOOD.optimum(0.4))
-    assert 1 / math.tanh(kappa) - 1 / kappa == pytest.approx(0.6)
-
-
-@pytest.mark.parametrize("loss", [0.0, 1.0, 1.5])
-def test_likelihood_of_no_direction_has_no_optimum(loss: float) -> None:
-    with pytest.raises(ValueError, match=rf"von_mises_fisher.*needed a loss between 0 and 1, found {loss}"):
-        LIKELIHOOD.optimum(loss)
-
-
-def test_likelihood_gradients_are_right_and_bounded_above() -> None:
-    loss = torch.tensor([0.01, 0.2, 0.9], dtype=torch.float64, requires_grad=True)
-    s = torch.tensor([-4.0, 0.3, 3.0], dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(LIKELIHOOD.nll, (loss, s))
-    (by_loss,) = torch.autograd.grad(LIKELIHOOD.nll(loss, s).sum(), loss)
-    torch.testing.assert_close(by_loss, LIKELIHOOD.weight(s.detach()))
-    wide = torch.linspace(-20, 20, 81, requires_grad=True)
-    (by_s,) = torch.autograd.grad(LIKELIHOOD.nll(torch.zeros(81), wide).sum(), wide)
-    assert by_s.isfinite().all()
-    assert by_s.max() <= LIKELIHOOD.steepest
-
-
-def test_likelihood_variance_is_that_of_the_angle_along_an_axis() -> None:
-    s = torch.tensor(-5.0)
-    kappa, generator = math.exp(5), torch.Generator().manual_seed(0)
-    # The inverse of the distribution of the cosine.
-    uniform = torch.rand(200_000, generator=generator, dtype=torch.float64)
-    cosine = 1 + torch.log(uniform + (1 - uniform) * math.exp(-2 * kappa)) / kappa
-    along = torch.acos(cosine.clamp(-1, 1)).square().mean() / 2
-    assert along.item() == pytest.approx(LIKELIHOOD.variance(s).item(), rel=0.02)
-
-
-def test_package_does_not_know_the_example() -> None:
-    for path in Path(multitask.__file__).parent.rglob("*.py"):
-        nodes = ast.walk(ast.parse(path.read_text()))
-        assert not any(isinstance(node, ast.Constant) and node.value == Normals.name for node in nodes), path
-
-
-def _run(script: str, *arguments: object, cwd: Path, example: bool = True) -> subprocess.CompletedProcess[str]:
-    """A command as the example's README has it, or without the example on Python's path."""
-    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    folder = str(ROOT / "examples/normals")
-    path = [entry for entry in inherited if entry and entry != folder] + ([folder] if example else [])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
-    command = [sys.executable, str(ROOT / "scripts" / script), *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All four tasks trained on synthetic frames by the command."""
-    folder = tmp_path_factory.mktemp("normals")
-    counts = {"train": 8, "val": 3, "test": 2}
-    write_dataset(folder / "frames", counts, size=(64, 128), seed=0, workers=1)
-    given = [*SMALL, *(f"data.num_{split}={count}" for split, count in counts.items()), f"data.root={folder}/frames"]
-    given += ["data.image_size=[64,128]", "trainer.max_steps=8", "trainer.val_every=8", f"output_dir={folder}/run"]
-    example = "--config-dir", ROOT / "examples/normals", "experiment=normals"
-    result = _run("train.py", *example, *given, cwd=folder)
-    assert result.returncode == 0, result.stderr
-    assert "| normals " in result.stdout
-    assert "sigma^2 of semantic, instance, depth, normals = (" in result.stdout
-    return folder / "run"
-
-
-@pytest.mark.slow
-def test_command_trains_four_tasks_and_learns_the_fourth_sigma(run: Path) -> None:
-    history = [entry for entry in read_history(run) if "loss/normals" in entry]
-    assert len(history) == 8
-    assert {key.split("/")[1] for key in history[-1] if key.startswith("log_variance/")} == {
-        "semantic", "instance", "depth", "normals",
-    }  # fmt: skip
-    s = 0.0
-    for step, entry in enumerate(history):
-        kappa = math.exp(-s)
-        slope = 1 - 2 * kappa / math.expm1(2 * kappa) - kappa * entry["loss/normals"]
-        s -= 0.115 * (1 - step / 8) ** 0.9 * max(slope, -1)
-        assert entry["log_variance/normals"] == pytest.approx(s, abs=1e-4)
-    assert abs(s) > 0.01
-    for entry in history:
-        assert entry["weight/normals"] == pytest.approx(math.exp(-entry["log_variance/normals"]), rel=1e-4)
-    figures = json.loads((run / "metrics.json").read_text())
-    assert 0 < figures["normals/mean_error_deg"] < 180
-    assert {f"position_prior/normals/within_{angle:g}" for angle in WITHIN} <= figures.keys()
-    assert "semantic/iou_class" in figures
-
-
-@pytest.mark.slow
-def test_command_shows_the_fourth_task_in_its_panels(run: Path) -> None:
-    with Image.open(next((run / "panels").glob("*.png"))) as panel:
-        assert panel.width == 5 * (512 + 4) - 4
-
-
-@pytest.mark.slow
-def test_command_evaluates_the_fourth_task(run: Path, tmp_path: Path) -> None:
-    given = f"checkpoint={run / 'checkpoints/last.pt'}", f"output_dir={tmp_path / 'out'}"
-    result = _run("evaluate.py", *given, "split=test", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert "within 11.25 degrees, %" in result.stdout
-    figures = json.loads((tmp_path / "out/metrics.json").read_text())
-    assert 0 < figures["normals/mean_error_deg"] < 180
-
-
-@pytest.mark.slow
-def test_checkpoint_without_the_example_says_what_is_missing(run: Path, tmp_path: Path) -> None:
-    result = _run("evaluate.py", f"checkpoint={run / 'checkpoints/last.pt'}", cwd=tmp_path, example=False)
-    assert result.returncode == 2
-    error = "error: task.normals._target_: needed the dotted name of a class, found 'normals.Normals' (No module named"
-    assert error in result.stderr
-    assert "Traceback" not in result.stderr
-
-
-@pytest.mark.slow
-def test_checkpoint_of_four_tasks_has_all_their_parameters(run: Path) -> None:
-    state = checkpoint.load(run / "checkpoints/last.pt")
-    output: Tensor = state["network"]["decoders.normals.output.weight"]
-    assert output.shape[0] == Normals.channels
-    assert state["tasks"] == ["semantic", "instance", "depth", "normals"]
-    assert state["config"]["task"]["normals"] == {"_target_": "normals.Normals", "radius": 4}

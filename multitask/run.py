@@ -16,7 +16,7 @@ from multitask.engine import checkpoint
 from multitask.engine.inference import network_predictor, score
 from multitask.engine.interruption import Stopped
 from multitask.engine.objective import Objective
-from multitask.engine.settings import check_weighting
+from multitask.engine.settings import check_frozen, check_weighting
 from multitask.engine.tracking import Tracker, flatten, read_figures, write_json, write_text
 from multitask.engine.trainer import Trainer
 from multitask.evaluation import Evaluation
@@ -72,6 +72,8 @@ class Run:
         check_weighting(build.make_weighting(config, tasks), schedule, compute)
         resume = self._checkpoint_to_resume(schedule.resume)
         state = checkpoint.load(resume) if resume else None
+        if not state:
+            check_frozen(optimization, config["model"])
         frames = build.make_frames(config, "train")
         self.val_frames = build.make_frames(config, config["data"]["val_split"])
         self.tasks = build.tasks_with_labels(tasks, frames)

@@ -291,7 +291,12 @@ def test_run_of_an_older_version_goes_on_and_is_evaluated(
 def test_run_of_a_slow_encoder_goes_on_bit_for_bit(
     shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: str
 ) -> None:
-    options = f"optimizer.encoder_lr_factor={factor}", "model.freeze_batch_norm=true"
+    Run(small(shared_tree, tmp_path / "first", "trainer.max_steps=1")).train()
+    options = (
+        f"optimizer.encoder_lr_factor={factor}",
+        "model.freeze_batch_norm=true",
+        f"model.pretrained={tmp_path / 'first' / LAST}",
+    )
     Run(small(shared_tree, tmp_path / "whole", *options)).train()
     with monkeypatch.context() as patch:
         stop_at(patch, 4, signal.SIGTERM)
@@ -299,6 +304,13 @@ def test_run_of_a_slow_encoder_goes_on_bit_for_bit(
             Run(small(shared_tree, tmp_path / "stopped", *options)).train()
     Run(small(shared_tree, tmp_path / "stopped", *options)).train()
     assert_same_state(tmp_path / "whole", tmp_path / "stopped")
+
+
+@pytest.mark.parametrize("key", ["optimizer.encoder_lr_factor=0", "model.freeze_batch_norm=true"])
+def test_run_that_freezes_a_random_encoder_is_refused(shared_tree: Path, tmp_path: Path, key: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{key}: needed model\.pretrained, .* found null$"):
+        Run(small(shared_tree, tmp_path / "run", key))
+    assert not (tmp_path / "run").exists()
 
 
 def test_run_starts_from_another_run(shared_tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

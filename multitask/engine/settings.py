@@ -1,5 +1,6 @@
 """The numbers of a training run, checked: how the weights move, and for how long."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,3 +138,21 @@ def check_weighting(weighting: Weighting, schedule: Schedule, compute: Compute) 
         )
     if weighting.own_backward and schedule.compile:
         raise ValueError(f"trainer.compile=true: needed false for {name}, which looks into the network")
+
+
+def check_frozen(optimization: Optimization, model: Mapping[str, Any]) -> None:
+    """Refuses to keep the encoder of a new run as it was loaded where nothing is loaded.
+
+    Args:
+        optimization: of the run.
+        model: of its configuration.
+    Raises:
+        ValueError: naming both keys.
+    """
+    frozen = {
+        "optimizer.encoder_lr_factor=0": optimization.encoder_lr_factor == 0,
+        "model.freeze_batch_norm=true": model.get("freeze_batch_norm") is True,
+    }
+    for key, value in frozen.items():
+        if value and model.get("pretrained") is None:
+            raise ValueError(f"{key}: needed model.pretrained, since a random encoder learns nothing so, found null")

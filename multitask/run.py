@@ -16,7 +16,7 @@ from multitask.engine import checkpoint
 from multitask.engine.inference import network_predictor, score
 from multitask.engine.interruption import Stopped
 from multitask.engine.objective import Objective
-from multitask.engine.settings import check_weighting
+from multitask.engine.settings import check_frozen, check_weighting
 from multitask.engine.tracking import Tracker, flatten, read_figures, write_json, write_text
 from multitask.engine.trainer import Trainer
 from multitask.evaluation import Evaluation
@@ -44,6 +44,9 @@ _FREE_KEYS = (
 )
 # A checkpoint knows the precision that was meant.
 
+_SINCE = {"optimizer.encoder_lr_factor": 1.0, "model.freeze_batch_norm": False}
+"""Keys that runs of older versions lack, and what those did."""
+
 
 def is_free(key: str) -> bool:
     """Whether a key (dotted) may be given otherwise when a run is started again: nothing that training depends on."""
@@ -70,6 +73,8 @@ class Run:
         check_weighting(build.make_weighting(config, tasks), schedule, compute)
         resume = self._checkpoint_to_resume(schedule.resume)
         state = checkpoint.load(resume) if resume else None
+        if not state:
+            check_frozen(optimization, config["model"])
         frames = build.make_frames(config, "train")
         self.val_frames = build.make_frames(config, config["data"]["val_split"])
         self.tasks = build.tasks_with_labels(tasks, frames)
@@ -144,7 +149,7 @@ class Run:
 
     def _check_same_config(self, path: Path) -> None:
         try:
-            previous = flatten(yaml.safe_load(path.read_text()))
+            previous = _SINCE | flatten(yaml.safe_load(path.read_text()))
         except (yaml.YAMLError, AttributeError) as error:
             raise ValueError(f"{path}: not the configuration of a run ({error})") from error
         now = flatten(self.config)

@@ -22,6 +22,7 @@ class Semantic(Task):
     name = "semantic"
     channels = len(CLASS_NAMES)
     layers = ("class_ids",)
+    per_class = True
     figures = (
         Figure("iou_class", "IoU class, %", higher_is_better=True, percent=True),
         Figure("iiou_class", "iIoU class, %", higher_is_better=True, percent=True),

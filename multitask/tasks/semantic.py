@@ -21,6 +21,7 @@ class Semantic(Task):
 
     name = "semantic"
     channels = len(CLASS_NAMES)
+    meaning = "logit of each class"
     layers = ("class_ids",)
     figures = (
         Figure("iou_class", "IoU class, %", higher_is_better=True, percent=True),

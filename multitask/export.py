@@ -51,7 +51,7 @@ class ExportedNetwork(nn.Module):
         return self.network(normalize(images))
 
 
-def export_checkpoint(source: str | None, format: str, output: str | None) -> dict[str, float]:
+def export_checkpoint(source: str | None, format: str, output: str | None) -> dict[str, tuple[float, float]]:
     """Writes a checkpoint's network to a file and compares the file's predictions with the network's.
 
     The file appears only if it is right.
@@ -61,7 +61,8 @@ def export_checkpoint(source: str | None, format: str, output: str | None) -> di
         format: ``onnx``, or ``torch`` for `torch.export`.
         output: path of the file, which must not exist.
     Returns:
-        The largest absolute difference for each task, of two sizes and numbers of pictures that were not traced.
+        For each task the largest absolute difference, and the largest prediction where it was found, over two sizes
+        and numbers of pictures that were not traced.
     Raises:
         ValueError: naming the key or file.
     """
@@ -161,23 +162,23 @@ def _write_torch(network: ExportedNetwork, _: Mapping[str, Task], metadata: Conf
         raise ValueError(f"format=torch: torch {torch.__version__} cannot export this network ({reason})") from error
 
 
-def _differences(network: ExportedNetwork, run: Runner, path: Path) -> dict[str, float]:
-    """Largest absolute difference of each task's predictions over the pictures of `_CHECKED`."""
-    largest: dict[str, float] = {}
+def _differences(network: ExportedNetwork, run: Runner, path: Path) -> dict[str, tuple[float, float]]:
+    found_at: dict[str, tuple[float, float]] = {}
     for shape in _CHECKED:
         images = _random_images(shape)
         with torch.no_grad():
             expected, found = network(images), run(images)
         for name, value in expected.items():
-            allowed = TOLERANCE * max(1.0, value.abs().max().item())
+            largest = value.abs().max().item()
+            allowed = TOLERANCE * max(1.0, largest)
             difference = (found[name] - value).abs().max().item()
             if not difference <= allowed:
                 raise ValueError(
                     f"output={path}: not written: {name} of {list(shape)} pictures differs from the network's by "
                     f"{difference:.2g}, needed at most {allowed:.2g}"
                 )
-            largest[name] = max(largest.get(name, 0.0), difference)
-    return largest
+            found_at[name] = max(found_at.get(name, (0.0, 0.0)), (difference, largest))
+    return found_at
 
 
 def _random_images(shape: tuple[int, ...]) -> Tensor:

@@ -13,7 +13,8 @@ def main(given: DictConfig) -> None:
         config = plain(given)
         differences = export_checkpoint(config["checkpoint"], config["format"], config["output"])
         print(f"written to {config['output']}; largest difference from the network's predictions:")
-        print("\n".join(f"  {name}  {difference:.2g}" for name, difference in differences.items()))
+        for name, (difference, largest) in differences.items():
+            print(f"  {name}  {difference:.2g} of {largest:.3g}")
 
 
 if __name__ == "__main__":

@@ -51,7 +51,8 @@ def onnx_file(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("exported") / "deep/network.onnx"
     differences = export_checkpoint(str(saved), "onnx", str(path))
     assert differences.keys() == CHANNELS.keys()
-    assert all(0 <= difference < 1e-4 * 100 for difference in differences.values())
+    assert differences["instance"][1] > 10
+    assert all(0 <= difference <= 1e-4 * max(1, largest) for difference, largest in differences.values())
     return path
 
 

@@ -129,12 +129,10 @@ def test_export_py_writes_a_file_once_and_says_how_exact_it_is(trained: Path, tm
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     first, *differences = result.stdout.splitlines()
-    assert first == "written to network.onnx; largest difference from the network's predictions:"
-    assert {line.split()[0]: float(line.split()[1]) < 0.01 for line in differences} == {
-        "semantic": True,
-        "instance": True,
-        "depth": True,
-    }
+    assert first.startswith("written to network.onnx; largest difference from the network's predictions")
+    found = [line.split() for line in differences]
+    assert [words[0] for words in found] == ["semantic", "instance", "depth"]
+    assert all(0 <= float(words[1]) <= 1e-4 * max(1, float(words[3])) for words in found)
     written = (tmp_path / "network.onnx").read_bytes()
     again = run("export.py", *arguments, cwd=tmp_path)
     assert again.returncode == 2

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from multitask import build
 from multitask.build import Config
+from multitask.data.labels import CLASS_NAMES
 from multitask.data.loader import normalize
 from multitask.engine import checkpoint
 from multitask.models.network import MultiTaskNetwork
@@ -105,7 +106,7 @@ def _load(source: str) -> tuple[ExportedNetwork, dict[str, Task], dict[str, Any]
         INPUT: "[B, 3, H, W] uint8 RGB, 0 to 255",
         "image_size": config["data"]["image_size"],
         "tasks": {name: {"channels": task.channels, "meaning": task.meaning} for name, task in tasks.items()},
-        "classes": state["classes"],
+        "classes": list(CLASS_NAMES),
     }
     return ExportedNetwork(network).eval(), tasks, metadata
 

@@ -131,11 +131,8 @@ def test_export_leaves_one_file(onnx_file: Path, torch_file: Path) -> None:
 
 
 def test_readme_runs_an_exported_network_without_this_package(onnx_file: Path, tmp_path: Path) -> None:
-    (code,) = [
-        block
-        for block in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-        if "onnxruntime" in block
-    ]
+    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    (code,) = [block for block in blocks if "onnxruntime" in block]
     (tmp_path / "network.onnx").write_bytes(onnx_file.read_bytes())
     code += "\nimport sys\nassert not {'torch', 'multitask', 'onnx'} & set(sys.modules)\n"
     code += "assert (classes.shape, vectors.shape) == ((1, 128, 256), (1, 2, 128, 256))\n"

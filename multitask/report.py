@@ -20,7 +20,9 @@ _GAP = 4
 _TINY = 5e-4  # what tables show as zero, and no quotient has below the line
 
 
-def panel(batch: Batch, frame: int, predictions: Mapping[str, Tensor], tasks: Mapping[str, Task]) -> np.ndarray:
+def panel(
+    batch: Batch, frame: int, predictions: Mapping[str, Tensor], tasks: Mapping[str, Task], tall: bool = False
+) -> np.ndarray:
     """The input, and for each task its truth beside its prediction.
 
     Pixels without truth are black in the truth; a prediction of a task that is defined on a part of the picture (as
@@ -31,6 +33,7 @@ def panel(batch: Batch, frame: int, predictions: Mapping[str, Tensor], tasks: Ma
         frame: which frame of the batch.
         predictions: [B, channels, H, W] of each task.
         tasks: those to show.
+        tall: whether tasks stand below each other, which fits TensorBoard's cards, and not side by side.
     Returns:
         (height, width, 3) uint8.
     """
@@ -51,7 +54,7 @@ def panel(batch: Batch, frame: int, predictions: Mapping[str, Tensor], tasks: Ma
                 for what, picture in (("truth", truth), ("prediction", prediction))
             ]
         )
-    return sheet(columns, size)
+    return sheet(list(zip(*columns, strict=True)) if tall else columns, size)
 
 
 def sheet(columns: Sequence[Sequence[tuple[str, Image.Image]]], size: tuple[int, int]) -> np.ndarray:

@@ -20,7 +20,7 @@ from multitask.engine.settings import check_frozen, check_weighting
 from multitask.engine.tracking import Tracker, flatten, read_figures, write_json, write_text
 from multitask.engine.trainer import Trainer
 from multitask.evaluation import Evaluation
-from multitask.report import brief, duration, panel
+from multitask.report import brief, duration, panel, results_text
 from multitask.scene import figure_groups
 
 log = logging.getLogger(__name__)
@@ -187,8 +187,8 @@ class Run:
         step = self.trainer.step
         figures = self._figures = self._evaluate()
         self._tracker.scalars(step, {f"val/{key}": value for key, value in figures.items()})
-        for name, picture in self._panels(2):
-            self._tracker.image(step, f"val/{name}", picture)
+        for name, picture in self._panels(2, tall=True):
+            self._tracker.image(step, f"val_panels/{name}", picture)
         log.info("step %d validation: %s", step, brief(figures, figure_groups(self.tasks)))
         if (now := score(figures, self.tasks)) > self.best_score or not (self.folder / BEST).exists():
             self.best_score = now
@@ -220,12 +220,15 @@ class Run:
             path = self.folder / "panels" / f"{name}.png"
             path.parent.mkdir(exist_ok=True)
             Image.fromarray(picture).save(path)
-        self._tracker.hyperparameters(self.config, figures)
+        # Of the tasks that are off too: TensorBoard takes the columns of all runs from one of them.
+        every = figure_groups(build.make_tasks({**self.config, "tasks": list(self.config["task"])}))
+        self._tracker.hyperparameters(self.config, [f"val/{name}/{listed[0].key}" for name, listed in every.items()])
+        self._tracker.text(self.trainer.step, "results", results_text(figures, figure_groups(self.tasks)))
         self._tracker.scalars(self.trainer.step, {SECONDS: self._elapsed()})
         write_json(self.folder / METRICS, figures)
         return figures
 
-    def _panels(self, number: int) -> list[tuple[str, Any]]:
+    def _panels(self, number: int, tall: bool = False) -> list[tuple[str, Any]]:
         """Panels of ``number`` evenly spaced validation frames, by name."""
         spaced = dict.fromkeys(round(i * (len(self.val_frames) - 1) / max(number - 1, 1)) for i in range(number))
         frames = EncodedFrames(self.val_frames, self.tasks)
@@ -233,7 +236,7 @@ class Run:
         panels = []
         for batch in Loader(frames, keys, 0, pin=False):
             batch = batch.to(self.trainer.compute.device)
-            panels.append((batch.names[0], panel(batch, 0, self._predict(batch.images), self.tasks)))
+            panels.append((batch.names[0], panel(batch, 0, self._predict(batch.images), self.tasks, tall)))
         return panels
 
 

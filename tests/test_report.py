@@ -177,6 +177,17 @@ def test_panel_has_a_column_for_each_task_and_two_rows(batch: Batch) -> None:
     assert all(sheet.shape[2] == 3 for sheet in sheets)
 
 
+def test_panel_that_is_tall_has_a_row_for_each_task_and_two_columns(batch: Batch) -> None:
+    predictions = _predictions()
+    wide, tall = (panel(batch, 0, predictions, TASKS, tall=tall) for tall in (False, True))
+    assert len(TASKS) == 3
+    # Four columns became two and two rows four, but for the gaps between them.
+    assert 0 <= wide.shape[1] - 2 * tall.shape[1] < 20
+    assert 0 <= tall.shape[0] - 2 * wide.shape[0] < 20
+    assert _contains(tall, batch.images[0].permute(1, 2, 0).numpy())
+    assert set(map(tuple, tall.reshape(-1, 3).tolist())) == set(map(tuple, wide.reshape(-1, 3).tolist()))
+
+
 def test_panel_enlarges_small_pictures_without_blurring(batch: Batch) -> None:
     small = Batch(
         batch.names,

@@ -7,6 +7,8 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from multitask.data.synthetic import write_dataset
 from multitask.engine import checkpoint
@@ -78,6 +80,29 @@ def test_run_writes_what_the_contract_names(shared_tree: Path, tmp_path: Path) -
         assert panel.width > 4 * 64
         assert panel.height > 2 * 32
     assert not list(folder.rglob("*.tmp"))
+
+
+def test_run_in_tensorboard_has_few_sections_and_no_figure_twice(shared_tree: Path, tmp_path: Path) -> None:
+    figures = Run(small(shared_tree, tmp_path, "tasks=[semantic,depth]")).train()
+    events = EventAccumulator(str(tmp_path), {"scalars": 0}).Reload()
+    tags = events.Tags()
+    sections = {"log_variance", "loss", "run", "sigma2", "val", "val_classes", "weight"}
+    assert {tag.split("/")[0] for tag in tags["scalars"]} == sections
+    assert [event.step for event in events.Scalars("loss/total")] == [1, 2, 3, 4, 5, 6]
+    assert [event.step for event in events.Scalars("val/semantic/iou_class")] == [3, 6]
+    assert events.Scalars("val/semantic/iou_class")[-1].value == pytest.approx(figures["semantic/iou_class"])
+    assert {tag.split("/")[0] for tag in tags["images"]} == {"val_panels"}
+    (image,) = events.Images(tags["images"][0])[-1:]
+    assert 2 * 512 <= image.width < 3 * 512
+    assert "| position prior " in events.Tensors("results/text_summary")[0].tensor_proto.string_val[0].decode()
+    content = events.summary_metadata["_hparams_/experiment"].plugin_data.content
+    metrics = [info.name.tag for info in HParamsPluginData.FromString(content).experiment.metric_infos]
+    assert metrics == [
+        "val/semantic/iou_class",
+        "val/instance/mean_error_px",
+        "val/depth/mean_error_px",
+        "val/panoptic/pq",
+    ], "of the tasks that are off too, since other runs may have them"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

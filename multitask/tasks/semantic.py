@@ -21,6 +21,7 @@ class Semantic(Task):
 
     name = "semantic"
     channels = len(CLASS_NAMES)
+    meaning = "logit of each class"
     layers = ("class_ids",)
     per_class = True
     figures = (

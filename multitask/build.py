@@ -16,6 +16,7 @@ from multitask.data.split import Split, check_size
 from multitask.data.synthetic import check_manifest
 from multitask.data.transforms import Augmentation
 from multitask.engine.compute import Compute, make_compute
+from multitask.engine.pretrained import find_run, start_from
 from multitask.engine.settings import Optimization, Schedule
 from multitask.instances import Grouping
 from multitask.models.network import MultiTaskNetwork, make_network
@@ -117,9 +118,14 @@ def make_augmentation(config: Config) -> Augmentation:
 
 
 def make_model(config: Config, tasks: Mapping[str, Task]) -> MultiTaskNetwork:
-    """The network with one decoder for each task."""
-    channels = {name: task.channels for name, task in tasks.items()}
-    return call("model", make_network, config["model"], channels)
+    """The network with one decoder for each task, which starts as ``model.pretrained`` says."""
+    channels, model = {name: task.channels for name, task in tasks.items()}, config["model"]
+    pretrained = model.get("pretrained")
+    run = find_run(pretrained) if isinstance(pretrained, str) else None
+    network = call("model", make_network, {**model, "pretrained": None} if run else model, channels)
+    if run:
+        start_from(network, tasks, run, f"model.pretrained={pretrained}")
+    return network
 
 
 def make_weighting(config: Config, tasks: Mapping[str, Task]) -> Weighting:

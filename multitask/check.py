@@ -8,7 +8,8 @@ from multitask.build import Config
 from multitask.data.census import KINDS, Census, take_census
 from multitask.data.formats import FORMATS, MIXED, check_keys, format_of
 from multitask.data.labels import LABELS
-from multitask.prepare import Progress, num_workers
+from multitask.prepare import num_workers
+from multitask.progress import Progress
 from multitask.report import markdown
 
 

@@ -1,7 +1,5 @@
 """Writes the data sets that the project makes: what ``scripts/prepare_data.py`` calls."""
 
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +8,7 @@ from multitask.data.parallel import num_cpus
 from multitask.data.split import check_size
 from multitask.data.synthetic import write_dataset
 from multitask.data.tiny import shrink
+from multitask.progress import Progress
 
 Counts = dict[str, int]
 """Frames of each split."""
@@ -58,28 +57,3 @@ def num_workers(given: int | str) -> int:
     if isinstance(given, int) and given > 0:
         return given
     raise ValueError(f"num_workers: needed auto or a whole number above zero, found {given!r}")
-
-
-class Progress:
-    """A bar on a terminal; elsewhere a line for each tenth.
-
-    Args:
-        unit: what is counted.
-    """
-
-    def __init__(self, unit: str) -> None:
-        self._unit = unit
-        self._start = time.perf_counter()
-        self._tenth = 0
-
-    def __call__(self, done: int, total: int) -> None:
-        """Shows that ``done`` of ``total`` are done."""
-        seconds = time.perf_counter() - self._start
-        text = f"{done}/{total} {self._unit}, {done / max(seconds, 1e-9):.0f}/s"
-        if sys.stderr.isatty():
-            filled = 30 * done // total
-            end = "\n" if done == total else ""
-            print(f"\r[{'#' * filled}{'.' * (30 - filled)}] {text} ", end=end, file=sys.stderr, flush=True)
-        elif 10 * done // total > self._tenth:
-            self._tenth = 10 * done // total
-            print(text, file=sys.stderr, flush=True)

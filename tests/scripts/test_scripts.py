@@ -204,6 +204,10 @@ WRONG = [
     ("export.py", ["output=x.onnx"], "error: checkpoint: needed the path of a checkpoint"),
     ("export.py", ["checkpoint=nowhere.pt", "output=x.onnx"], "error: checkpoint=nowhere.pt: no such file"),
     ("prepare_data.py", ["data=cityscapes"], "error: data=cityscapes: needed synthetic or tiny_cityscapes"),
+    ("prepare_data.py", ["data=kitti"], "error: data=kitti: needed synthetic or tiny_cityscapes"),
+    ("prepare_data.py", ["check=true", "data=camvid"], "error: data.root=data/camvid: no such folder"),
+    ("train.py", ["data=mixed"], "error: data.roots: needed folders of data sets, such as [data/a,data/b], found []"),
+    ("train.py", ["data=kitti", "data.roots=[a,b]"], "Key 'roots' is not in struct"),
     ("plot.py", ["runs=[nowhere]", "output=x.png"], "error: runs: needed folders of runs, found no history in nowhere"),
     ("benchmark.py", ["repeats=0"], "error: repeats: needed a whole number above zero, found 0"),
 ]
@@ -238,6 +242,24 @@ def test_train_py_on_a_full_disk_says_so(frames: Path, tmp_path: Path) -> None:
     assert "last.pt: could not save the checkpoint" in result.stderr or "best.pt: could not" in result.stderr
     assert "Traceback" not in result.stderr
     assert not list((tmp_path / "run").rglob("*.tmp"))
+
+
+def test_prepare_data_py_checks_what_it_wrote_and_names_a_spoilt_file(frames: Path, tmp_path: Path) -> None:
+    result = run("prepare_data.py", "check=true", f"data.root={frames}", "num_workers=2", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("faults: 0") == 3
+    assert "| road " in result.stdout
+    assert "8/8 frames of train" in result.stderr
+    copy = shutil.copytree(frames, tmp_path / "copy")
+    path = next((copy / "disparity/val").rglob("*.png"))
+    path.write_bytes(path.read_bytes()[:-100])
+    result = run("prepare_data.py", "check=true", f"data.root={copy}", "num_workers=1", cwd=tmp_path)
+    assert result.returncode == 2
+    assert f"\n{path}: not a readable PNG" in result.stdout
+    assert result.stderr.splitlines()[-1] == (
+        f"error: {copy}: needed files without a fault, found 1 faults, listed above"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy"]
 
 
 def test_prepare_data_py_into_a_foreign_folder_is_refused(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from multitask import build
 from multitask.build import Config
-from multitask.data.cityscapes import Cityscapes
 from multitask.data.loader import Batch, EncodedFrames, Loader, in_order
+from multitask.data.split import Split
 from multitask.engine.inference import Predictor, evaluate, fit_position_prior, network_predictor
 from multitask.engine.tracking import write_json
 from multitask.metrics import ResultWriter, check_results_dir, write_results
@@ -40,7 +40,7 @@ class Evaluation:
         config: how frames are loaded, and votes grouped.
     """
 
-    def __init__(self, frames: Cityscapes, tasks: Mapping[str, Task], config: Config) -> None:
+    def __init__(self, frames: Split, tasks: Mapping[str, Task], config: Config) -> None:
         self.frames = frames
         self.tasks = tasks
         self.config = config

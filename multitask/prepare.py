@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from multitask.build import Config, call
-from multitask.data.cityscapes import check_size
 from multitask.data.parallel import num_cpus
+from multitask.data.split import check_size
 from multitask.data.synthetic import write_dataset
 from multitask.data.tiny import shrink
 from multitask.progress import Progress
@@ -22,12 +22,14 @@ def prepare(config: Config) -> None:
     """
     data = dict(config["data"])
     name = data.pop("name")
-    for key in ("augmentation", "val_split", "held_out", "draw"):  # of training alone
+    for key in ("format", "augmentation", "val_split", "held_out", "draw"):  # of training alone
         data.pop(key, None)
     writers: dict[str, Callable[..., Counts]] = {"synthetic": _synthetic, "tiny_cityscapes": _tiny}
     if name not in writers:
-        raise ValueError(f"data={name}: needed {' or '.join(writers)}; {name} is used as downloaded")
-    counts = call("data", writers[name], data, _workers(config["num_workers"]))
+        raise ValueError(
+            f"data={name}: needed {' or '.join(writers)}; {name} is used as it is, and check=true checks it"
+        )
+    counts = call("data", writers[name], data, num_workers(config["num_workers"]))
     height, width = data["image_size"]
     print(f"{data['root']}: {height} x {width} px, " + ", ".join(f"{count} {split}" for split, count in counts.items()))
 
@@ -48,7 +50,8 @@ def _tiny(workers: int, root: str, image_size: list[int], source: str | None) ->
     return shrink(Path(source), Path(root), size, workers, Progress("frames"))
 
 
-def _workers(given: int | str) -> int:
+def num_workers(given: int | str) -> int:
+    """How many processes work, by ``num_workers`` of the configuration."""
     if given == "auto":
         return num_cpus()
     if isinstance(given, int) and given > 0:

@@ -16,11 +16,11 @@ from multitask.engine import checkpoint
 from multitask.engine.inference import network_predictor, score
 from multitask.engine.interruption import Stopped
 from multitask.engine.objective import Objective
-from multitask.engine.settings import check_weighting
+from multitask.engine.settings import check_frozen, check_weighting
 from multitask.engine.tracking import Tracker, flatten, read_figures, write_json, write_text
 from multitask.engine.trainer import Trainer
 from multitask.evaluation import Evaluation
-from multitask.report import brief, panel
+from multitask.report import brief, duration, panel, results_text
 from multitask.scene import figure_groups
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,7 @@ SECONDS = "run/seconds"
 _FREE_KEYS = (
     "output_dir",
     "data.root",
+    "data.roots",
     "trainer.device",
     "trainer.precision",
     "trainer.num_workers",
@@ -42,6 +43,9 @@ _FREE_KEYS = (
     "trainer.resume",
 )
 # A checkpoint knows the precision that was meant.
+
+_SINCE = {"optimizer.encoder_lr_factor": 1.0, "model.freeze_batch_norm": False}
+"""Keys that runs of older versions lack, and what those did."""
 
 
 def is_free(key: str) -> bool:
@@ -69,6 +73,8 @@ class Run:
         check_weighting(build.make_weighting(config, tasks), schedule, compute)
         resume = self._checkpoint_to_resume(schedule.resume)
         state = checkpoint.load(resume) if resume else None
+        if not state:
+            check_frozen(optimization, config["model"])
         frames = build.make_frames(config, "train")
         self.val_frames = build.make_frames(config, config["data"]["val_split"])
         self.tasks = build.tasks_with_labels(tasks, frames)
@@ -143,7 +149,7 @@ class Run:
 
     def _check_same_config(self, path: Path) -> None:
         try:
-            previous = flatten(yaml.safe_load(path.read_text()))
+            previous = _SINCE | flatten(yaml.safe_load(path.read_text()))
         except (yaml.YAMLError, AttributeError) as error:
             raise ValueError(f"{path}: not the configuration of a run ({error})") from error
         now = flatten(self.config)
@@ -174,15 +180,15 @@ class Run:
         log.info(
             "step %*d/%d  total %.3f = %s  lr %.2g  %.1f images/s  %s left",
             len(str(self.trainer.schedule.max_steps)), step, self.trainer.schedule.max_steps, values["loss/total"],
-            losses, values["lr"], values["images_per_second"], _duration(left),
+            losses, values["lr"], values["images_per_second"], duration(left),
         )  # fmt: skip
 
     def _on_val(self) -> None:
         step = self.trainer.step
         figures = self._figures = self._evaluate()
         self._tracker.scalars(step, {f"val/{key}": value for key, value in figures.items()})
-        for name, picture in self._panels(2):
-            self._tracker.image(step, f"val/{name}", picture)
+        for name, picture in self._panels(2, tall=True):
+            self._tracker.image(step, f"val_panels/{name}", picture)
         log.info("step %d validation: %s", step, brief(figures, figure_groups(self.tasks)))
         if (now := score(figures, self.tasks)) > self.best_score or not (self.folder / BEST).exists():
             self.best_score = now
@@ -214,12 +220,15 @@ class Run:
             path = self.folder / "panels" / f"{name}.png"
             path.parent.mkdir(exist_ok=True)
             Image.fromarray(picture).save(path)
-        self._tracker.hyperparameters(self.config, figures)
+        # Of the tasks that are off too: TensorBoard takes the columns of all runs from one of them.
+        every = figure_groups(build.make_tasks({**self.config, "tasks": list(self.config["task"])}))
+        self._tracker.hyperparameters(self.config, [f"val/{name}/{listed[0].key}" for name, listed in every.items()])
+        self._tracker.text(self.trainer.step, "results", results_text(figures, figure_groups(self.tasks)))
         self._tracker.scalars(self.trainer.step, {SECONDS: self._elapsed()})
         write_json(self.folder / METRICS, figures)
         return figures
 
-    def _panels(self, number: int) -> list[tuple[str, Any]]:
+    def _panels(self, number: int, tall: bool = False) -> list[tuple[str, Any]]:
         """Panels of ``number`` evenly spaced validation frames, by name."""
         spaced = dict.fromkeys(round(i * (len(self.val_frames) - 1) / max(number - 1, 1)) for i in range(number))
         frames = EncodedFrames(self.val_frames, self.tasks)
@@ -227,15 +236,9 @@ class Run:
         panels = []
         for batch in Loader(frames, keys, 0, pin=False):
             batch = batch.to(self.trainer.compute.device)
-            panels.append((batch.names[0], panel(batch, 0, self._predict(batch.images), self.tasks)))
+            panels.append((batch.names[0], panel(batch, 0, self._predict(batch.images), self.tasks, tall)))
         return panels
 
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{seconds:02}s"

@@ -10,6 +10,7 @@ from torch import Tensor
 from multitask.data.loader import Batch, EncodedFrames, Loader, in_order
 from multitask.data.sample import Sample
 from multitask.report import (
+    _columns,
     brief,
     class_table,
     markdown,
@@ -176,6 +177,17 @@ def test_panel_has_a_column_for_each_task_and_two_rows(batch: Batch) -> None:
     assert all(sheet.shape[2] == 3 for sheet in sheets)
 
 
+def test_panel_that_is_tall_has_a_row_for_each_task_and_two_columns(batch: Batch) -> None:
+    predictions = _predictions()
+    wide, tall = (panel(batch, 0, predictions, TASKS, tall=tall) for tall in (False, True))
+    assert len(TASKS) == 3
+    # Four columns became two and two rows four, but for the gaps between them.
+    assert 0 <= wide.shape[1] - 2 * tall.shape[1] < 20
+    assert 0 <= tall.shape[0] - 2 * wide.shape[0] < 20
+    assert _contains(tall, batch.images[0].permute(1, 2, 0).numpy())
+    assert set(map(tuple, tall.reshape(-1, 3).tolist())) == set(map(tuple, wide.reshape(-1, 3).tolist()))
+
+
 def test_panel_enlarges_small_pictures_without_blurring(batch: Batch) -> None:
     small = Batch(
         batch.names,
@@ -258,5 +270,16 @@ def test_plot_weights_without_learned_weights_is_refused(
 
 def test_plot_weights_without_matplotlib_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ValueError, match=r"multitask\[plots\]"):
+    with pytest.raises(ValueError, match=r"\.\[plots\]"):
         plot_weights({"one": _history(0.1)}, tmp_path / "weights.png")
+
+
+def test_legend_keeps_what_belongs_together() -> None:
+    classes, directions = (
+        [("semantic", None), *((f"class {i}", (i, 0, 0)) for i in range(19))],
+        [("a", None), ("b", None)],
+    )
+    columns = _columns([classes, directions], 10)
+    assert [len(column) for column in columns] == [10, 10, 2]
+    assert _columns([directions, directions], 4) == [[*directions, *directions]]
+    assert _columns([directions, directions], 3) == [directions, directions]

@@ -40,6 +40,7 @@ class Brightness(Task):
 
     name = "brightness"
     channels = 1
+    meaning = "brightness, 0 to 1"
     layers = ("image",)
     figures = (Figure("mean_error_px", "mean error", higher_is_better=False),)
 

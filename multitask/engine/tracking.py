@@ -2,15 +2,22 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 HISTORY = "history.jsonl"
+
+_COMPARED = (
+    *("tasks", "weighting", "optimizer.lr", "seed", "model.encoder"),
+    *("data.name", "data.image_size", "trainer.batch_size", "trainer.max_steps"),
+)
+"""Keys of TensorBoard's table of runs, which shows the first five unasked."""
 
 
 class Tracker:
@@ -30,7 +37,7 @@ class Tracker:
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Logs named numbers at a step, to TensorBoard and to the history."""
         for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+            self._writer.add_scalar(_tag(name), value, step)
         with self._history.open("a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
 
@@ -38,19 +45,30 @@ class Tracker:
         """Logs a picture, (H, W, 3) uint8."""
         self._writer.add_image(name, picture, step, dataformats="HWC")
 
-    def hyperparameters(self, config: Mapping[str, Any], figures: Mapping[str, float]) -> None:
-        """Logs the configuration beside the final figures, for TensorBoard's HParams tab."""
+    def text(self, step: int, name: str, markdown: str) -> None:
+        """Logs a text in Markdown."""
+        self._writer.add_text(name, markdown, step)
+
+    def hyperparameters(self, config: Mapping[str, Any], metrics: Sequence[str]) -> None:
+        """Logs what most distinguishes the run from others, for TensorBoard's HParams tab.
+
+        Args:
+            config: of the run.
+            metrics: names of the logged scalars that stand beside it; those that a run lacks stay empty.
+        """
+        flat = flatten(config)
+        flat["weighting"] = str(flat.get("weighting._target_")).rpartition(".")[2]
+        values = {key: _plain(value) for key, value in flat.items() if key in _COMPARED}
         # SummaryWriter.add_hparams would open a run of its own below this one.
-        for summary in hparams(  # type: ignore[no-untyped-call]
-            {
-                key: value if isinstance(value, bool | str | int | float) else str(value)
-                for key, value in flatten(config).items()
-            },
-            {f"final/{name}": value for name, value in figures.items()},
-        ):
+        summaries = hparams(values, {_tag(name): None for name in metrics})  # type: ignore[no-untyped-call]
+        # The tab shows five values: those that are said to differ, then by name.
+        table = summaries[0].value[0].metadata.plugin_data
+        content = HParamsPluginData.FromString(table.content)
+        for info in content.experiment.hparam_infos:
+            info.differs = info.name in _COMPARED[:5]
+        table.content = content.SerializeToString()
+        for summary in summaries:
             self._writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
-        for name, value in figures.items():
-            self._writer.add_scalar(f"final/{name}", value)
 
     def flush(self) -> None:
         """Brings the events to the disk, so that they are never older than a checkpoint."""
@@ -59,6 +77,20 @@ class Tracker:
     def close(self) -> None:
         """Writes out what is still in memory."""
         self._writer.close()
+
+
+def _plain(value: Any) -> bool | str | int | float:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return "+".join(value)
+    return value if isinstance(value, bool | str | int | float) else str(value)
+
+
+def _tag(name: str) -> str:
+    """A scalar's name in TensorBoard, which makes a section for each first part: figures of single classes get one."""
+    first, *rest = name.split("/")
+    if not rest:
+        return f"run/{name}"
+    return name if len(rest) < 3 else "/".join([f"{first}_classes", *rest])
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:

@@ -88,7 +88,7 @@ def _legend(entries: list[tuple[str, Color]], num_columns: int) -> Image.Image:
     num_rows = max(1, -(-len(entries) // num_columns))
     size = num_columns * _COLUMN, num_rows * _ROW
     strip = Image.new("RGB", (size[0], size[1] + 8), "white")
-    strip.paste(swatches(entries, size, num_columns), (0, 4))
+    strip.paste(swatches([entries], size, num_columns), (0, 4))
     return strip
 
 

@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from multitask import build
-from multitask.data.cityscapes import check_size
 from multitask.data.sample import Sample
+from multitask.data.split import check_size
 from multitask.data.transforms import resize
 from multitask.engine.compute import Compute, make_compute
 from multitask.engine.inference import network_predictor

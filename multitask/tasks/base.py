@@ -34,17 +34,21 @@ class Task(ABC):
     Attributes:
         name: key in every dict of predictions, targets and losses.
         channels: of the decoder's output.
+        meaning: what the channels say, with the unit, for who uses an exported network.
         layers: the sample's layers without which there is no target.
         figures: the figures of merit; the first decides which checkpoint is best.
         likelihood: which loss is used and how uncertainty weighs it.
+        per_class: whether the channels are the classes of the table, so that with another one they mean others.
         sparse: whether the task is defined on a part of the picture only, to which pictures of predictions are cut.
     """
 
     name: ClassVar[str]
     channels: ClassVar[int]
+    meaning: ClassVar[str]
     layers: ClassVar[tuple[str, ...]]
     figures: ClassVar[tuple[Figure, ...]]
     likelihood: Likelihood
+    per_class: ClassVar[bool] = False
     sparse: ClassVar[bool] = False
 
     @abstractmethod

@@ -18,6 +18,7 @@ class Depth(Regression):
 
     name = "depth"
     channels = 1
+    meaning = "disparity, px of the picture"
     layers = ("disparity",)
     figures = (
         *Regression.figures,

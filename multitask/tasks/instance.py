@@ -21,6 +21,7 @@ class Instance(Regression):
 
     name = "instance"
     channels = 2
+    meaning = "vector (x, y) from the pixel to the centroid of its instance, px of the picture"
     layers = ("instance_ids",)
     figures = (
         *Regression.figures,

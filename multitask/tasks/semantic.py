@@ -21,7 +21,9 @@ class Semantic(Task):
 
     name = "semantic"
     channels = len(CLASS_NAMES)
+    meaning = "logit of each class"
     layers = ("class_ids",)
+    per_class = True
     figures = (
         Figure("iou_class", "IoU class, %", higher_is_better=True, percent=True),
         Figure("iiou_class", "iIoU class, %", higher_is_better=True, percent=True),

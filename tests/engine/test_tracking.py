@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from multitask.engine.tracking import Tracker, flatten, read_history, write_json
 
@@ -24,31 +25,80 @@ def test_tracker_writes_scalars_to_both(tmp_path: Path) -> None:
 def test_tracker_that_goes_on_drops_what_came_after_the_checkpoint(tmp_path: Path) -> None:
     tracker = Tracker(tmp_path)
     for step in (2, 4, 6):
-        tracker.scalars(step, {"x": step})
+        tracker.scalars(step, {"loss/x": step})
     tracker.close()
     with (tmp_path / "history.jsonl").open("a") as file:
-        file.write('{"step": 8, "x"')  # killed while writing
+        file.write('{"step": 8, "loss/x"')  # killed while writing
     time.sleep(1.1)  # names of event files, which are read in their order, begin with the second
     tracker = Tracker(tmp_path, step=4)
-    tracker.scalars(6, {"x": 60})
+    tracker.scalars(6, {"loss/x": 60})
     tracker.close()
-    assert read_history(tmp_path) == [{"step": 2, "x": 2}, {"step": 4, "x": 4}, {"step": 6, "x": 60}]
-    assert scalars(tmp_path, "x") == [(2, 2.0), (4, 4.0), (6, 60.0)]
+    assert read_history(tmp_path) == [
+        {"step": 2, "loss/x": 2},
+        {"step": 4, "loss/x": 4},
+        {"step": 6, "loss/x": 60},
+    ]
+    assert scalars(tmp_path, "loss/x") == [(2, 2.0), (4, 4.0), (6, 60.0)]
 
 
-def test_tracker_keeps_pictures_and_hyperparameters(tmp_path: Path) -> None:
+def test_tracker_keeps_pictures_and_texts(tmp_path: Path) -> None:
     tracker = Tracker(tmp_path)
     tracker.image(1, "val/frame", np.zeros((4, 6, 3), dtype=np.uint8))
-    tracker.hyperparameters({"optimizer": {"lr": 0.1}, "tasks": ["a", "b"], "none": None}, {"depth/error": 2.0})
+    tracker.text(1, "results", "| a |\n|---|")
     tracker.close()
     events = EventAccumulator(str(tmp_path)).Reload()
     image = events.Images("val/frame")[0]
     assert (image.height, image.width) == (4, 6)
-    assert "_hparams_/session_start_info" in events.summary_metadata
-    start = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
-    assert b"optimizer.lr" in start
-    assert b"tasks" in start
-    assert scalars(tmp_path, "final/depth/error") == [(0, 2.0)]
+    (text,) = events.Tensors("results/text_summary")
+    assert text.tensor_proto.string_val == [b"| a |\n|---|"]
+
+
+@pytest.mark.parametrize(
+    ("name", "tag"),
+    [
+        ("lr", "run/lr"),
+        ("run/seconds", "run/seconds"),
+        ("loss/total", "loss/total"),
+        ("val/road/iou", "val/road/iou"),
+        ("val/a/iou/road", "val_classes/a/iou/road"),
+    ],
+)
+def test_tracker_gives_tensorboard_few_sections(tmp_path: Path, name: str, tag: str) -> None:
+    tracker = Tracker(tmp_path)
+    tracker.scalars(3, {name: 0.5})
+    tracker.close()
+    assert EventAccumulator(str(tmp_path)).Reload().Tags()["scalars"] == [tag]
+    assert read_history(tmp_path) == [{"step": 3, name: 0.5}]
+
+
+def test_tracker_s_table_of_runs_holds_what_distinguishes_them(tmp_path: Path) -> None:
+    config = {
+        "tasks": ["a", "b"],
+        "weighting": {"_target_": "some.where.Equal"},
+        "optimizer": {"lr": 0.1, "momentum": 0.9},
+        "data": {"image_size": [32, 64], "root": "elsewhere"},
+        "seed": 3,
+    }
+    tracker = Tracker(tmp_path)
+    tracker.hyperparameters(config, ["val/a/error", "val/b/error"])
+    tracker.close()
+    metadata = EventAccumulator(str(tmp_path)).Reload().summary_metadata
+    content = {
+        tag.rpartition("/")[2]: HParamsPluginData.FromString(found.plugin_data.content)
+        for tag, found in metadata.items()
+    }
+    start = content["session_start_info"].session_start_info.hparams
+    assert {key: value.string_value or value.number_value for key, value in start.items()} == {
+        "tasks": "a+b",
+        "weighting": "Equal",
+        "optimizer.lr": 0.1,
+        "data.image_size": "[32, 64]",
+        "seed": 3,
+    }
+    table = content["experiment"].experiment
+    assert [info.name.tag for info in table.metric_infos] == ["val/a/error", "val/b/error"]
+    first = sorted(table.hparam_infos, key=lambda info: (not info.differs, info.name))  # as the tab does
+    assert [info.name for info in first] == ["optimizer.lr", "seed", "tasks", "weighting", "data.image_size"]
 
 
 def test_flatten_joins_keys_with_dots() -> None:

@@ -123,6 +123,23 @@ def test_evaluate_py_refuses_a_results_dir_that_is_in_use(trained: Path, tmp_pat
     assert [path.read_text() for path in (tmp_path / "mine").iterdir()] == ["precious"]
 
 
+def test_export_py_writes_a_file_once_and_says_how_exact_it_is(trained: Path, tmp_path: Path) -> None:
+    arguments = [f"checkpoint={trained / 'checkpoints/last.pt'}", "output=network.onnx"]
+    result = run("export.py", *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    first, *differences = result.stdout.splitlines()
+    assert first.startswith("written to network.onnx; largest difference from the network's predictions")
+    found = [line.split() for line in differences]
+    assert [words[0] for words in found] == ["semantic", "instance", "depth"]
+    assert all(0 <= float(words[1]) <= 1e-4 * max(1, float(words[3])) for words in found)
+    written = (tmp_path / "network.onnx").read_bytes()
+    again = run("export.py", *arguments, cwd=tmp_path)
+    assert again.returncode == 2
+    assert again.stderr == "error: output=network.onnx: needed a new file, found one that exists\n"
+    assert (tmp_path / "network.onnx").read_bytes() == written
+
+
 def test_figures_py_writes_a_picture(tmp_path: Path) -> None:
     result = run("figures.py", "output_dir=docs", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -184,6 +201,8 @@ WRONG = [
     ("train.py", ["weighting=guess"], "guess"),
     ("benchmark.py", ["parts=[speed]"], "error: parts: needed some of ['training', 'instances', 'metrics']"),
     ("evaluate.py", [], "error: checkpoint: needed the path of a checkpoint"),
+    ("export.py", ["output=x.onnx"], "error: checkpoint: needed the path of a checkpoint"),
+    ("export.py", ["checkpoint=nowhere.pt", "output=x.onnx"], "error: checkpoint=nowhere.pt: no such file"),
     ("prepare_data.py", ["data=cityscapes"], "error: data=cityscapes: needed synthetic or tiny_cityscapes"),
     ("plot.py", ["runs=[nowhere]", "output=x.png"], "error: runs: needed folders of runs, found no history in nowhere"),
     ("benchmark.py", ["repeats=0"], "error: repeats: needed a whole number above zero, found 0"),

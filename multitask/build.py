@@ -10,11 +10,13 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from multitask.data.cityscapes import Cityscapes, check_size
+from multitask.data.formats import open_split
 from multitask.data.parallel import num_cpus
+from multitask.data.split import Split, check_size
 from multitask.data.synthetic import check_manifest
 from multitask.data.transforms import Augmentation
 from multitask.engine.compute import Compute, make_compute
+from multitask.engine.pretrained import find_run, start_from
 from multitask.engine.settings import Optimization, Schedule
 from multitask.instances import Grouping
 from multitask.models.network import MultiTaskNetwork, make_network
@@ -49,14 +51,14 @@ HELD_OUT = "held_out"
 """The split of the training frames that nothing is trained on, to choose by."""
 
 
-def make_frames(config: Config, split: str) -> Cityscapes:
+def make_frames(config: Config, split: str) -> Split:
     """One split of the data set: one of its own, of whose ``train`` a part may be drawn, or `HELD_OUT`."""
     data = config["data"]
-    if data["name"] == "synthetic":
+    if data["name"] == "synthetic" and "root" in data:
         check_manifest(Path(data["root"]), data)
     if split not in ("train", HELD_OUT):
-        return Cityscapes(data["root"], split, data["image_size"])
-    frames = Cityscapes(data["root"], "train", data["image_size"])
+        return open_split(data, split)
+    frames = open_split(data, "train")
     held_out, draw = data.get("held_out", 0), data.get("draw")
     if not _fits(held_out, int) or not 0 <= held_out < len(frames):
         raise ValueError(f"data.held_out: needed 0 to {len(frames) - 1} frames, found {held_out!r}")
@@ -73,7 +75,7 @@ def make_frames(config: Config, split: str) -> Cityscapes:
     return frames.only(sorted(drawn.tolist()))
 
 
-def tasks_with_labels(tasks: Mapping[str, Task], frames: Cityscapes, *, any_needed: bool = True) -> dict[str, Task]:
+def tasks_with_labels(tasks: Mapping[str, Task], frames: Split, *, any_needed: bool = True) -> dict[str, Task]:
     """The tasks whose labels the data set has; a line says which are off for the want of them.
 
     Raises:
@@ -84,14 +86,17 @@ def tasks_with_labels(tasks: Mapping[str, Task], frames: Cityscapes, *, any_need
         missing = [layer for layer in task.layers if not frames.has(layer)]
         if missing:
             log.warning(
-                "task %r is off: %s has no %s for split %r", name, frames.root, " and ".join(missing), frames.split
+                "task %r is off: %s has no %s for split %r", name, frames.where, " and ".join(missing), frames.split
             )
-        else:
-            on[name] = task
+            continue
+        on[name] = task
+        for layer in task.layers:
+            for where in frames.lacking(layer):
+                log.warning(
+                    "task %r has nothing to learn from %s: it has no %s for split %r", name, where, layer, frames.split
+                )
     if any_needed and not on:
-        raise ValueError(
-            f"data.root={frames.root}: split {frames.split!r} has no labels for any of tasks={list(tasks)}"
-        )
+        raise ValueError(f"{frames.where}: split {frames.split!r} has no labels for any of tasks={list(tasks)}")
     return on
 
 
@@ -113,9 +118,14 @@ def make_augmentation(config: Config) -> Augmentation:
 
 
 def make_model(config: Config, tasks: Mapping[str, Task]) -> MultiTaskNetwork:
-    """The network with one decoder for each task."""
-    channels = {name: task.channels for name, task in tasks.items()}
-    return call("model", make_network, config["model"], channels)
+    """The network with one decoder for each task, which starts as ``model.pretrained`` says."""
+    channels, model = {name: task.channels for name, task in tasks.items()}, config["model"]
+    pretrained = model.get("pretrained")
+    run = find_run(pretrained) if isinstance(pretrained, str) else None
+    network = call("model", make_network, {**model, "pretrained": None} if run else model, channels)
+    if run:
+        start_from(network, tasks, run, f"model.pretrained={pretrained}")
+    return network
 
 
 def make_weighting(config: Config, tasks: Mapping[str, Task]) -> Weighting:

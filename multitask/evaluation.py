@@ -14,9 +14,8 @@ from torch import Tensor
 
 from multitask import build
 from multitask.build import Config
-from multitask.data.cityscapes import Cityscapes
 from multitask.data.loader import Batch, EncodedFrames, Loader, in_order
-from multitask.engine import checkpoint
+from multitask.data.split import Split
 from multitask.engine.inference import Predictor, evaluate, fit_position_prior, network_predictor
 from multitask.engine.tracking import write_json
 from multitask.metrics import ResultWriter, check_results_dir, write_results
@@ -24,6 +23,7 @@ from multitask.scene import SceneScorer
 from multitask.tasks.base import Task
 from multitask.tasks.instance import Instance
 from multitask.tasks.semantic import Semantic
+from multitask.trained import load_trained
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Evaluation:
         config: how frames are loaded, and votes grouped.
     """
 
-    def __init__(self, frames: Cityscapes, tasks: Mapping[str, Task], config: Config) -> None:
+    def __init__(self, frames: Split, tasks: Mapping[str, Task], config: Config) -> None:
         self.frames = frames
         self.tasks = tasks
         self.config = config
@@ -152,31 +152,29 @@ def evaluate_checkpoint(config: Config, overrides: Sequence[str]) -> tuple[dict[
     source, results_dir = Path(config["checkpoint"]), config["results_dir"]
     if results_dir:
         check_results_dir(results_dir)
-    state = checkpoint.load(source)
-    merged = merge(state["config"], config, overrides)
-    split = config["split"]
+    trained = load_trained(source, lambda saved: merge(saved, config, overrides))
+    merged, split = trained.config, config["split"]
     frames = build.make_frames(merged, split)
     frames.check_headers()
     default = source.parent.parent / "evaluation" / f"{merged['data']['name']}-{split}-{source.stem}"
     folder = Path(config["output_dir"] or default)
     if (folder / "config.yaml").exists():
         raise ValueError(f"output_dir={folder}: holds a run, whose metrics.json would be lost; choose another folder")
-    trained = build.make_tasks({**merged, "tasks": state["tasks"]})
-    network = build.make_model({**merged, "model": {**merged["model"], "pretrained": None}}, trained)
-    checkpoint.load_network(network, state, source)
     for name in merged["tasks"]:
-        if name not in trained and name in merged["task"]:
+        if name not in trained.tasks and name in merged["task"]:
             log.warning("task %r is off: checkpoint=%s was trained without it", name, source)
-    asked = {name: task for name, task in trained.items() if name in merged["tasks"]}
+    asked = {name: task for name, task in trained.tasks.items() if name in merged["tasks"]}
     # Results are also written for the server, which alone has the labels.
     tasks = build.tasks_with_labels(asked, frames, any_needed=not results_dir)
-    if results_dir and not {Semantic.name, Instance.name} & trained.keys():
-        raise ValueError(f"results_dir={results_dir}: needed a network of classes or instances, found {list(trained)}")
+    if results_dir and not {Semantic.name, Instance.name} & trained.tasks.keys():
+        raise ValueError(
+            f"results_dir={results_dir}: needed a network of classes or instances, found {list(trained.tasks)}"
+        )
     evaluation = Evaluation(frames, tasks, merged)
     compute = evaluation.compute
-    network.to(memory_format=compute.memory_format).to(compute.device)
+    trained.network.to(memory_format=compute.memory_format).to(compute.device)
     with write_results(results_dir, frames.source_size) if results_dir else nullcontext() as writer:
-        figures = evaluation.all_figures(network_predictor(network, compute), writer=writer)
+        figures = evaluation.all_figures(network_predictor(trained.network, compute), writer=writer)
     if results_dir:
         log.info("result files written to %s", results_dir)
     figures |= evaluation.position_prior() if tasks else {}

@@ -11,13 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from multitask import build
 from multitask.build import Config
 from multitask.data.labels import CLASS_NAMES
 from multitask.data.loader import normalize
-from multitask.engine import checkpoint
 from multitask.models.network import MultiTaskNetwork
 from multitask.tasks.base import Task
+from multitask.trained import load_trained
 
 INPUT = "images"
 """Name of the exported network's input."""
@@ -97,18 +96,15 @@ def _check(source: str | None, format: str, output: str | None) -> Path:
 
 def _load(source: str) -> tuple[ExportedNetwork, dict[str, Task], dict[str, Any]]:
     """The network of a checkpoint, ready to predict, its tasks, and what a user of it must know."""
-    state = checkpoint.load(source)
-    config: Config = state["config"]
-    tasks = build.make_tasks({**config, "tasks": state["tasks"]})
-    network = build.make_model({**config, "model": {**config["model"], "pretrained": None}}, tasks)
-    checkpoint.load_network(network, state, source)
+    trained = load_trained(source)
+    meanings = {name: {"channels": task.channels, "meaning": task.meaning} for name, task in trained.tasks.items()}
     metadata = {
         INPUT: "[B, 3, H, W] uint8 RGB, 0 to 255",
-        "image_size": config["data"]["image_size"],
-        "tasks": {name: {"channels": task.channels, "meaning": task.meaning} for name, task in tasks.items()},
+        "image_size": trained.config["data"]["image_size"],
+        "tasks": meanings,
         "classes": list(CLASS_NAMES),
     }
-    return ExportedNetwork(network).eval(), tasks, metadata
+    return ExportedNetwork(trained.network).eval(), trained.tasks, metadata
 
 
 def _write_onnx(network: ExportedNetwork, tasks: Mapping[str, Task], metadata: Config, path: Path) -> Runner:

@@ -1,15 +1,14 @@
 """Writes the data sets that the project makes: what ``scripts/prepare_data.py`` calls."""
 
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from multitask.build import Config, call
-from multitask.data.cityscapes import check_size
 from multitask.data.parallel import num_cpus
+from multitask.data.split import check_size
 from multitask.data.synthetic import write_dataset
 from multitask.data.tiny import shrink
+from multitask.progress import Progress
 
 Counts = dict[str, int]
 """Frames of each split."""
@@ -23,12 +22,14 @@ def prepare(config: Config) -> None:
     """
     data = dict(config["data"])
     name = data.pop("name")
-    for key in ("augmentation", "val_split", "held_out", "draw"):  # of training alone
+    for key in ("format", "augmentation", "val_split", "held_out", "draw"):  # of training alone
         data.pop(key, None)
     writers: dict[str, Callable[..., Counts]] = {"synthetic": _synthetic, "tiny_cityscapes": _tiny}
     if name not in writers:
-        raise ValueError(f"data={name}: needed {' or '.join(writers)}; {name} is used as downloaded")
-    counts = call("data", writers[name], data, _workers(config["num_workers"]))
+        raise ValueError(
+            f"data={name}: needed {' or '.join(writers)}; {name} is used as it is, and check=true checks it"
+        )
+    counts = call("data", writers[name], data, num_workers(config["num_workers"]))
     height, width = data["image_size"]
     print(f"{data['root']}: {height} x {width} px, " + ", ".join(f"{count} {split}" for split, count in counts.items()))
 
@@ -49,34 +50,10 @@ def _tiny(workers: int, root: str, image_size: list[int], source: str | None) ->
     return shrink(Path(source), Path(root), size, workers, Progress("frames"))
 
 
-def _workers(given: int | str) -> int:
+def num_workers(given: int | str) -> int:
+    """How many processes work, by ``num_workers`` of the configuration."""
     if given == "auto":
         return num_cpus()
     if isinstance(given, int) and given > 0:
         return given
     raise ValueError(f"num_workers: needed auto or a whole number above zero, found {given!r}")
-
-
-class Progress:
-    """A bar on a terminal; elsewhere a line for each tenth.
-
-    Args:
-        unit: what is counted.
-    """
-
-    def __init__(self, unit: str) -> None:
-        self._unit = unit
-        self._start = time.perf_counter()
-        self._tenth = 0
-
-    def __call__(self, done: int, total: int) -> None:
-        """Shows that ``done`` of ``total`` are done."""
-        seconds = time.perf_counter() - self._start
-        text = f"{done}/{total} {self._unit}, {done / max(seconds, 1e-9):.0f}/s"
-        if sys.stderr.isatty():
-            filled = 30 * done // total
-            end = "\n" if done == total else ""
-            print(f"\r[{'#' * filled}{'.' * (30 - filled)}] {text} ", end=end, file=sys.stderr, flush=True)
-        elif 10 * done // total > self._tenth:
-            self._tenth = 10 * done // total
-            print(text, file=sys.stderr, flush=True)

@@ -1,5 +1,6 @@
 """What people look at: panels of pictures, tables of figures, plots of learned weights."""
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,11 +38,12 @@ def panel(
         (height, width, 3) uint8.
     """
     image = batch.images[frame].permute(1, 2, 0).cpu().numpy()
-    legend = [entry for task in tasks.values() for entry in task.legend(image.shape[1])]
+    # Each task's under its name, since two tasks may share a colour.
+    legends = [[(name, None), *task.legend(image.shape[1])] for name, task in tasks.items()]
     # Small pictures by whole factors, so that their pixels stay squares; large ones to a size that a screen shows.
     zoom = max(1, round(512 / image.shape[1])) if image.shape[1] <= 1024 else 512 / image.shape[1]
     size = round(image.shape[1] * zoom), round(image.shape[0] * zoom)
-    columns = [[(batch.names[frame], Image.fromarray(image)), ("colours", _swatches(legend, size))]]
+    columns = [[(batch.names[frame], Image.fromarray(image)), ("colours", swatches(legends, size))]]
     for name, task in tasks.items():
         value, valid = batch.targets[name]
         truth = task.render(task.ideal(value[frame : frame + 1])[0], valid[frame])
@@ -68,18 +70,46 @@ def sheet(columns: Sequence[Sequence[tuple[str, Image.Image]]], size: tuple[int,
     return np.asarray(sheet)
 
 
-def _swatches(legend: Sequence[tuple[str, tuple[int, int, int]]], size: tuple[int, int]) -> Image.Image:
-    """What the colours mean, in three columns."""
+Color = tuple[int, int, int]
+
+
+def swatches(
+    blocks: Sequence[Sequence[tuple[str, Color | None]]], size: tuple[int, int], num_columns: int = 3
+) -> Image.Image:
+    """What colours mean: texts and RGB in columns; what has no colour is a heading.
+
+    Args:
+        blocks: what belongs together, in the same column where it fits.
+        size: (width, height) px of the picture.
+        num_columns: side by side.
+    """
+    num_rows = next(rows for rows in itertools.count(1) if len(_columns(blocks, rows)) <= num_columns)
     picture = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(picture)
-    num_rows = -(-len(legend) // 3)
-    height = min(max(size[1] // max(num_rows, 1), 5), 26)
+    height = min(max(size[1] // num_rows, 5), 26)
     font = ImageFont.load_default(max(height * 0.6, 5))
-    for i, (text, color) in enumerate(legend):
-        x, y = size[0] * (i // num_rows) // 3, height * (i % num_rows)
-        draw.rectangle((x + 2, y + 2, x + 2 * height, y + height - 2), fill=color)
-        draw.text((x + 2 * height + 6, y + height * 0.1), text, fill="black", font=font)
+    for i, column in enumerate(_columns(blocks, num_rows)):
+        for j, (text, color) in enumerate(column):
+            x, y = size[0] * i // num_columns, height * j
+            if color:
+                draw.rectangle((x + 2, y + 2, x + 2 * height, y + height - 2), fill=color)
+            draw.text((x + (2 * height + 6 if color else 2), y + height * 0.1), text, fill="black", font=font)
     return picture
+
+
+def _columns(
+    blocks: Sequence[Sequence[tuple[str, Color | None]]], num_rows: int
+) -> list[list[tuple[str, Color | None]]]:
+    """Blocks one below the other in columns; a block that does not fit below another begins a new column."""
+    columns: list[list[tuple[str, Color | None]]] = [[]]
+    for block in blocks:
+        if columns[-1] and len(columns[-1]) + len(block) > num_rows:
+            columns.append([])
+        for entry in block:
+            if len(columns[-1]) == num_rows:
+                columns.append([])
+            columns[-1].append(entry)
+    return columns
 
 
 def table(
@@ -180,6 +210,13 @@ def markdown(cells: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(cells[0]), rule, *(line(row) for row in cells[1:])])
 
 
+def duration(seconds: float) -> str:
+    """Hours and minutes, or minutes and seconds below an hour."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{seconds:02}s"
+
+
 def weights_line(values: Mapping[str, float], tasks: Sequence[str]) -> str:
     """The learned noise sigma^2 and the effective weights as a ratio, which hold the 1/2 of the regressions besides.
 
@@ -202,7 +239,7 @@ def canvas(width: float, height: float) -> tuple["Canvas", Callable[[Path], None
     try:
         from matplotlib.figure import Figure as Canvas
     except ImportError:
-        raise ValueError("plots need matplotlib: pip install 'multitask[plots]'") from None
+        raise ValueError("plots need matplotlib: pip install -e '.[plots]'") from None
     figure = Canvas(figsize=(width, height), layout="constrained")
 
     def save(path: Path) -> None:

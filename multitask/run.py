@@ -16,11 +16,11 @@ from multitask.engine import checkpoint
 from multitask.engine.inference import network_predictor, score
 from multitask.engine.interruption import Stopped
 from multitask.engine.objective import Objective
-from multitask.engine.settings import check_weighting
+from multitask.engine.settings import check_frozen, check_weighting
 from multitask.engine.tracking import Tracker, flatten, read_figures, write_json, write_text
 from multitask.engine.trainer import Trainer
 from multitask.evaluation import Evaluation
-from multitask.report import brief, panel, results_text
+from multitask.report import brief, duration, panel, results_text
 from multitask.scene import figure_groups
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,7 @@ SECONDS = "run/seconds"
 _FREE_KEYS = (
     "output_dir",
     "data.root",
+    "data.roots",
     "trainer.device",
     "trainer.precision",
     "trainer.num_workers",
@@ -42,6 +43,9 @@ _FREE_KEYS = (
     "trainer.resume",
 )
 # A checkpoint knows the precision that was meant.
+
+_SINCE = {"optimizer.encoder_lr_factor": 1.0, "model.freeze_batch_norm": False}
+"""Keys that runs of older versions lack, and what those did."""
 
 
 def is_free(key: str) -> bool:
@@ -69,6 +73,8 @@ class Run:
         check_weighting(build.make_weighting(config, tasks), schedule, compute)
         resume = self._checkpoint_to_resume(schedule.resume)
         state = checkpoint.load(resume) if resume else None
+        if not state:
+            check_frozen(optimization, config["model"])
         frames = build.make_frames(config, "train")
         self.val_frames = build.make_frames(config, config["data"]["val_split"])
         self.tasks = build.tasks_with_labels(tasks, frames)
@@ -143,7 +149,7 @@ class Run:
 
     def _check_same_config(self, path: Path) -> None:
         try:
-            previous = flatten(yaml.safe_load(path.read_text()))
+            previous = _SINCE | flatten(yaml.safe_load(path.read_text()))
         except (yaml.YAMLError, AttributeError) as error:
             raise ValueError(f"{path}: not the configuration of a run ({error})") from error
         now = flatten(self.config)
@@ -174,7 +180,7 @@ class Run:
         log.info(
             "step %*d/%d  total %.3f = %s  lr %.2g  %.1f images/s  %s left",
             len(str(self.trainer.schedule.max_steps)), step, self.trainer.schedule.max_steps, values["loss/total"],
-            losses, values["lr"], values["images_per_second"], _duration(left),
+            losses, values["lr"], values["images_per_second"], duration(left),
         )  # fmt: skip
 
     def _on_val(self) -> None:
@@ -236,9 +242,3 @@ class Run:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{seconds:02}s"

@@ -1,9 +1,10 @@
-"""Writes a data set in the Cityscapes layout: python scripts/prepare_data.py data=synthetic|tiny_cityscapes."""
+"""Writes a data set, or checks one: python scripts/prepare_data.py data=NAME [check=true]."""
 
 import hydra
 from omegaconf import DictConfig
 
 from _entry import plain, short_errors
+from multitask.check import check
 from multitask.prepare import prepare
 
 
@@ -11,7 +12,10 @@ from multitask.prepare import prepare
 def main(given: DictConfig) -> None:
     with short_errors():
         config = plain(given)
-        prepare(config)
+        if config["check"]:
+            check(config)
+        else:
+            prepare(config)
 
 
 if __name__ == "__main__":

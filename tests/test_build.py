@@ -233,7 +233,10 @@ def test_make_model_has_a_decoder_for_each_task() -> None:
         ({"aspp_channels": True}, r"model\.aspp_channels: needed int, found True"),
         ({"decoder_channels": "many"}, r"model\.decoder_channels: needed int, found 'many'"),
         ({"decoder_kernel": None}, r"model\.decoder_kernel: needed int, found None"),
-        ({"depth": 3}, r"model\.depth: unknown key, needed some of \['encoder', .*'decoder_kernel'\]"),
+        (
+            {"depth": 3},
+            r"model\.depth: unknown key, needed some of \['encoder', .*'decoder_kernel', 'freeze_batch_norm'\]",
+        ),
         ({"channels": {"a": 1}}, r"model\.channels: unknown key"),
     ],
 )

@@ -10,6 +10,7 @@ from torch import Tensor
 from multitask.data.loader import Batch, EncodedFrames, Loader, in_order
 from multitask.data.sample import Sample
 from multitask.report import (
+    _columns,
     brief,
     class_table,
     markdown,
@@ -269,5 +270,16 @@ def test_plot_weights_without_learned_weights_is_refused(
 
 def test_plot_weights_without_matplotlib_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ValueError, match=r"multitask\[plots\]"):
+    with pytest.raises(ValueError, match=r"\.\[plots\]"):
         plot_weights({"one": _history(0.1)}, tmp_path / "weights.png")
+
+
+def test_legend_keeps_what_belongs_together() -> None:
+    classes, directions = (
+        [("semantic", None), *((f"class {i}", (i, 0, 0)) for i in range(19))],
+        [("a", None), ("b", None)],
+    )
+    columns = _columns([classes, directions], 10)
+    assert [len(column) for column in columns] == [10, 10, 2]
+    assert _columns([directions, directions], 4) == [[*directions, *directions]]
+    assert _columns([directions, directions], 3) == [directions, directions]

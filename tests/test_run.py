@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
@@ -14,9 +15,10 @@ from multitask.engine import checkpoint
 from multitask.engine.interruption import Interrupted
 from multitask.engine.tracking import read_history
 from multitask.engine.trainer import Trainer
+from multitask.evaluation import evaluate_checkpoint
 from multitask.report import weights_text
 from multitask.run import BEST, LAST, SECONDS, Run
-from tests.compose import small
+from tests.compose import config, small
 from tests.trees import write_tree
 
 
@@ -279,6 +281,79 @@ def test_run_stopped_in_validation_validates_when_it_goes_on(
     assert len(validated[0]) == 2
 
 
+def _as_an_older_version_left_it(folder: Path) -> None:
+    """Takes the keys that came later out of a run's files."""
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    del config["optimizer"]["encoder_lr_factor"], config["model"]["freeze_batch_norm"]
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    state = checkpoint.load(folder / LAST)
+    checkpoint.save(folder / LAST, {**state, "config": config})
+
+
+def test_run_of_an_older_version_goes_on_and_is_evaluated(
+    shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Run(small(shared_tree, tmp_path / "whole")).train()
+    with monkeypatch.context() as patch:
+        stop_at(patch, 4, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            Run(small(shared_tree, tmp_path / "old")).train()
+    _as_an_older_version_left_it(tmp_path / "old")
+    message = r"holds a run of another configuration: optimizer\.encoder_lr_factor was 1\.0, is 0\.1"
+    with pytest.raises(ValueError, match=message):
+        Run(small(shared_tree, tmp_path / "old", "optimizer.encoder_lr_factor=0.1"))
+    run = Run(small(shared_tree, tmp_path / "old"))
+    assert run.trainer.step == 4
+    run.train()
+    assert_same_state(tmp_path / "whole", tmp_path / "old")
+    _as_an_older_version_left_it(tmp_path / "old")
+    given = config(f"checkpoint={tmp_path / 'old' / LAST}", name="evaluate")
+    figures, _, _ = evaluate_checkpoint(given, [])
+    assert figures["depth/mean_error_px"] == run.train()["depth/mean_error_px"]
+
+
+@pytest.mark.parametrize("factor", ["0", "0.1"])
+def test_run_of_a_slow_encoder_goes_on_bit_for_bit(
+    shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: str
+) -> None:
+    Run(small(shared_tree, tmp_path / "first", "trainer.max_steps=1")).train()
+    options = (
+        f"optimizer.encoder_lr_factor={factor}",
+        "model.freeze_batch_norm=true",
+        f"model.pretrained={tmp_path / 'first' / LAST}",
+    )
+    Run(small(shared_tree, tmp_path / "whole", *options)).train()
+    with monkeypatch.context() as patch:
+        stop_at(patch, 4, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            Run(small(shared_tree, tmp_path / "stopped", *options)).train()
+    Run(small(shared_tree, tmp_path / "stopped", *options)).train()
+    assert_same_state(tmp_path / "whole", tmp_path / "stopped")
+
+
+@pytest.mark.parametrize("key", ["optimizer.encoder_lr_factor=0", "model.freeze_batch_norm=true"])
+def test_run_that_freezes_a_random_encoder_is_refused(shared_tree: Path, tmp_path: Path, key: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{key}: needed model\.pretrained, .* found null$"):
+        Run(small(shared_tree, tmp_path / "run", key))
+    assert not (tmp_path / "run").exists()
+
+
+def test_run_starts_from_another_run(shared_tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Run(small(shared_tree, tmp_path / "first", "tasks=[semantic,depth]")).train()
+    source = tmp_path / "first" / LAST
+    options = f"model.pretrained={source}", "seed=1", "weighting=equal"
+    with caplog.at_level("INFO"):
+        run = Run(small(shared_tree, tmp_path / "second", *options))
+    line = f"model.pretrained={source}: encoder loaded; decoders loaded: semantic, depth; "
+    assert f"{line}decoders that start afresh: instance" in caplog.messages
+    assert run.trainer.step == 0
+    first, second = checkpoint.load(source)["network"], run.trainer.objective.network.state_dict()
+    assert all(torch.equal(value, second[key]) for key, value in first.items())
+    run.train()
+    source.unlink()  # a run that goes on needs it no more
+    assert Run(small(shared_tree, tmp_path / "second", *options)).trainer.step == 6
+
+
 def test_run_killed_while_it_wrote_its_first_file_starts_again(shared_tree: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/config.yaml.tmp").write_text("tasks:")
@@ -339,6 +414,8 @@ BAD = [
     ("trainer.resume=nowhere.pt", r"trainer\.resume=nowhere\.pt: needed auto, null or an existing checkpoint"),
     ("optimizer.lr=0", r"optimizer\.lr: needed a number above zero, found 0"),
     ("optimizer.momentum=1.5", r"optimizer\.momentum: needed a number from 0 to below 1, found 1\.5"),
+    ("optimizer.encoder_lr_factor=-1", r"optimizer\.encoder_lr_factor: needed a number >= 0, found -1"),
+    ("model.freeze_batch_norm=1", r"model\.freeze_batch_norm: needed bool, found 1"),
     ("optimizer.weight_decay=-1", r"optimizer\.weight_decay: needed a number >= 0, found -1"),
     ("tasks=[semantic,smell]", r"tasks: needed some of .* found 'smell'"),
     ("tasks=[]", r"tasks: needed at least one"),
@@ -432,7 +509,7 @@ def test_run_on_data_without_disparity_leaves_depth_out(tmp_path: Path, caplog: 
     with caplog.at_level("WARNING"):
         figures = Run(small(root, tmp_path / "run")).train()
     assert [record.getMessage() for record in caplog.records] == [
-        f"task 'depth' is off: {root} has no disparity for split 'train'"
+        f"task 'depth' is off: data.root={root} has no disparity for split 'train'"
     ]
     assert "semantic/iou_class" in figures
     assert not any("depth" in key for key in figures)

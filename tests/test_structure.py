@@ -231,3 +231,9 @@ def test_models_import_neither_tasks_nor_data(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((PACKAGE / "tasks").glob("*.py")), ids=lambda path: path.name)
 def test_tasks_do_not_know_the_models(path: Path) -> None:
     assert "models" not in _parts_imported(path)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_nothing_but_the_package_s_own_load_needs_predictions(path: Path) -> None:
+    part = path.relative_to(PACKAGE).with_suffix("").parts[0]
+    assert part in ("prediction", "__init__") or "prediction" not in _parts_imported(path)

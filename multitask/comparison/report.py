@@ -180,14 +180,22 @@ class Report:
         best = self.plan.choices(self.results).weights
         if not candidates or not best:
             return ""
+        found = {task: float(value) for task, value in map(_given_weight, best.overrides[1:])}
+        rows = [_weights_row("fixed weights, searched", found)]
         names = {row.name for row in candidates}
         seconds = [run.seconds for run in self.results.values() if run.row in names and run.split == HELD_OUT]
         learned = self._first(LEARNED)
         beside = f", against {learned.seconds:.0f} s of one run that learns them" if learned else ""
-        return (
-            f"The search for fixed weights took {len(seconds)} runs and {sum(seconds):.0f} s{beside}; it found "
-            f"{best.title.removeprefix('fixed ')} ({' : '.join(best.tasks)})."
-        )
+        if learned and learned.history:
+            weights = [{task: entry[f"weight/{task}"] for task in best.tasks} for entry in learned.history]
+            means = {task: sum(entry[task] for entry in weights) / len(weights) for task in best.tasks}
+            rows += [
+                _weights_row("learned, mean over training", means),
+                _weights_row("learned, at the end", weights[-1]),
+            ]
+        heading = ["weights", *best.tasks, "sum", " : ".join(best.tasks)]
+        text = f"The search for fixed weights took {len(seconds)} runs and {sum(seconds):.0f} s{beside}:"
+        return text + "\n\n" + markdown([heading, *rows])
 
     def _missing(self) -> str:
         lines = [f"* {row.title}: left out, no labels" for row in self.plan.left_out()]
@@ -211,7 +219,7 @@ class Report:
 
     def _plot_sweep(self, path: Path) -> None:
         swept = self._swept()
-        learned = next((row for row in self.rows if "weighting=uncertainty" in row.overrides), None)
+        learned = [row for row in self.rows if "weighting=uncertainty" in row.overrides]
         shown = [key for key in _TITLES if any(self._values(row.key, key) for row in swept.values())]
         figure, save = canvas(5 * len(shown), 4)
         for axes, key in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
@@ -219,14 +227,28 @@ class Report:
             points = {w: values for w, row in swept.items() if (values := _scaled(self._values(row.key, key), scale))}
             means = [mean_and_deviation(values) for values in points.values()]
             axes.errorbar(list(points), [m for m, _ in means], [d or 0 for _, d in means], marker="o", label="fixed")
-            if learned and (values := _scaled(self._values(learned.key, key), scale)):
-                mean, deviation = mean_and_deviation(values)
-                axes.axhline(mean, color="C1", label="learned")
-                axes.axhspan(mean - (deviation or 0), mean + (deviation or 0), color="C1", alpha=0.2)
+            for color, row in enumerate(learned, start=1):
+                if values := _scaled(self._values(row.key, key), scale):
+                    mean, deviation = mean_and_deviation(values)
+                    axes.axhline(mean, color=f"C{color}", label=row.title)
+                    axes.axhspan(mean - (deviation or 0), mean + (deviation or 0), color=f"C{color}", alpha=0.2)
             axes.set_xlabel(f"weight of {self.experiment.swept}")
             axes.set_ylabel(title)
             axes.legend()
         save(path)
+
+
+def _given_weight(override: str) -> tuple[str, str]:
+    """Task and value of ``weighting.weights.<task>=<value>``."""
+    key, _, value = override.partition("=")
+    return key.rpartition(".")[2], value
+
+
+def _weights_row(title: str, weights: Mapping[str, float]) -> list[str]:
+    """Weights, their sum, and their ratio to the last one."""
+    values = list(weights.values())
+    ratio = " : ".join(f"{value / values[-1]:.3g}" for value in values)
+    return [title, *(f"{value:.3g}" for value in values), f"{sum(values):.3g}", ratio]
 
 
 def _scaled(values: Mapping[int, float], scale: float) -> list[float]:

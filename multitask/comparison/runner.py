@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from multitask.comparison import results
+from multitask.comparison import progress, results
 from multitask.comparison.plan import Job, Plan
 from multitask.comparison.results import Result
 from multitask.engine.interruption import Interrupted, deferred_signals
@@ -25,7 +25,7 @@ from multitask.run import METRICS, is_free
 
 log = logging.getLogger(__name__)
 
-_POLL = 0.2  # seconds
+_POLL, _REDRAW = 0.2, 2.0  # seconds
 _LOG = "log.txt"
 
 
@@ -72,6 +72,7 @@ class Runner:
         """Key of a job -> the last line that it printed."""
         self.results: dict[str, Result] = {}
         self._stop: list[int] = []
+        self._display = progress.Display()
 
     def load(self) -> None:
         """Reads the results that are there already, of all jobs that they allow to name.
@@ -97,17 +98,23 @@ class Runner:
         for job in self._todo({}):
             self._config(job)  # refused before anything runs
         running: dict[str | None, _Running] = {}
+        shown = -_REDRAW
         with _lock(self.folder), deferred_signals(self._stop), _ended(running):
             while not self._stop and (self._todo(running) or running):
                 for device in self.devices:
                     if device not in running and (todo := self._todo(running)):
                         running[device] = self._start(todo[0], device)
-                        self._report(running)
+                        if not self._display.live:
+                            log.info("%s; running %s", self._summary(running), todo[0].key)
                 for device, run in list(running.items()):
                     if run.process.poll() is not None:
                         del running[device]
                         self._finish(run)
+                if time.monotonic() > shown + _REDRAW:
+                    shown = time.monotonic()
+                    self._show(running)
                 time.sleep(_POLL)
+            self._display.clear()
         if self._stop:
             raise Interrupted(self._stop[0], f"{len(self.results)} runs")
 
@@ -160,6 +167,7 @@ class Runner:
             if DIVERGED not in why:
                 self._note_failure(job, why)
                 return
+            self._display.clear()
             log.warning("%s diverged: %s", job.key, why)
         else:
             try:
@@ -179,19 +187,17 @@ class Runner:
 
     def _note_failure(self, job: Job, why: str) -> None:
         self.failed[job.key] = why
+        self._display.clear()
         log.error("%s failed: %s", job.key, why)
 
-    def _report(self, running: Mapping[str | None, _Running]) -> None:
-        known = [result.seconds for result in self.results.values() if result.seconds]
-        expected = self.plan.expected(self.results)
-        left = expected - len(self.results) - len(self.failed)
-        each = sum(known) / len(known) if known else 0.0
-        log.info(
-            "%d of about %d runs done, %d failed, %s; running %s",
-            len(self.results), expected, len(self.failed),
-            f"about {_duration(each * left / len(self.devices))} left" if each else "time left unknown",
-            ", ".join(run.job.key for run in running.values()),
-        )  # fmt: skip
+    def _summary(self, running: Mapping[str | None, _Running]) -> str:
+        return progress.summary(self.plan, self.results, self.failed.keys(), len(running), len(self.devices))
+
+    def _show(self, running: Mapping[str | None, _Running]) -> None:
+        if self._display.live:
+            jobs = [(run.job, _how_far(self.folder / run.job.key)) for run in running.values()]
+            rows = progress.table(self.plan, self.results, self.failed.keys(), jobs)
+            self._display.show([self._summary(running), "", *rows])
 
 
 @contextmanager
@@ -204,6 +210,11 @@ def _ended(running: Mapping[str | None, _Running]) -> Iterator[None]:
             run.process.send_signal(signal.SIGTERM)
         for run in running.values():
             run.process.wait()
+
+
+def _how_far(folder: Path) -> str:
+    steps = [f"{entry['step']:.0f}" for entry in read_history(folder)[-1:]]
+    return f"at step {steps[0]}" if steps else "starts"
 
 
 def _last_line(path: Path, status: int) -> str:
@@ -232,8 +243,3 @@ _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 def _die_with_parent() -> None:
     """Has Linux kill this process with the runner, whatever ends that: nobody else would stop it."""
     _LIBC.prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
-
-
-def _duration(seconds: float) -> str:
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours}h{minutes:02}m" if hours else f"{minutes} min"

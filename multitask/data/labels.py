@@ -102,6 +102,9 @@ def _table(values: list[int]) -> np.ndarray:
 TRAIN_ID: np.ndarray = _table([label.train_id for label in LABELS])
 """(256,) uint8: train id by class id; ``IGNORE`` for what is not evaluated."""
 
+HAS_INSTANCES: np.ndarray = np.array([label.has_instances for label in LABELS])
+"""(34,) bool by class id: single instances are annotated (ids 24-33)."""
+
 COUNTED_ID: np.ndarray = np.array([label.has_instances and label.evaluated for label in LABELS])
 """(34,) bool by class id: its instances are evaluated (ids 24-28 and 31-33)."""
 

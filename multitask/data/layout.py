@@ -7,6 +7,7 @@
 <root>/camera/<split>/<city>/<city>_<seq>_<frame>_camera.json
 """
 
+import io
 import json
 import math
 import os
@@ -16,10 +17,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
+
+from multitask.data.png import checked, mode_of
 
 SUFFIX: dict[str, tuple[str, str]] = {
     "image": ("leftImg8bit", "_leftImg8bit.png"),
@@ -67,19 +70,20 @@ def read_png(path: Path, kind: str) -> np.ndarray:
     Raises:
         ValueError: naming the file, if it is missing, damaged, or of another bit depth or mode.
     """
-    with _opened(path, kind) as image:
+    with _opened(path, kind, whole=True) as image:
         array = np.asarray(image)
     return array.astype(np.uint16) if kind in ("instance_ids", "disparity") else array
 
 
 def read_header(path: Path, kind: str) -> tuple[int, int]:
     """(H, W) px of one PNG, whose mode and end are checked and whose pixels are not read. Raises as `read_png` does."""
-    with _opened(path, kind) as image:
+    with _opened(path, kind, whole=False) as image:
         return image.height, image.width
 
 
 @contextmanager
-def _opened(path: Path, kind: str) -> Iterator[Image.Image]:
+def _opened(path: Path, kind: str, *, whole: bool) -> Iterator[Image.Image]:
+    """A PNG of the right mode; with ``whole`` its check sums are compared, too."""
     modes, wanted = _MODES[kind]
     try:
         with path.open("rb") as file:
@@ -87,8 +91,9 @@ def _opened(path: Path, kind: str) -> Iterator[Image.Image]:
             if file.read() != _PNG_END:
                 raise OSError("it has no end")
             file.seek(0)
-            with Image.open(file, formats=("PNG",)) as image:
-                found = image.mode
+            content: BinaryIO = io.BytesIO(checked(file.read())) if whole else file
+            with Image.open(content, formats=("PNG",)) as image:
+                found = mode_of(file, image)
                 if found in modes:
                     yield image
     except (FileNotFoundError, NotADirectoryError):

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from multitask.data.mixed import spread
 from multitask.data.sample import Sample, Target
+from multitask.data.split import Split
 from multitask.data.transforms import Augmentation
 
 
@@ -106,6 +108,11 @@ class EncodedFrames(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.frames)
 
+    @property
+    def parts(self) -> list[int]:
+        """Which of several data sets each frame is of."""
+        return self.frames.parts if isinstance(self.frames, Split) else [0] * len(self)
+
     def __getitem__(self, key: FrameKey) -> _Item:
         sample = self.frames[key.frame]
         if self.augmentation and key.stream is not None:
@@ -128,10 +135,14 @@ class StepSampler(Sampler[list[FrameKey]]):
         batch_size: frames in a step.
         seed: of the shuffling and of every frame's augmentation.
         start, stop: first step, and the step after the last.
+        parts: which of several data sets each frame is of: batches hold of each what is its share.
     """
 
-    def __init__(self, num_frames: int, batch_size: int, seed: int, start: int, stop: int) -> None:
+    def __init__(
+        self, num_frames: int, batch_size: int, seed: int, start: int, stop: int, parts: Sequence[int] | None = None
+    ) -> None:
         self.num_frames = num_frames
+        self.parts = parts or [0] * num_frames
         self.batch_size = batch_size
         self.seed = seed
         self.start = start
@@ -147,7 +158,7 @@ class StepSampler(Sampler[list[FrameKey]]):
             for position in range(step * self.batch_size, (step + 1) * self.batch_size):
                 if position // self.num_frames != epoch:
                     epoch = position // self.num_frames
-                    order = np.random.default_rng((self.seed, _ORDER, epoch)).permutation(self.num_frames)
+                    order = spread(self.parts, np.random.default_rng((self.seed, _ORDER, epoch)))
                 keys.append(FrameKey(int(order[position % self.num_frames]), (self.seed, _AUGMENTATION, position)))
             yield keys
 

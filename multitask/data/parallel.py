@@ -7,12 +7,13 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 _CHUNK = 8
 """Items that a process is handed at once."""
 
 
-def for_each(work: Callable[[T], None], items: Sequence[T], workers: int) -> Iterator[int]:
+def for_each(work: Callable[[T], R], items: Sequence[T], workers: int) -> Iterator[list[R]]:
     """Does ``work`` on every item, in any order; the first error ends it and surfaces.
 
     Args:
@@ -20,12 +21,11 @@ def for_each(work: Callable[[T], None], items: Sequence[T], workers: int) -> Ite
         items: what to work on.
         workers: number of processes; 1 works in this one.
     Yields:
-        How many items more are done.
+        What ``work`` returned for the items that are done since.
     """
     if workers == 1 or len(items) <= 1:
         for item in items:
-            work(item)
-            yield 1
+            yield [work(item)]
         return
     chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
     # Spawned, not forked: the caller may run threads, whose locks a fork would copy in any state.
@@ -45,7 +45,5 @@ def num_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _work_on(work: Callable[[T], None], chunk: Sequence[T]) -> int:
-    for item in chunk:
-        work(item)
-    return len(chunk)
+def _work_on(work: Callable[[T], R], chunk: Sequence[T]) -> list[R]:
+    return [work(item) for item in chunk]

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from multitask.data import manifest
-from multitask.data.cityscapes import LABEL_KINDS, Cityscapes
+from multitask.data.cityscapes import Cityscapes
 from multitask.data.layout import encode_disparity, file_path, write_camera, write_png
 from multitask.data.parallel import for_each
+from multitask.data.split import LABEL_KINDS
 
 MANIFEST = "tiny_cityscapes.json"
 _SPLITS = ("train", "val", "test")
@@ -53,7 +54,7 @@ def shrink(
     jobs = [_Job(split, index) for split in splits for index in range(len(split))]
     done = 0
     for finished in for_each(partial(_shrink_frame, root), jobs, workers):
-        done += finished
+        done += len(finished)
         if progress:
             progress(done, len(jobs))
     for split in splits:

@@ -7,7 +7,8 @@ from PIL import Image, ImageEnhance
 
 from multitask.data.sample import Sample
 
-_PAD_COLOR = (124, 116, 104)  # ImageNet's mean colour: zero once normalised
+PAD_COLOR = (124, 116, 104)
+"""RGB of what no picture covers: ImageNet's mean colour, zero once normalised."""
 
 
 def resize(sample: Sample, size: tuple[int, int]) -> Sample:
@@ -92,7 +93,7 @@ def _window(sample: Sample, *, scaled: tuple[int, int], top: int, left: int, siz
         return window
 
     image = np.empty((*size, 3), dtype=np.uint8)
-    image[:] = _PAD_COLOR
+    image[:] = PAD_COLOR
     box = columns[0] / kx, rows[0] / ky, min((columns[-1] + 1) / kx, width), min((rows[-1] + 1) / ky, height)
     whole = Image.fromarray(sample.image)
     if height % scaled[0] == 0 and width % scaled[1] == 0:

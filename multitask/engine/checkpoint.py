@@ -8,10 +8,11 @@ from typing import Any
 import torch
 
 from multitask.data.labels import CLASS_NAMES
+from multitask.models.pretrained import first_difference
 
 VERSION = 1
 
-_KEYS = {"version", "step", "network", "weighting", "optimizer", "scaler", "rng", "score", "config", "classes", "tasks"}
+KEYS = {"version", "step", "network", "weighting", "optimizer", "scaler", "rng", "score", "config", "classes", "tasks"}
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
@@ -53,14 +54,25 @@ def load(path: str | Path) -> dict[str, Any]:
         raise ValueError(
             f"checkpoint={path}: not a readable checkpoint, {path.stat().st_size} bytes ({reason})"
         ) from error
-    if not isinstance(state, dict) or not state.keys() >= _KEYS:
-        missing = sorted(_KEYS - state.keys()) if isinstance(state, dict) else sorted(_KEYS)
+    if isinstance(state, dict):
+        check_version(state, f"checkpoint={path}")  # before its keys, which may be others
+    if not isinstance(state, dict) or not state.keys() >= KEYS:
+        missing = sorted(KEYS - state.keys()) if isinstance(state, dict) else sorted(KEYS)
         raise ValueError(f"checkpoint={path}: not a checkpoint of this package, it lacks {missing}")
-    if state["version"] > VERSION:
-        raise ValueError(f"checkpoint={path}: needed version {VERSION} or older, found {state['version']}")
     if state["classes"] != list(CLASS_NAMES):
         raise ValueError(f"checkpoint={path}: needed the classes {list(CLASS_NAMES)}, found {state['classes']}")
     return state
+
+
+def check_version(state: Mapping[str, Any], source: str) -> None:
+    """Refuses a checkpoint that a newer version of this package has written.
+
+    Raises:
+        ValueError: beginning with ``source``.
+    """
+    version = state.get("version")
+    if isinstance(version, int) and version > VERSION:
+        raise ValueError(f"{source}: needed version {VERSION} or older, found {version}")
 
 
 def load_network(network: torch.nn.Module, state: Mapping[str, Any], source: str | Path) -> None:
@@ -69,14 +81,9 @@ def load_network(network: torch.nn.Module, state: Mapping[str, Any], source: str
     Raises:
         ValueError: naming the first parameter that differs, if the checkpoint is of another architecture.
     """
-    wanted, found = network.state_dict(), state["network"]
-    for key in [*wanted, *(key for key in found if key not in wanted)]:
-        if key not in wanted or key not in found or wanted[key].shape != found[key].shape:
-            shapes = [tuple(side[key].shape) if key in side else "nothing" for side in (wanted, found)]
-            raise ValueError(
-                f"checkpoint={source}: of another architecture: at {key!r} needed {shapes[0]}, found {shapes[1]}"
-            )
-    network.load_state_dict(found)
+    if difference := first_difference(network.state_dict(), state["network"]):
+        raise ValueError(f"checkpoint={source}: of another architecture: {difference}")
+    network.load_state_dict(state["network"])
 
 
 def _sync_folder(folder: Path) -> None:

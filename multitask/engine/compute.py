@@ -45,19 +45,21 @@ class Compute:
         return normalize(images).contiguous(memory_format=self.memory_format)
 
 
-def make_compute(device: str, precision: str, channels_last: bool) -> Compute:
+def make_compute(device: str, precision: str, channels_last: bool, group: str = "trainer.") -> Compute:
     """Resolves ``auto``: CUDA if there is one; bfloat16 where the processor has it, else float16 on CUDA, else float32.
+
+    ``group`` is what the keys' names begin with, for errors.
 
     Raises:
         ValueError: naming the key, for an unknown value or a device that is not there.
     """
     if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"trainer.device: needed auto, cpu or cuda, found {device!r}")
+        raise ValueError(f"{group}device: needed auto, cpu or cuda, found {device!r}")
     if precision not in ("auto", *_PRECISIONS):
-        raise ValueError(f"trainer.precision: needed one of {['auto', *_PRECISIONS]}, found {precision!r}")
+        raise ValueError(f"{group}precision: needed one of {['auto', *_PRECISIONS]}, found {precision!r}")
     has_cuda = torch.cuda.is_available()
     if device == "cuda" and not has_cuda:
-        raise ValueError("trainer.device=cuda: needed a CUDA device, found none")
+        raise ValueError(f"{group}device=cuda: needed a CUDA device, found none")
     kind = ("cuda" if has_cuda else "cpu") if device == "auto" else device
     if precision == "auto":
         precision = _best_precision(kind)

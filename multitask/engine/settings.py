@@ -1,5 +1,6 @@
 """The numbers of a training run, checked: how the weights move, and for how long."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ class Optimization:
         weight_decay: of the network; log-variances have none, which would pull sigma to 1.
         power: the learning rates are multiplied by (1 - step / max_steps) ** power.
         log_variance_lr: learning rate of the log-variances, which are moved without momentum.
+        encoder_lr_factor: the ResNet's learning rate as a part of ``lr``; 0 freezes its parameters.
     """
 
     lr: float
@@ -27,6 +29,7 @@ class Optimization:
     weight_decay: float
     power: float
     log_variance_lr: float
+    encoder_lr_factor: float = 1.0
 
     def __post_init__(self) -> None:
         for key in ("lr", "log_variance_lr"):
@@ -34,24 +37,36 @@ class Optimization:
                 raise ValueError(f"optimizer.{key}: needed a number above zero, found {getattr(self, key)}")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"optimizer.momentum: needed a number from 0 to below 1, found {self.momentum}")
-        for key in ("weight_decay", "power"):
+        for key in ("weight_decay", "power", "encoder_lr_factor"):
             if not 0 <= getattr(self, key) < float("inf"):
                 raise ValueError(f"optimizer.{key}: needed a number >= 0, found {getattr(self, key)}")
 
     def make(self, network: nn.Module, weighting: Weighting) -> torch.optim.SGD:
-        """The optimiser, with the log-variances in a group of their own."""
-        groups: list[dict[str, Any]] = [
-            {
-                "params": list(network.parameters()),
-                "initial_lr": self.lr,
-                "momentum": self.momentum,
-                "nesterov": self.momentum > 0,
-                "weight_decay": self.weight_decay,
-            }
-        ]
+        """The optimiser, with the log-variances in a group of their own, and so the ResNet if its rate is another.
+
+        With `encoder_lr_factor` 0 the ResNet's parameters are frozen: no group has them, and no gradient is computed.
+        """
+        resnet = [] if self.encoder_lr_factor == 1 else list(network.get_submodule("encoder.resnet").parameters())
+        if self.encoder_lr_factor == 0:
+            for parameter in resnet:
+                parameter.requires_grad_(False)
+        apart = {id(parameter) for parameter in resnet}
+        # The first group's rate is what is logged as the run's.
+        groups = [self._group([p for p in network.parameters() if id(p) not in apart], self.lr)]
+        if self.encoder_lr_factor not in (0, 1):
+            groups.append(self._group(resnet, self.lr * self.encoder_lr_factor))
         if own := list(weighting.parameters()):
             groups.append({"params": own, "initial_lr": self.log_variance_lr, "momentum": 0.0, "weight_decay": 0.0})
         return torch.optim.SGD(groups, lr=self.lr)
+
+    def _group(self, parameters: list[nn.Parameter], lr: float) -> dict[str, Any]:
+        return {
+            "params": [parameter for parameter in parameters if parameter.requires_grad],
+            "initial_lr": lr,
+            "momentum": self.momentum,
+            "nesterov": self.momentum > 0,
+            "weight_decay": self.weight_decay,
+        }
 
     def set_rates(self, optimizer: torch.optim.Optimizer, step: int, max_steps: int) -> None:
         """Sets the learning rates of ``step`` (the first is 0)."""
@@ -123,3 +138,21 @@ def check_weighting(weighting: Weighting, schedule: Schedule, compute: Compute) 
         )
     if weighting.own_backward and schedule.compile:
         raise ValueError(f"trainer.compile=true: needed false for {name}, which looks into the network")
+
+
+def check_frozen(optimization: Optimization, model: Mapping[str, Any]) -> None:
+    """Refuses to keep the encoder of a new run as it was loaded where nothing is loaded.
+
+    Args:
+        optimization: of the run.
+        model: of its configuration.
+    Raises:
+        ValueError: naming both keys.
+    """
+    frozen = {
+        "optimizer.encoder_lr_factor=0": optimization.encoder_lr_factor == 0,
+        "model.freeze_batch_norm=true": model.get("freeze_batch_norm") is True,
+    }
+    for key, value in frozen.items():
+        if value and model.get("pretrained") is None:
+            raise ValueError(f"{key}: needed model.pretrained, since a random encoder learns nothing so, found null")

@@ -114,7 +114,9 @@ class Trainer:
             ValueError: if a loss is not finite, or a task has no valid pixel in the whole training split.
         """
         schedule = self.schedule
-        sampler = StepSampler(len(self.frames), schedule.batch_size, self.seed, self.step, schedule.max_steps)
+        sampler = StepSampler(
+            len(self.frames), schedule.batch_size, self.seed, self.step, schedule.max_steps, self.frames.parts
+        )
         loader = Loader(self.frames, sampler, schedule.num_workers, pin=self.compute.device.type == "cuda")
         self.objective.train()
         with deferred_signals(self.stop):

@@ -14,8 +14,24 @@ PANOPTIC = "panoptic"
 """What the keys of panoptic quality begin with."""
 
 
+class _Sums:
+    """What is added up over frames that have the same layers."""
+
+    def __init__(self) -> None:
+        self.classes = ClassScores()
+        self.instances = AveragePrecision()
+        self.panoptic = PanopticQuality()
+        self.depth = MetricDepth()
+
+    def merge(self, other: "_Sums") -> None:
+        self.classes.merge(other.classes)
+        self.instances.merge(other.instances)
+        self.panoptic.merge(other.panoptic)
+        self.depth.merge(other.depth)
+
+
 class SceneMetrics:
-    """Figures over a data set; what the layers at hand do not allow to compute is absent.
+    """Figures over a data set, each of the frames that have the layers for it; without any it is absent.
 
     Streams: after a frame only small tables are kept. Processes that each saw some of the frames `merge`.
 
@@ -27,72 +43,63 @@ class SceneMetrics:
 
     def __init__(self, classes: str, instances: str, depth: str) -> None:
         self.prefixes = (classes, instances, PANOPTIC, depth)
-        self.layers: frozenset[str] | None = None
-        self.classes = ClassScores()
-        self.instances = AveragePrecision()
-        self.panoptic = PanopticQuality()
-        self.depth = MetricDepth()
+        self.sums: dict[frozenset[str], _Sums] = {}
 
     def update(self, sample: Sample, scene: PredictedScene) -> None:
         """Adds a frame.
 
         Args:
-            sample: its labels (and camera); all frames have the same kinds.
-            scene: its predictions, of the same size.
+            sample: its labels (and camera), which frames of several data sets need not all have.
+            scene: its predictions, of the same size; all frames have the same kinds.
         Raises:
-            ValueError: naming the frame, if a layer is missing that earlier frames had (or the other way round), is
-                of another size, or holds values that it must not.
+            ValueError: naming the frame, if something is predicted that was not for earlier frames (or the other way
+                round), or a layer is of another size, or holds values that it must not.
         """
         scene.check(sample.name, sample.image.shape[:2])
         check_range(sample.name, "true class ids", sample.class_ids, len(LABELS) - 1)
         check_range(sample.name, "true instance ids", sample.instance_ids, len(LABELS) * INSTANCE_BASE - 1)
-        found = layers_of(sample, scene)
-        if self.layers not in (None, found):
-            raise ValueError(
-                f"{sample.name}: needed the layers of the frames before, {_list(self.layers)}; found {_list(found)}"
-            )
+        layers = layers_of(sample, scene)
+        self._check_predicted(sample.name, layers)
         overlaps = count_overlaps(sample.instance_ids, sample.class_ids, scene.train_ids, scene.instance_map)
         scene.check_numbers(sample.name, overlaps.numbers)
         if (unknown := int(class_of(overlaps.truth_ids).max(initial=0))) >= len(LABELS):
             raise ValueError(
                 f"{sample.name}: true instance ids: needed class ids from 0 to {len(LABELS) - 1}, found {unknown}"
             )
-        self.layers = found
-        if self._has(*_CLASSES):
-            self.classes.update(overlaps)
-        if self._has(*_INSTANCES):
-            self.instances.update(overlaps, scene.instances, _distances(sample, overlaps))
-        if self._has(*_PANOPTIC):
-            self.panoptic.update(overlaps, scene.instances)
-        if self._has(*_DEPTH):
+        sums = self.sums.setdefault(layers, _Sums())
+        if layers.issuperset(_CLASSES):
+            sums.classes.update(overlaps)
+        if layers.issuperset(_INSTANCES):
+            sums.instances.update(overlaps, scene.instances, _distances(sample, overlaps))
+        if layers.issuperset(_PANOPTIC):
+            sums.panoptic.update(overlaps, scene.instances)
+        if layers.issuperset(_DEPTH):
             assert scene.disparity is not None
             assert sample.disparity is not None
             assert sample.camera is not None
-            self.depth.update(scene.disparity, sample.disparity, sample.camera, sample.class_ids)
+            sums.depth.update(scene.disparity, sample.disparity, sample.camera, sample.class_ids)
 
     def merge(self, other: "SceneMetrics") -> None:
         """Adds what another process saw.
 
         Raises:
-            ValueError: if its frames had other layers.
+            ValueError: if other things were predicted for its frames.
         """
-        if other.layers is None:
-            return
-        if self.layers not in (None, other.layers):
-            raise ValueError(f"merge: needed the same layers, {_list(self.layers)}; found {_list(other.layers)}")
-        self.layers = other.layers
-        self.classes.merge(other.classes)
-        self.instances.merge(other.instances)
-        self.panoptic.merge(other.panoptic)
-        self.depth.merge(other.depth)
+        for layers, sums in other.sums.items():
+            self._check_predicted("merge", layers)
+            self.sums.setdefault(layers, _Sums()).merge(sums)
 
     def compute(self) -> dict[str, float]:
         """``<prefix>/<figure>``, fractions and m; see the single metrics for their names."""
+        weighted = self._of(*_CLASSES, "true instance_ids").classes.compute(weighted=True)
+        instances, near = self._of(*_INSTANCES).instances, self._of(*_INSTANCES, *_DISTANCES).instances
+        if len(near.frames) == len(instances.frames):
+            near = AveragePrecision()  # the figures of all frames say it
         figures = (
-            self.classes.compute(weighted=self._has("true instance_ids")),
-            self.instances.compute(),
-            self.panoptic.compute(),
-            self.depth.compute(),
+            weighted | self._of(*_CLASSES).classes.compute(weighted=False),
+            near.compute() | instances.compute(),
+            self._of().panoptic.compute(),
+            self._of().depth.compute(),
         )
         return {
             f"{prefix}/{key}": value
@@ -100,10 +107,22 @@ class SceneMetrics:
             for key, value in values.items()
         }
 
-    def _has(self, *layers: str) -> bool:
-        return self.layers is not None and self.layers.issuperset(layers)
+    def _of(self, *layers: str) -> _Sums:
+        """The sums over all frames that have these layers."""
+        total = _Sums()
+        for found, sums in self.sums.items():
+            if found.issuperset(layers):
+                total.merge(sums)
+        return total
+
+    def _check_predicted(self, name: str, layers: frozenset[str]) -> None:
+        found = _predicted(layers)
+        for before in self.sums:
+            if found != (needed := _predicted(before)):
+                raise ValueError(f"{name}: needed the layers of the frames before, {needed}; found {found}")
 
 
+_DISTANCES = ("true disparity", "true camera")
 _CLASSES = ("true class_ids", "predicted train_ids")
 _INSTANCES = ("true instance_ids", "predicted instance_map")
 _PANOPTIC = (*_INSTANCES, "predicted train_ids")
@@ -116,5 +135,5 @@ def _distances(sample: Sample, overlaps: Overlaps) -> dict[int, Distance] | None
     return instance_distances(sample.instance_ids, overlaps.truth_ids, sample.disparity, sample.camera)
 
 
-def _list(layers: frozenset[str] | None) -> str:
-    return ", ".join(sorted(layers or ())) or "none"
+def _predicted(layers: frozenset[str]) -> str:
+    return ", ".join(sorted(layer for layer in layers if layer.startswith("predicted"))) or "nothing predicted"

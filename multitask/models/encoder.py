@@ -1,12 +1,11 @@
 """The shared encoder (section 4, appendix A): a dilated ResNet and atrous spatial pyramid pooling."""
 
-from pathlib import Path
-from typing import Any
-
 import torch
 import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
+
+from multitask.models.pretrained import load_resnet
 
 STRIDE = 8
 """Input px for one px of the features, along each axis."""
@@ -25,10 +24,11 @@ class DilatedResNet(nn.Module):
 
     Args:
         name: ``resnet18``, ``resnet50`` or ``resnet101``.
-        pretrained: None (random), one of torchvision's names of weights, or the path of a state dict.
+        pretrained: None (random), or as in `multitask.models.pretrained.load_resnet`.
+        freeze_batch_norm: whether batch norms keep their running statistics, scales and shifts, in training too.
     """
 
-    def __init__(self, name: str, pretrained: str | None = None) -> None:
+    def __init__(self, name: str, pretrained: str | None = None, freeze_batch_norm: bool = False) -> None:
         super().__init__()
         if name not in _RESNETS:
             raise ValueError(f"model.encoder: needed one of {sorted(_RESNETS)}, found {name!r}")
@@ -38,7 +38,16 @@ class DilatedResNet(nn.Module):
         self.layer3, self.layer4 = _dilate(resnet.layer3, 2), _dilate(resnet.layer4, 4)
         self.channels: int = resnet.fc.in_features
         if pretrained is not None:
-            _load_pretrained(self, name, pretrained)
+            load_resnet(self, name, pretrained)
+        self._frozen = [m for m in self.modules() if isinstance(m, nn.BatchNorm2d)] if freeze_batch_norm else []
+        for norm in self._frozen:
+            norm.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "DilatedResNet":
+        super().train(mode)
+        for norm in self._frozen:
+            norm.eval()
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, 3, H, W] -> [B, channels, ceil(H / 8), ceil(W / 8)]."""
@@ -53,50 +62,6 @@ def _dilate(stage: nn.Module, dilation: int) -> nn.Module:
             if module.kernel_size == (3, 3):
                 module.dilation = module.padding = (dilation, dilation)
     return stage
-
-
-def _load_pretrained(resnet: DilatedResNet, name: str, pretrained: str) -> None:
-    state = _state_dict(name, pretrained)
-    state = {key: value for key, value in state.items() if not key.startswith("fc.")}
-    # Files from before torch 0.4.1, torchvision's own among them, hold no counters; torch then starts them at zero.
-    wanted = {
-        key: value
-        for key, value in resnet.state_dict().items()
-        if key in state or not key.endswith(".num_batches_tracked")
-    }
-    for key in [*wanted, *(key for key in state if key not in wanted)]:
-        if key not in wanted or key not in state or wanted[key].shape != state[key].shape:
-            needed, found = (tuple(side[key].shape) if key in side else "nothing" for side in (wanted, state))
-            raise ValueError(f"model.pretrained={pretrained}: not a {name}: at {key!r} needed {needed}, found {found}")
-    resnet.load_state_dict(state)
-
-
-def _state_dict(name: str, pretrained: str) -> dict[str, Any]:
-    if Path(pretrained).is_file():
-        try:
-            state = torch.load(pretrained, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
-            raise ValueError(f"model.pretrained={pretrained}: not a file of tensors ({error})") from error
-        if not isinstance(state, dict):
-            raise ValueError(f"model.pretrained={pretrained}: needed a state dict, found {type(state).__name__}")
-        for key, value in state.items():
-            if not (isinstance(key, str) and isinstance(value, Tensor)):
-                raise ValueError(
-                    f"model.pretrained={pretrained}: needed a state dict, found {type(value).__name__} at {key!r}"
-                )
-        return state
-    weights = torchvision.models.get_model_weights(name)
-    if pretrained not in weights.__members__:
-        raise ValueError(
-            f"model.pretrained={pretrained}: needed an existing file or one of {sorted(weights.__members__)} for {name}"
-        )
-    try:
-        return weights[pretrained].get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError) as error:  # torch raises RuntimeError where the file's hash is wrong
-        raise ValueError(
-            f"model.pretrained={pretrained}: the weights could not be downloaded ({error}); download "
-            f"{weights[pretrained].url} elsewhere and set model.pretrained to the file's path"
-        ) from error
 
 
 class ASPP(nn.Module):

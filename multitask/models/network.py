@@ -59,6 +59,7 @@ def make_network(
     aspp_rates: list[int],
     decoder_channels: int,
     decoder_kernel: int,
+    freeze_batch_norm: bool = False,
 ) -> MultiTaskNetwork:
     """The network of the configuration group ``model``.
 
@@ -70,6 +71,7 @@ def make_network(
         aspp_rates: its dilations.
         decoder_channels: of each decoder's hidden layer.
         decoder_kernel: size of each decoder's first convolution, odd.
+        freeze_batch_norm: see `DilatedResNet`; those of the pyramid and the decoders are never frozen.
     Raises:
         ValueError: naming the key, for a value that makes no sense.
     """
@@ -80,7 +82,7 @@ def make_network(
         raise ValueError(f"model.decoder_kernel: needed a positive odd number, found {decoder_kernel}")
     if not all(rate >= 1 for rate in aspp_rates):
         raise ValueError(f"model.aspp_rates: needed positive dilations, found {aspp_rates}")
-    resnet = DilatedResNet(encoder, pretrained)
+    resnet = DilatedResNet(encoder, pretrained, freeze_batch_norm)
     aspp = ASPP(resnet.channels, aspp_channels, aspp_rates)
     decoders = {
         name: Decoder(aspp.channels, decoder_channels, out_channels, decoder_kernel)

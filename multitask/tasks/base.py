@@ -38,6 +38,7 @@ class Task(ABC):
         layers: the sample's layers without which there is no target.
         figures: the figures of merit; the first decides which checkpoint is best.
         likelihood: which loss is used and how uncertainty weighs it.
+        per_class: whether the channels are the classes of the table, so that with another one they mean others.
         sparse: whether the task is defined on a part of the picture only, to which pictures of predictions are cut.
     """
 
@@ -47,6 +48,7 @@ class Task(ABC):
     layers: ClassVar[tuple[str, ...]]
     figures: ClassVar[tuple[Figure, ...]]
     likelihood: Likelihood
+    per_class: ClassVar[bool] = False
     sparse: ClassVar[bool] = False
 
     @abstractmethod

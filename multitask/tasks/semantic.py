@@ -23,6 +23,7 @@ class Semantic(Task):
     channels = len(CLASS_NAMES)
     meaning = "logit of each class"
     layers = ("class_ids",)
+    per_class = True
     figures = (
         Figure("iou_class", "IoU class, %", higher_is_better=True, percent=True),
         Figure("iiou_class", "iIoU class, %", higher_is_better=True, percent=True),

@@ -48,8 +48,13 @@ class Jacobian(Weighting):
 
     def watch(self, network: nn.Module) -> None:
         encoder = network.get_submodule("encoder")
-        self._shared = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
+        self._of_encoder = list(encoder.parameters())
         encoder.register_forward_hook(self._keep_features)
+
+    @property
+    def _shared(self) -> list[nn.Parameter]:
+        """What the tasks share and the optimiser moves."""
+        return [parameter for parameter in self._of_encoder if parameter.requires_grad]
 
     def forward(self, losses: dict[str, Tensor], present: dict[str, Tensor], share: float = 1.0) -> Tensor:
         return self.stack(losses).sum()
@@ -109,5 +114,5 @@ def _make(name: str, number: int) -> Any:
         return {"upgrad": aggregation.UPGrad, "pcgrad": aggregation.PCGrad, "mgda": aggregation.MGDA}[name]()
     except ImportError:
         raise ValueError(
-            f"weighting.aggregator={name}: needs torchjd and its solvers: pip install 'multitask[jacobian]'"
+            f"weighting.aggregator={name}: needs torchjd and its solvers: pip install -e '.[jacobian]'"
         ) from None

@@ -100,6 +100,7 @@ def test_report_of_a_sweep_plots_it(tmp_path: Path) -> None:
             made = result(row.name, {IOU: 0.5, DISPARITY: 0.5 + seed / 10}, seed=seed, config=CONFIG)
             done[f"{row.name}/test-rate1-seed{seed}"] = made
     sweep = Report(plan, done, {})
+    assert sum("sum 1" in line for line in sweep.text().splitlines() if line.startswith("| semantic + depth")) > 1
     assert list(sweep._swept()) == [0, 0.1, 0.2, 0.5, 0.7, 0.8, 0.85, 0.9, 0.95, 0.975, 1]
     assert "sweep.png" in {path.name for path in sweep.write(tmp_path)}
 
@@ -146,10 +147,15 @@ def test_every_experiment_names_its_rows_once() -> None:
         assert {name for claim in experiment.orderings for name in (claim.better, claim.worse)} <= known
 
 
-def test_the_cost_of_the_search_is_that_of_the_search_alone() -> None:
+def test_report_puts_searched_and_learned_weights_side_by_side() -> None:
     found = {
         f"{row.name}/held_out-rate1-seed9": result(row.name, {IOU: iou, DISPARITY: 1.0}, "held_out", 1, 9)
         for row, iou in zip(CANDIDATES, (0.3, 0.4), strict=True)
     }
-    done = found | results({"fixed0.75": [(0.4, 1.0)], "three": [(0.5, 0.5)]})
-    assert "took 2 runs and 120 s, against 60 s of one run that learns them; it found 0.75" in report(done).text()
+    reported = results({"fixed0.75": [(0.4, 1.0)], "three": [(0.5, 0.5)]})  # whose cost is not that of the search
+    text = report(found | reported).text()
+    assert "The search for fixed weights took 2 runs and 120 s, against 60 s of one run that learns them:" in text
+    assert cells(text, "weights") == ["weights", "semantic", "depth", "sum", "semantic : depth"]
+    assert cells(text, "fixed weights, searched") == ["fixed weights, searched", "0.75", "0.25", "1", "3 : 1"]
+    assert cells(text, "learned, mean over training")[1:] == ["0.5", "0.5", "1", "1 : 1"]
+    assert cells(text, "learned, at the end")[1:] == ["0.5", "0.5", "1", "1 : 1"]

@@ -1,10 +1,12 @@
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,13 @@ if given.get("diverge") == folder.parent.name:
 for step in range(int(given.get("wait", 0))):
     time.sleep(0.1)
     (folder / "started").touch()
+state = folder / "state"
+for step in range(int(state.read_text()) if state.exists() else 0, int(given.get("steps", 0))):
+    time.sleep(0.05)
+    (folder / "state.tmp").write_text(str(step + 1))
+    os.replace(folder / "state.tmp", state)
+    with open(folder.parent.parent / "steps", "a") as file:
+        file.write(f"{folder.parent.name}/{folder.name}\\n")
 learned = given["weighting"] == "uncertainty"
 entry = {"step": 10, "loss/total": 1.0}
 if learned:
@@ -40,6 +49,11 @@ value = 0.4 + 0.1 * learned + 0.01 * int(given["seed"])
 figures = {"semantic/iou_class": value, "semantic/iou/car": 0.1, "depth/mean_error_px": 1 - value}
 (folder / "metrics.json").write_text("{" if given.get("damage") else json.dumps(figures))
 """
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("multitask.comparison.runner._POLL", 0.02)
 
 
 def compose(arguments: Sequence[str]) -> dict[str, Any]:
@@ -199,6 +213,30 @@ def test_a_second_runner_in_the_same_folder_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"output_dir=.*: another process is running comparisons here"):
             make(tmp_path / "out").run()
         holder.kill()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+def test_killed_ten_times_it_ends_with_the_same_report(tmp_path: Path) -> None:
+    steps = 4
+    undisturbed = make(tmp_path / "undisturbed", f"steps={steps}")
+    undisturbed.run()
+    folder, rng = tmp_path / "killed", random.Random(0)
+    for _ in range(10):
+        if not (runner := os.fork()):  # not a new interpreter, which would take longer to start than to run
+            make(folder, f"steps={steps}").run()
+            os._exit(0)
+        time.sleep(rng.uniform(0.05, 0.6))
+        os.kill(runner, signal.SIGKILL)
+        os.waitpid(runner, 0)
+    assert len(list((folder / "results").glob("*/*.json"))) < len(undisturbed.results), "it was killed before its end"
+    last = make(folder, f"steps={steps}")
+    last.run()
+    assert last.results == undisturbed.results
+    reports = [Report(runner.plan, runner.results, runner.failed).text() for runner in (last, undisturbed)]
+    assert reports[0] == reports[1]
+    done = Counter((folder / "steps").read_text().splitlines())
+    assert done.keys() == last.results.keys()
+    assert all(count <= steps for count in done.values()), "what was done before a kill is not done again"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")

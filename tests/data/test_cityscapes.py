@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from multitask.data.cityscapes import Cityscapes, check_size
+from multitask.data.cityscapes import Cityscapes
 from multitask.data.labels import ID
 from multitask.data.layout import SUFFIX, file_path, read_camera, read_png, write_png
 from multitask.data.sample import Sample
+from multitask.data.split import check_size
 from multitask.tasks.depth import Depth
 from multitask.tasks.instance import Instance
 from tests.trees import CAMERA, KINDS, random_layers, write_frame, write_tree

@@ -1,4 +1,5 @@
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -6,15 +7,17 @@ import pytest
 from multitask.data.parallel import for_each
 
 
-def touch(folder: Path, number: int) -> None:
+def touch(folder: Path, number: int) -> int:
     if number < 0:
         raise ValueError(f"needed a number >= 0, found {number}")
     (folder / str(number)).touch()
+    return number
 
 
 @pytest.mark.parametrize(("workers", "count"), [(1, 5), (2, 1), (2, 20), (3, 0)])
 def test_every_item_is_worked_on_once(tmp_path: Path, workers: int, count: int) -> None:
-    assert sum(for_each(partial(touch, tmp_path), range(count), workers)) == count
+    done = for_each(partial(touch, tmp_path), range(count), workers)
+    assert sorted(chain(*done)) == list(range(count))
     assert sorted(int(path.name) for path in tmp_path.iterdir()) == list(range(count))
 
 

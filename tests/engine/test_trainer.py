@@ -48,6 +48,84 @@ def test_optimization_keeps_weight_decay_and_momentum_off_log_variances(shared_t
     assert len(network["params"]) == len(list(trainer.objective.network.parameters()))
 
 
+def _names(trainer: Trainer, group: int) -> set[str]:
+    names = {id(parameter): name for name, parameter in trainer.objective.network.named_parameters()}
+    return {names[id(parameter)] for parameter in trainer.optimizer.param_groups[group]["params"]}
+
+
+def _resnet(trainer: Trainer) -> set[str]:
+    return {name for name, _ in trainer.objective.network.named_parameters() if name.startswith("encoder.resnet.")}
+
+
+def test_encoder_lr_factor_gives_the_resnet_a_group_of_its_own(shared_tree: Path) -> None:
+    trainer = make_trainer(shared_tree, "optimizer.encoder_lr_factor=0.1", "optimizer.lr=0.02")
+    rest, encoder, own = trainer.optimizer.param_groups
+    assert _names(trainer, 1) == _resnet(trainer)
+    assert not _names(trainer, 0) & _resnet(trainer)
+    assert len(rest["params"]) + len(encoder["params"]) == len(list(trainer.objective.network.parameters()))
+    assert len(own["params"]) == 3
+    assert {key: encoder[key] for key in ("momentum", "nesterov", "weight_decay")} == {
+        key: rest[key] for key in ("momentum", "nesterov", "weight_decay")
+    }
+    trainer.optimization.set_rates(trainer.optimizer, 3, 6)
+    rates = [group["lr"] for group in trainer.optimizer.param_groups]
+    assert rates == pytest.approx([rate * 0.5**0.9 for rate in (0.02, 0.002, 0.115)])
+
+
+def test_encoder_lr_factor_of_one_changes_nothing(shared_tree: Path) -> None:
+    # The groups of checkpoints from before this key.
+    trainer = make_trainer(shared_tree, "optimizer.encoder_lr_factor=1")
+    assert [len(group["params"]) for group in trainer.optimizer.param_groups] == [
+        len(list(trainer.objective.network.parameters())),
+        3,
+    ]
+
+
+@pytest.mark.parametrize("weighting", ["uncertainty", "jacobian"])
+def test_encoder_lr_factor_of_zero_freezes_the_resnet_alone(shared_tree: Path, weighting: str) -> None:
+    if weighting == "jacobian":
+        pytest.importorskip("torchjd")
+    given = "optimizer.encoder_lr_factor=0", "model.freeze_batch_norm=true", f"weighting={weighting}"
+    trainer = make_trainer(shared_tree, *given)
+    before = {name: value.clone() for name, value in trainer.objective.network.state_dict().items()}
+    entries: list[dict[str, float]] = []
+    trainer.run(lambda _, values: entries.append(values), lambda: None, lambda: None)
+    after = trainer.objective.network.state_dict()
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert not any(name.startswith("encoder.resnet.") for name in moved)
+    assert {name for name, _ in trainer.objective.network.named_parameters()} - _resnet(trainer) <= moved
+    assert not any(parameter.requires_grad for parameter in trainer.objective.network.encoder.resnet.parameters())
+    trained = {id(parameter) for group in trainer.optimizer.param_groups for parameter in group["params"]}
+    assert trained == {id(parameter) for parameter in trainer.objective.parameters() if parameter.requires_grad}
+    assert {id(parameter) for parameter in trainer.optimizer.state} <= trained
+    assert entries[-1]["lr"] == pytest.approx(0.02 * (1 / 6) ** 0.9)
+
+
+def test_frozen_resnet_is_skipped_in_the_backward_pass(shared_tree: Path) -> None:
+    trainer = make_trainer(shared_tree, "optimizer.encoder_lr_factor=0")
+    resnet = trainer.objective.network.encoder.resnet
+    assert resnet(torch.randn(2, 3, 32, 32)).grad_fn is None
+    statistics = resnet.bn1.running_mean.clone()
+    trainer._train_step(one_batch(trainer))
+    # Its batch norms go on adapting, unless model.freeze_batch_norm is set.
+    assert not torch.equal(resnet.bn1.running_mean, statistics)
+
+
+def test_slow_encoder_moves_by_the_factor(shared_tree: Path) -> None:
+    moved = []
+    for factor in (1.0, 0.25):
+        trainer = make_trainer(
+            shared_tree, f"optimizer.encoder_lr_factor={factor}", "optimizer.momentum=0", "optimizer.weight_decay=0"
+        )
+        network = trainer.objective.network
+        before = {name: value.detach().clone() for name, value in network.named_parameters()}
+        trainer._train_step(one_batch(trainer))
+        moved.append({name: value.detach() - before[name] for name, value in network.named_parameters()})
+    for name, step in moved[0].items():
+        factor = 0.25 if name.startswith("encoder.resnet.") else 1.0
+        torch.testing.assert_close(moved[1][name], factor * step, rtol=1e-3, atol=1e-6, msg=name)
+
+
 def test_schedule_explains_why_one_frame_is_too_few() -> None:
     good = {"max_steps": 1, "log_every": 1, "val_every": 1, "checkpoint_every": 1, "num_workers": 0}
     good |= {"num_panels": 0, "compile": False, "resume": None}

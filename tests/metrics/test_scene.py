@@ -123,21 +123,54 @@ def test_scene_of_no_frame_has_no_figures() -> None:
     assert _metrics().compute() == {}
 
 
-@pytest.mark.parametrize("kind", ["class_ids", "instance_ids", "disparity", "camera"])
-def test_scene_truth_missing_for_some_frames_is_refused(pairs: list[Pair], kind: str) -> None:
+NEEDS = {
+    "class_ids": {"pixels"},
+    "instance_ids": {"pixels/iiou", "objects", "panoptic"},
+    "disparity": {"objects/ap100m", "objects/ap50m", "metres"},
+    "camera": {"objects/ap100m", "objects/ap50m", "metres"},
+}
+
+
+def _without(figures: dict[str, float], start: str) -> dict[str, float]:
+    return {key: value for key, value in figures.items() if not key.startswith(start)}
+
+
+@pytest.mark.parametrize("kind", list(NEEDS))
+def test_scene_figures_are_of_the_frames_that_have_their_truth(pairs: list[Pair], kind: str) -> None:
+    """Half the frames lack a kind: what needs it is the figure of the others, the rest that of all."""
+    mixed = [(replace(sample, **{kind: None}) if i % 2 else sample, scene) for i, (sample, scene) in enumerate(pairs)]
+    found, whole, half = (_metrics(*chosen).compute() for chosen in (mixed, pairs, pairs[::2]))
+    needs = tuple(NEEDS[kind])
+    expected = {key: value for key, value in whole.items() if not key.startswith(needs)}
+    expected |= {key: value for key, value in half.items() if key.startswith(needs)}
+    if kind == "class_ids":  # which tell errors in metres what is unseen
+        found, expected = (
+            {k: v for k, v in table.items() if not k.startswith("metres")} for table in (found, expected)
+        )
+    assert found == pytest.approx(expected, rel=1e-12)
+    assert found != pytest.approx(whole, rel=1e-6)
+
+
+def test_scene_metrics_of_frames_with_other_labels_merge(pairs: list[Pair]) -> None:
+    bare = [(replace(sample, disparity=None, instance_ids=None), scene) for sample, scene in pairs[4:]]
+    merged = _metrics(*pairs[:4])
+    merged.merge(_metrics(*bare))
+    assert merged.compute() == pytest.approx(_metrics(*pairs[:4], *bare).compute(), rel=1e-12)
+
+
+def test_scene_metrics_of_other_predictions_do_not_merge(pairs: list[Pair]) -> None:
+    sample, scene = pairs[1]
+    with pytest.raises(ValueError, match=r"merge: needed the layers .*, predicted disparity, .*found"):
+        _metrics(pairs[0]).merge(_metrics((sample, replace(scene, disparity=None))))
+
+
+@pytest.mark.parametrize("kind", ["train_ids", "disparity"])
+def test_scene_prediction_missing_for_some_frames_is_refused(pairs: list[Pair], kind: str) -> None:
     (sample, scene), before = pairs[1], _metrics(pairs[0])
     expected = before.compute()
-    with pytest.raises(
-        ValueError, match=rf"{sample.name}: needed the layers of the frames before.*true {kind}.*; found"
-    ):
-        before.update(replace(sample, **{kind: None}), scene)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=rf"{sample.name}: needed the layers of the frames before.*{kind}.*; found"):
+        before.update(sample, replace(scene, **{kind: None}))  # type: ignore[arg-type]
     assert before.compute() == expected
-
-
-def test_scene_metrics_of_other_layers_do_not_merge(pairs: list[Pair]) -> None:
-    sample, scene = pairs[1]
-    with pytest.raises(ValueError, match="merge: needed the same layers"):
-        _metrics(pairs[0]).merge(_metrics((replace(sample, disparity=None), scene)))
 
 
 @pytest.mark.parametrize("kind", ["train_ids", "instance_map", "disparity"])

@@ -1,37 +1,9 @@
-from pathlib import Path
-from typing import Any
-from urllib.error import URLError
-
 import pytest
 import torch
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 
 from multitask.models.encoder import ASPP, STRIDE, DilatedResNet, Encoder, conv_bn_relu
-
-
-@pytest.fixture(scope="module")
-def original() -> nn.Module:
-    """torchvision's ResNet-18 with weights and statistics that differ from a new one's."""
-    torch.manual_seed(3)
-    resnet = torchvision.models.resnet18()
-    for name, buffer in resnet.named_buffers():
-        if name.endswith(("running_mean", "running_var")):
-            buffer.uniform_(0.5, 1.5)
-    return resnet.eval()
-
-
-@pytest.fixture(scope="module")
-def weights_file(original: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "resnet18.pth"
-    torch.save(original.state_dict(), path)
-    return path
-
-
-def _features(resnet: Any, images: Tensor) -> list[Tensor]:
-    """After each of the first two stages, which are as torchvision has them."""
-    first = resnet.layer1(resnet.maxpool(resnet.relu(resnet.bn1(resnet.conv1(images)))))
-    return [first, resnet.layer2(first)]
 
 
 @pytest.mark.parametrize(("name", "blocks"), [("resnet18", (2, 2)), ("resnet50", (6, 3))])
@@ -75,120 +47,34 @@ def test_resnet_parameters_are_those_of_torchvision(name: str, channels: int) ->
     assert resnet.channels == channels
 
 
-def test_resnet_pretrained_file_gives_the_same_features(original: nn.Module, weights_file: Path) -> None:
-    resnet = DilatedResNet("resnet18", str(weights_file)).eval()
-    images = torch.randn(2, 3, 33, 48)
-    with torch.no_grad():
-        for ours, theirs in zip(_features(resnet, images), _features(original, images), strict=True):
-            assert torch.equal(ours, theirs)
-    for key, value in resnet.state_dict().items():
-        assert torch.equal(value, original.state_dict()[key])
-
-
-def test_resnet_without_pretrained_is_random(original: nn.Module) -> None:
-    first, second = DilatedResNet("resnet18"), DilatedResNet("resnet18")
-    assert not torch.equal(first.conv1.weight, second.conv1.weight)
-    assert not torch.equal(first.conv1.weight, original.conv1.weight)
-
-
-def test_resnet_pretrained_without_classifier_or_counters(original: nn.Module, tmp_path: Path) -> None:
-    # As torchvision's own files have it, which are older than batch norm's counters.
-    state = {
-        key: value
-        for key, value in original.state_dict().items()
-        if not key.endswith("num_batches_tracked") and not key.startswith("fc.")
-    }
-    torch.save(state, tmp_path / "old.pth")
-    resnet = DilatedResNet("resnet18", str(tmp_path / "old.pth"))
-    assert torch.equal(resnet.layer4[1].conv2.weight, state["layer4.1.conv2.weight"])
-
-
-def test_resnet_pretrained_by_name_is_downloaded_and_checked(
-    original: nn.Module, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[tuple[str, dict[str, Any]]] = []
-
-    def get_state_dict(self: Any, **options: Any) -> dict[str, Tensor]:
-        asked.append((self.name, options))
-        return original.state_dict()
-
-    monkeypatch.setattr(torchvision.models.ResNet18_Weights, "get_state_dict", get_state_dict)
-    resnet = DilatedResNet("resnet18", "IMAGENET1K_V1")
-    assert asked == [("IMAGENET1K_V1", {"progress": False, "check_hash": True})]
-    assert torch.equal(resnet.conv1.weight, original.conv1.weight)
-
-
-@pytest.mark.parametrize("error", [URLError("no route to host"), RuntimeError("invalid hash value")])
-def test_resnet_pretrained_download_impossible_says_what_to_do(
-    monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    def get_state_dict(self: Any, **options: Any) -> dict[str, Tensor]:
-        raise error
-
-    monkeypatch.setattr(torchvision.models.ResNet18_Weights, "get_state_dict", get_state_dict)
-    with pytest.raises(ValueError, match=r"model\.pretrained=IMAGENET1K_V1: .*https://.*resnet18.*file's path"):
-        DilatedResNet("resnet18", "IMAGENET1K_V1")
-
-
 def test_resnet_unknown_encoder_names_the_key() -> None:
     with pytest.raises(ValueError, match=r"model\.encoder: .*resnet101.*found 'resnet34'"):
         DilatedResNet("resnet34")
 
 
-@pytest.mark.parametrize("name", ["IMAGENET1K_V7", "no/such/file.pth", "."])
-def test_resnet_pretrained_unknown_name_lists_those_there_are(name: str) -> None:
-    with pytest.raises(ValueError, match=r"model\.pretrained=.*existing file or one of .*IMAGENET1K_V1.* for resnet18"):
-        DilatedResNet("resnet18", name)
+def test_resnet_frozen_batch_norm_stays_as_it_is_in_training() -> None:
+    resnet = DilatedResNet("resnet18", freeze_batch_norm=True)
+    norms = [module for module in resnet.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert len(norms) == 20
+    before = {key: value.clone() for key, value in resnet.state_dict().items()}
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = resnet.eval()(images)
+    features = Encoder(resnet, ASPP(resnet.channels, 4, [1])).train().resnet(images)  # as a part of something larger
+    assert resnet.training
+    assert not any(norm.training for norm in norms)
+    torch.testing.assert_close(features, expected)
+    features.sum().backward()
+    assert all(torch.equal(value, before[key]) for key, value in resnet.state_dict().items())
+    assert all(parameter.grad is None for norm in norms for parameter in norm.parameters())
+    assert resnet.conv1.weight.grad is not None
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 neither"])
-def test_resnet_pretrained_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "broken.pth"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"model\.pretrained=.*broken\.pth: not a file of tensors"):
-        DilatedResNet("resnet18", str(path))
-
-
-def test_resnet_pretrained_truncated_file_is_named(weights_file: Path, tmp_path: Path) -> None:
-    path = tmp_path / "short.pth"
-    path.write_bytes(weights_file.read_bytes()[:-1000])
-    with pytest.raises(ValueError, match=r"model\.pretrained=.*short\.pth: not a file of tensors"):
-        DilatedResNet("resnet18", str(path))
-
-
-@pytest.mark.parametrize(
-    ("content", "found"),
-    [
-        (torch.zeros(3), "found Tensor"),
-        ([torch.zeros(3)], "found list"),
-        ({"step": 7, "network": {"conv1.weight": torch.zeros(1)}}, "found int at 'step'"),
-        ({"state_dict": {"conv1.weight": torch.zeros(1)}}, "found dict at 'state_dict'"),
-        ({0: torch.zeros(1)}, "at 0"),
-    ],
-)
-def test_resnet_pretrained_of_another_kind_is_refused(tmp_path: Path, content: Any, found: str) -> None:
-    torch.save(content, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match=rf"model\.pretrained=.*other\.pth: needed a state dict, .*{found}"):
-        DilatedResNet("resnet18", str(tmp_path / "other.pth"))
-
-
-def test_resnet_pretrained_of_another_architecture_names_the_place(weights_file: Path) -> None:
-    with pytest.raises(ValueError, match=r"not a resnet50: at 'layer1.0.conv1.weight' needed \(64, 64, 1, 1\), found"):
-        DilatedResNet("resnet50", str(weights_file))
-
-
-@pytest.mark.parametrize("key", ["layer4.1.conv2.weight", "bn1.running_var"])
-def test_resnet_pretrained_lacking_a_tensor_names_it(original: nn.Module, tmp_path: Path, key: str) -> None:
-    state = {name: value for name, value in original.state_dict().items() if name != key}
-    torch.save(state, tmp_path / "partial.pth")
-    with pytest.raises(ValueError, match=rf"not a resnet18: at '{key}' needed .*, found nothing"):
-        DilatedResNet("resnet18", str(tmp_path / "partial.pth"))
-
-
-def test_resnet_pretrained_with_a_tensor_too_many_names_it(original: nn.Module, tmp_path: Path) -> None:
-    torch.save({**original.state_dict(), "layer5.weight": torch.zeros(2)}, tmp_path / "more.pth")
-    with pytest.raises(ValueError, match=r"not a resnet18: at 'layer5.weight' needed nothing, found \(2,\)"):
-        DilatedResNet("resnet18", str(tmp_path / "more.pth"))
+def test_resnet_batch_norm_that_is_free_learns() -> None:
+    resnet = DilatedResNet("resnet18").train()
+    resnet(torch.randn(2, 3, 32, 32)).sum().backward()
+    assert resnet.bn1.num_batches_tracked == 1
+    assert resnet.bn1.weight.grad is not None
 
 
 @pytest.mark.parametrize("rates", [[], [2], [12, 24, 36], [1, 2, 3, 4]])

@@ -178,5 +178,5 @@ def test_missing_library_is_named(aggregator: str, monkeypatch: pytest.MonkeyPat
         return found(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ValueError, match=rf"weighting\.aggregator={aggregator}: .*pip install 'multitask\[jacobian\]'"):
+    with pytest.raises(ValueError, match=rf"weighting\.aggregator={aggregator}: .*pip install -e '\.\[jacobian\]'"):
         Jacobian(FORMS, aggregator)

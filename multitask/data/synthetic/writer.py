@@ -114,6 +114,6 @@ def write_dataset(
     missing = [frame for frame in frames if not _complete(root, *frame)]
     done = len(frames) - len(missing)
     for written in for_each(partial(_write_frame, root, seed, size), missing, workers):
-        done += written
+        done += len(written)
         if progress:
             progress(done, len(frames))

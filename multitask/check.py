@@ -1,0 +1,75 @@
+"""Checks data sets that are there: what ``scripts/prepare_data.py check=true`` calls."""
+
+from pathlib import Path
+
+import numpy as np
+
+from multitask.build import Config
+from multitask.data.census import KINDS, Census, take_census
+from multitask.data.formats import FORMATS, MIXED, check_keys, format_of
+from multitask.data.labels import LABELS
+from multitask.prepare import num_workers
+from multitask.progress import Progress
+from multitask.report import markdown
+
+
+def check(config: Config) -> None:
+    """Reads every file of all splits, prints what is in them and every fault; nothing is written.
+
+    Args:
+        config: resolved, of ``configs/prepare_data.yaml``.
+    Raises:
+        ValueError: naming the key; or at the end, if there is any fault.
+    """
+    data, workers = config["data"], num_workers(config["num_workers"])
+    name = check_keys(data)
+    roots = {root: format_of(root) for root in data["roots"]} if name == MIXED else {data["root"]: name}
+    faults = sum(_check_root(Path(root), layout, workers) for root, layout in roots.items())
+    if faults:
+        raise ValueError(f"{', '.join(roots)}: needed files without a fault, found {faults} faults, listed above")
+
+
+def _check_root(root: Path, layout: str, workers: int) -> int:
+    """Prints what one data set holds, and returns how many faults it has."""
+    kind = FORMATS[layout]
+    kind(root, next(iter(kind.splits(root)), "train"), (1, 1), strict=False)  # where nothing is there, it says so
+    splits = dict.fromkeys(split for file in KINDS for split in kind.splits(root, file))
+    faults = 0
+    for split in splits:
+        census = take_census(kind, root, split, workers, Progress(f"frames of {split}"))
+        print(f"\n{root}, split {split}\n\n{census_text(census)}", flush=True)
+        faults += len(census.faults)
+    return faults
+
+
+def census_text(census: Census) -> str:
+    """Tables of the files and of the classes, and a line for each fault."""
+    parts = [markdown([["files", "without a fault", "of frames"], *_file_rows(census)])]
+    if census.pixels.any() or census.instances.any():
+        parts.append(markdown([["class", "pixels, %", "instances"], *_class_rows(census)]))
+    if census.measured[1]:
+        share = 100 * census.measured[0] / census.measured[1]
+        parts.append(f"disparity: measured in {share:.1f} % of the pixels")
+    if census.sizes:
+        common = ", ".join(f"{height} x {width} px ({count})" for (height, width), count in census.sizes.most_common(5))
+        parts.append(f"images: {common}" + (", and others" if len(census.sizes) > 5 else ""))
+    parts.append("\n".join([*census.faults, f"faults: {len(census.faults)}"]))
+    return "\n\n".join(parts)
+
+
+def _file_rows(census: Census) -> list[list[str]]:
+    return [[kind, str(census.files.get(kind, "none")), str(census.num_frames)] for kind in KINDS]
+
+
+def _class_rows(census: Census) -> list[list[str]]:
+    """Of the classes that occur."""
+    total = max(int(census.pixels.sum()), 1)
+    return [
+        [
+            label.name,
+            f"{100 * census.pixels[label.id] / total:.3f}" if census.pixels.any() else "",
+            str(census.instances[label.id]) if label.has_instances and census.files["instance_ids"] else "",
+        ]
+        for label in LABELS
+        if np.any([census.pixels[label.id], census.instances[label.id]])
+    ]

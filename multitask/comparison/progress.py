@@ -1,0 +1,70 @@
+"""What a comparison shows while it runs: a table that a terminal redraws, elsewhere a line for each start."""
+
+import shutil
+import sys
+from collections.abc import Mapping, Sequence, Set
+from typing import TextIO
+
+from multitask.comparison.plan import Job, Plan
+from multitask.comparison.results import Result
+from multitask.report import duration, markdown
+
+
+def summary(plan: Plan, results: Mapping[str, Result], failed: Set[str], running: int, devices: int) -> str:
+    """How many runs are done, running and left, and how long these will take: as long as the others, on average."""
+    done, expected = len(results), plan.expected(results)
+    left = max(expected - done - len(failed), running)
+    known = [result.seconds for result in results.values() if result.seconds]
+    time_left = f"about {duration(sum(known) / len(known) * left / devices)} left" if known else "time left unknown"
+    return f"{done} of about {expected} runs done, {len(failed)} failed, {left} left, {time_left}"
+
+
+def table(plan: Plan, results: Mapping[str, Result], failed: Set[str], running: Sequence[tuple[Job, str]]) -> list[str]:
+    """A line for each row of the comparison: its runs that are done, that failed, that are left, that run now.
+
+    Args:
+        plan: which runs there are.
+        results: those that are done, by key.
+        failed: keys of those that are not.
+        running: those that run, each with how far it is.
+    """
+    cells = [["row", "done", "failed", "left", "running"]]
+    jobs = plan.jobs(results)
+    for name in dict.fromkeys(job.row.name for job in jobs):
+        keys = {job.key for job in jobs if job.row.name == name}
+        now = [(job, text) for job, text in running if job.row.name == name]
+        done, broken = len(keys & results.keys()), len(keys & failed)
+        left = len(keys) - done - broken - len(now)
+        what = ", ".join(f"{job.key.partition('/')[2]} {text}" for job, text in now)
+        cells.append([name, *(str(number or "-") for number in (done, broken, left)), what])
+    return markdown(cells).splitlines()
+
+
+class Display:
+    """Redraws lines in place on a terminal; elsewhere shows nothing, and what is noted is a log.
+
+    Args:
+        stream: where to.
+    """
+
+    def __init__(self, stream: TextIO = sys.stdout) -> None:
+        self._stream = stream
+        self._shown: list[str] = []
+        self.live = stream.isatty()
+
+    def show(self, lines: Sequence[str]) -> None:
+        """Puts ``lines`` where the last ones were; as many as the terminal has, the last ones first to go."""
+        width, height = shutil.get_terminal_size()
+        fitting = [line[: width - 1] for line in lines[: height - 1]]
+        if self.live and fitting != self._shown:
+            self.clear()
+            self._stream.write("".join(line + "\n" for line in fitting))
+            self._stream.flush()
+            self._shown = fitting
+
+    def clear(self) -> None:
+        """Takes the lines away, so that something else can be written there."""
+        if self._shown:
+            self._stream.write(f"\x1b[{len(self._shown)}F\x1b[J")
+            self._stream.flush()
+            self._shown = []

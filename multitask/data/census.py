@@ -1,0 +1,140 @@
+"""Reads every file of a data set: counts what is in those without a fault, and names those with one."""
+
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from multitask.data.labels import INSTANCE_BASE, LABELS
+from multitask.data.parallel import for_each
+from multitask.data.png import check_rows
+from multitask.data.split import LABEL_KINDS, Folder, size_error
+
+KINDS: tuple[str, ...] = ("image", *LABEL_KINDS, "camera")
+
+_SIZE = (1, 1)  # files are read at their own
+
+
+@dataclass
+class Census:
+    """What files hold.
+
+    Attributes:
+        num_frames: images that are there, readable or not.
+        files: how many of each kind are without a fault; a kind that the whole split lacks is not named.
+        sizes: how many images have each size, (H, W) px.
+        pixels: (34,) int64, px by class id.
+        instances: (34,) int64, single instances by class id.
+        measured: px with a disparity, and px of all disparity files.
+        faults: a line for each, which begins with the file.
+    """
+
+    num_frames: int = 0
+    files: Counter[str] = field(default_factory=Counter)
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    pixels: np.ndarray = field(default_factory=lambda: np.zeros(len(LABELS), dtype=np.int64))
+    instances: np.ndarray = field(default_factory=lambda: np.zeros(len(LABELS), dtype=np.int64))
+    measured: np.ndarray = field(default_factory=lambda: np.zeros(2, dtype=np.int64))
+    faults: list[str] = field(default_factory=list)
+
+    def add(self, other: "Census") -> None:
+        """Adds what was found in other files."""
+        self.num_frames += other.num_frames
+        self.files.update(other.files)
+        self.sizes.update(other.sizes)
+        self.pixels += other.pixels
+        self.instances += other.instances
+        self.measured += other.measured
+        self.faults += other.faults
+
+
+def take_census(
+    kind: type[Folder],
+    root: Path,
+    split: str,
+    workers: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Census:
+    """Reads every file of one split, and says which files are missing or belong to no image.
+
+    Args:
+        kind: the layout.
+        root: of the data set.
+        split: one that is there.
+        workers: processes.
+        progress: called with the number of frames done and of all.
+    """
+    census = Census()
+    try:
+        frames = kind(root, split, _SIZE, strict=False)
+    except ValueError as error:  # there is not one image
+        census.faults.append(str(error))
+        return census
+    for counted in for_each(partial(count_frame, frames), frames.names, workers):
+        for one in counted:
+            census.add(one)
+        progress(census.num_frames, len(frames))
+    census.faults += [f"{path}: belongs to no image of split {split!r}" for path in frames.strays()]
+    if not census.faults:
+        try:
+            kind(root, split, _SIZE)
+        except ValueError as error:  # every file is right, but together they are no data set
+            census.faults.append(str(error))
+    census.faults.sort()
+    return census
+
+
+def count_frame(frames: Folder, name: str) -> Census:
+    """Reads every file of one frame."""
+    census = Census(num_frames=1)
+    layers: dict[str, np.ndarray] = {}
+    for kind in filter(frames.has, KINDS):
+        census.files[kind] = 0
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow's, of large and of animated pictures
+                if kind == "camera":
+                    frames.read_camera(name)
+                else:
+                    layer = frames.read(kind, name)
+                    check_rows(frames.path(kind, name))
+                    layers[kind] = layer
+        except ValueError as error:
+            census.faults.append(str(error))
+        else:
+            census.files[kind] = 1
+    _check_sizes(frames, name, layers, census)
+    _count(layers, census)
+    return census
+
+
+def _check_sizes(frames: Folder, name: str, layers: dict[str, np.ndarray], census: Census) -> None:
+    """Refuses layers that have another size than most; of two that differ, the label."""
+    sizes = [layer.shape[:2] for layer in layers.values()]
+    if len(set(sizes)) < 2:
+        return
+    common = max(sizes, key=sizes.count)  # the first of those that are as frequent: the image's
+    other = next(kind for kind, layer in layers.items() if layer.shape[:2] == common)
+    for kind, layer in list(layers.items()):
+        if layer.shape[:2] != common:
+            error = size_error(frames.path(kind, name), frames.path(other, name), common, layer.shape)
+            census.faults.append(str(error))
+            census.files[kind] = 0
+            del layers[kind]
+
+
+def _count(layers: dict[str, np.ndarray], census: Census) -> None:
+    if "image" in layers:
+        height, width = layers["image"].shape[:2]
+        census.sizes[height, width] += 1
+    if "class_ids" in layers:
+        census.pixels += np.bincount(layers["class_ids"].reshape(-1), minlength=len(LABELS))
+    if "instance_ids" in layers:
+        ids = np.unique(layers["instance_ids"])
+        census.instances += np.bincount(ids[ids >= INSTANCE_BASE] // INSTANCE_BASE, minlength=len(LABELS))
+    if "disparity" in layers:
+        census.measured += [np.isfinite(layers["disparity"]).sum(), layers["disparity"].size]

@@ -1,0 +1,121 @@
+"""KITTI 2015: the semantics, stereo and calibration downloads, unpacked into one folder.
+
+<root>/training/image_2/NNNNNN_10.png            8-bit RGB
+<root>/training/semantic/NNNNNN_10.png           8-bit class ids, as Cityscapes has them
+<root>/training/instance/NNNNNN_10.png           16-bit, class id * 256 + k; k counts stuff, too, and is 0 for none
+<root>/training/disp_occ_0/NNNNNN_10.png         16-bit, 0 or disparity * 256
+<root>/training/calib_cam_to_cam/NNNNNN.txt
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from multitask.data.labels import HAS_INSTANCES, INSTANCE_BASE
+from multitask.data.layout import Camera
+from multitask.data.split import LABEL_KINDS, Folder, check_class_ids
+
+FOLDERS = {
+    "image": "image_2",
+    "class_ids": "semantic",
+    "instance_ids": "instance",
+    "disparity": "disp_occ_0",
+    "camera": "calib_cam_to_cam",
+}
+"""Kind of file -> folder."""
+
+_VAL_EVERY = 5
+"""Of five frames with labels the last validates: their numbers end in 4 or 9."""
+
+
+class Kitti(Folder):
+    """One split of KITTI 2015: ``train`` and ``val`` share the 200 frames with labels, ``test`` has none."""
+
+    images = "NNNNNN_10.png"
+
+    def __init__(self, root: str | Path, split: str, image_size: Sequence[int], *, strict: bool = True) -> None:
+        super().__init__(root, split, image_size, strict=strict)
+        if strict and split != "test" and not self.kinds.intersection(LABEL_KINDS):
+            folders = " or ".join(str(self.folder(kind)) for kind in LABEL_KINDS)
+            raise ValueError(f"{self.where}: needed labels in {folders}, found none")
+
+    @classmethod
+    def splits(cls, root: Path, kind: str = "image") -> list[str]:
+        parts = {"training": ["train", "val"], "testing": ["test"]}
+        return [split for top, names in parts.items() if (root / top / FOLDERS[kind]).is_dir() for split in names]
+
+    def folder(self, kind: str) -> Path:
+        return self.root / ("testing" if self.split == "test" else "training") / FOLDERS[kind]
+
+    def path(self, kind: str, name: str) -> Path:
+        return self.folder(kind) / (f"{name.removesuffix('_10')}.txt" if kind == "camera" else f"{name}.png")
+
+    def find(self, kind: str) -> dict[Path, str]:
+        ending = ".txt" if kind == "camera" else "_10.png"
+        numbers = {path: path.name.removesuffix(ending) for path in self.folder(kind).glob("[0-9]" * 6 + ending)}
+        return {path: f"{number}_10" for path, number in numbers.items() if self._holds(int(number))}
+
+    def _holds(self, number: int) -> bool:
+        validates = number % _VAL_EVERY == _VAL_EVERY - 1
+        return self.split == "test" or validates == (self.split == "val")
+
+    def _decode(self, kind: str, path: Path, coded: np.ndarray) -> np.ndarray:
+        if kind == "class_ids":
+            return check_class_ids(path, coded)
+        if kind == "instance_ids":
+            class_ids = check_class_ids(path, coded // 256)
+            return instance_ids(class_ids, coded % 256)
+        return np.where(coded > 0, coded / np.float32(256), np.float32(np.nan))
+
+    def read_camera(self, name: str) -> Camera:
+        return read_calibration(self.path("camera", name))
+
+
+def instance_ids(class_ids: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Instance ids in the coding of Cityscapes, (H, W) int32.
+
+    Args:
+        class_ids: (H, W) class ids.
+        numbers: (H, W) k. Where it is 0 in a class that has instances, no single one is known: a group.
+    """
+    single = HAS_INSTANCES[class_ids] & (numbers > 0)
+    ids = class_ids.astype(np.int32)
+    return np.where(single, ids * INSTANCE_BASE + numbers.astype(np.int32), ids)
+
+
+def read_calibration(path: Path) -> Camera:
+    """The left colour camera of ``calib_cam_to_cam``; its distance from the right one is the baseline.
+
+    Raises:
+        ValueError: naming the file, if it is missing, not text, or lacks a number that is needed.
+    """
+    try:
+        lines = path.read_text().splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a text file ({error})") from error
+    rows = {key.strip(): values.split() for key, _, values in (line.partition(":") for line in lines)}
+    left, right = (_projection(path, key, rows.get(key, [])) for key in ("P_rect_02", "P_rect_03"))
+    fx, u0, fy, v0 = (left[index] for index in (0, 2, 5, 6))
+    for key, value in (("fx", fx), ("fy", fy)):
+        if not value > 0:
+            raise ValueError(f"{path}: needed {key} > 0, found {value}")
+    # The fourth number is -fx times how far the camera is to the right of a common one, in m.
+    baseline = (left[3] - right[3]) / fx
+    if not baseline > 0:
+        raise ValueError(f"{path}: needed baseline > 0, found {baseline}")
+    return Camera(baseline, fx, fy, u0, v0)
+
+
+def _projection(path: Path, key: str, values: list[str]) -> list[float]:
+    """The 12 numbers of a 3 x 4 matrix."""
+    try:
+        numbers = [float(value) for value in values]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 12 or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{path}: needed 12 numbers at {key}, found {len(values)} words")
+    return numbers

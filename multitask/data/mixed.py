@@ -1,0 +1,93 @@
+"""Several data sets as one: each frame with the labels that its own data set has."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from multitask.data.sample import Sample
+from multitask.data.split import Split
+
+
+class _Frame(NamedTuple):
+    """Which part a frame is of, and its place there."""
+
+    part: int
+    place: int
+
+
+class Mixed(Split):
+    """The frames of several splits, spread evenly: any stretch of them holds of each part what is its share.
+
+    A frame's name begins with the number of its part, so that no two are alike.
+
+    Args:
+        parts: by number, splits of one name, image size and class table.
+        where: the key of the configuration and what it is, for messages.
+    Raises:
+        ValueError: naming both parts, if their classes differ.
+    """
+
+    def __init__(self, parts: Mapping[int, Split], where: str) -> None:
+        first = next(iter(parts.values()))
+        for part in parts.values():
+            if part.classes != first.classes:
+                raise ValueError(
+                    f"{where}: needed one class table, found {len(first.classes)} classes in {first.where} and "
+                    f"{len(part.classes)} in {part.where}: {_difference(first.classes, part.classes)}"
+                )
+        self.where, self.split, self.image_size, self.classes = where, first.split, first.image_size, first.classes
+        self.members = dict(parts)
+        frames = [_Frame(number, place) for number, part in parts.items() for place in range(len(part))]
+        frames.sort(key=lambda frame: ((frame.place + 0.5) / len(parts[frame.part]), frame.part))
+        self._frames = {f"{frame.part}-{parts[frame.part].names[frame.place]}": frame for frame in frames}
+        self.names = list(self._frames)
+
+    def __getitem__(self, index: int) -> Sample:
+        name = self.names[index]
+        frame = self._frames[name]
+        return replace(self.members[frame.part][frame.place], name=name)
+
+    @property
+    def parts(self) -> list[int]:
+        return [self._frames[name].part for name in self.names]
+
+    def has(self, kind: str) -> bool:
+        return any(part.has(kind) for part in self.members.values())
+
+    def lacking(self, kind: str) -> list[str]:
+        return [where for part in self.members.values() for where in part.lacking(kind)]
+
+    def source_size(self, name: str) -> tuple[int, int]:
+        frame = self._frames[name]
+        part = self.members[frame.part]
+        return part.source_size(part.names[frame.place])
+
+    def check_headers(self) -> None:
+        for number, part in self.members.items():
+            frames = (self._frames[name] for name in self.names)
+            part.only(frame.place for frame in frames if frame.part == number).check_headers()
+
+
+def spread(parts: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+    """A shuffled order (N,) in which every stretch holds of each part what is its share.
+
+    Args:
+        parts: (N,) which part each frame is of. Of one part the order is any permutation.
+        rng: decides the order within a part, and where each part's first frame is.
+    """
+    numbers = np.asarray(parts)
+    position = np.empty(len(numbers))
+    for part in np.unique(numbers):
+        frames = rng.permutation(np.flatnonzero(numbers == part))
+        start = rng.random() if len(frames) < len(numbers) else 0.0
+        position[frames] = (np.arange(len(frames)) + start) / len(frames)
+    return np.argsort(position, kind="stable")
+
+
+def _difference(one: Sequence[str], other: Sequence[str]) -> str:
+    for first, second in zip(one, other, strict=False):
+        if first != second:
+            return f"{first!r} is {second!r} there"
+    return "one table is longer"

@@ -1,0 +1,205 @@
+"""The panel of one picture: input, classes, instances and disparity side by side, at a size that a screen shows."""
+
+import colorsys
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from multitask.data.labels import EVALUATED, LABELS
+from multitask.data.layout import Camera
+from multitask.data.transforms import resize_nearest
+from multitask.prediction.inputs import printable
+from multitask.prediction.scene import Scene
+from multitask.prediction.tags import Box, overlap, place_tag
+from multitask.report import sheet, swatches
+from multitask.tasks.depth import Depth
+
+_LARGEST = 760, 430
+"""(width, height) px that a picture is made to fit into, small ones and large ones."""
+
+_LEAST_WIDTH = 320
+_COLUMN, _ROW = 152, 20
+"""px of one entry of a legend."""
+
+_COLORS = np.array([label.color for label in LABELS], dtype=np.uint8)
+
+Color = tuple[int, int, int]
+
+
+def shown_size(size: tuple[int, int]) -> tuple[int, int]:
+    """The size (width, height) px at which a panel shows a picture of ``size`` = (H, W) px."""
+    scale = min(_LARGEST[0] / size[1], _LARGEST[1] / size[0])
+    return max(1, round(size[1] * scale)), max(1, round(size[0] * scale))
+
+
+def draw_panel(title: str, picture: Image.Image, scene: Scene, camera: Camera | None = None) -> np.ndarray:
+    """Draws what is predicted of a picture, two pictures in a row.
+
+    Args:
+        title: over the input.
+        picture: the input, RGB, at `shown_size`.
+        scene: what is predicted of it.
+        camera: of the picture at its own size, for a scale in metres.
+    Returns:
+        (height, width, 3) uint8 RGB.
+    """
+    width = max(picture.width, _LEAST_WIDTH)
+    num_columns = width // _COLUMN
+    cells: list[tuple[str, Image.Image, Image.Image | None]] = [(_shortened(title, width, scene.size), picture, None)]
+    if scene.class_ids is not None:
+        legend = _legend(_shares(scene.class_ids), num_columns)
+        cells.append(("classes, share of the picture", _classes(picture, scene.class_ids), legend))
+    if scene.instance_ids is not None:
+        entries = [(_label(scene, index), _tint(index + 1)) for index in range(len(scene.instances))]
+        legend = _legend(_first(entries, 5 * num_columns), num_columns)
+        cells.append((f"{len(entries)} instances: class, confidence", _instances(picture, scene), legend))
+    if scene.disparity is not None:
+        values = resize_nearest(scene.disparity, picture.size[::-1]) * np.float32(picture.width / scene.size[1])
+        bar = _color_bar(width, scene.size[1] / 16, camera)
+        cells.append(("disparity", Image.fromarray(_disparity_colors(values)), bar))
+    strip = max(legend.height for _, _, legend in cells if legend)
+    size = width, picture.height + strip
+    made = [(title, _cell(image, legend, size)) for title, image, legend in cells]
+    return sheet([made[0::2], made[1::2]], size)
+
+
+def _cell(picture: Image.Image, legend: Image.Image | None, size: tuple[int, int]) -> Image.Image:
+    cell = Image.new("RGB", size, "white")
+    cell.paste(picture, (0, 0))
+    if legend:
+        cell.paste(legend, (0, picture.height))
+    return cell
+
+
+def _shortened(title: str, width: int, size: tuple[int, int]) -> str:
+    """The title and the picture's size, without the title's beginning where that would be too long."""
+    font = ImageFont.load_default(13)
+    title = printable(title)
+    text = f"{title}, {size[1]} x {size[0]} px"
+    while font.getlength(text) > width - 4 and len(title) > 1:
+        title = title[1:]
+        text = f"...{title}, {size[1]} x {size[0]} px"
+    return text
+
+
+def _legend(entries: list[tuple[str, Color]], num_columns: int) -> Image.Image:
+    num_rows = max(1, -(-len(entries) // num_columns))
+    size = num_columns * _COLUMN, num_rows * _ROW
+    strip = Image.new("RGB", (size[0], size[1] + 8), "white")
+    strip.paste(swatches([entries], size, num_columns), (0, 4))
+    return strip
+
+
+def _first(entries: list[tuple[str, Color]], most: int) -> list[tuple[str, Color]]:
+    """As many entries as fit, and how many more there are."""
+    if len(entries) <= most:
+        return entries
+    return [*entries[: most - 1], (f"and {len(entries) - most + 1} more", (255, 255, 255))]
+
+
+def _shares(class_ids: np.ndarray) -> list[tuple[str, Color]]:
+    counts = np.bincount(class_ids.ravel(), minlength=len(LABELS)) / class_ids.size
+    present = sorted((label for label in EVALUATED if counts[label.id]), key=lambda label: -counts[label.id])
+    return [(f"{label.name} {_percent(counts[label.id])} %", label.color) for label in present]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}" if share >= 0.0095 else f"{100 * share:.1f}" if share >= 0.0005 else "< 0.1"
+
+
+def _classes(picture: Image.Image, class_ids: np.ndarray) -> Image.Image:
+    colors = Image.fromarray(_COLORS[resize_nearest(class_ids, picture.size[::-1])])
+    return Image.blend(picture, colors, 0.55)
+
+
+def _tint(number: int) -> Color:
+    """A bright colour for each number, those of neighbours far apart."""
+    red, green, blue = colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.5 + 0.2 * (number % 2), 1.0)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def _label(scene: Scene, index: int) -> str:
+    instance = scene.instances[index]
+    return f"{instance.id} {instance.class_name} {instance.confidence:.2f}"
+
+
+def _instances(picture: Image.Image, scene: Scene) -> Image.Image:
+    """Instances tinted and outlined; beside each its number, and class and confidence where there is room."""
+    assert scene.instance_ids is not None
+    ids = resize_nearest(scene.instance_ids, picture.size[::-1])
+    tints = np.array([(0, 0, 0), *(_tint(instance.id) for instance in scene.instances)])[ids]
+    image = np.asarray(picture) * 0.8
+    image = np.where((ids > 0)[..., None], image * 0.7 + tints * 0.3, image)
+    outlined = Image.fromarray(np.where(_outlines(ids)[..., None], tints, image).astype(np.uint8))
+    draw = ImageDraw.Draw(outlined)
+    font = ImageFont.load_default(13)
+    taken: list[Box] = []
+    for index, instance in enumerate(scene.instances):
+        if not (ids == instance.id).any():  # in a large picture it may be too small to be shown
+            continue
+        for text, must in ((_label(scene, index), False), (str(instance.id), True)):
+            spot = place_tag(ids, instance.id, (font.getlength(text) + 6, 16), taken, must)
+            if spot:
+                taken.append(spot)
+                draw.rectangle(spot, fill=_tint(instance.id))
+                draw.text((spot[0] + 3, spot[1]), text, fill="black", font=font)
+                break
+    return outlined
+
+
+def _outlines(ids: np.ndarray) -> np.ndarray:
+    """(H, W) bool: pixels of an instance within two of another's or of none's."""
+    height, width = ids.shape
+    padded = np.pad(ids, 2, mode="edge")
+    edge = np.zeros(ids.shape, dtype=bool)
+    for y, x in ((0, 2), (4, 2), (2, 0), (2, 4), (1, 1), (1, 3), (3, 1), (3, 3)):
+        edge |= padded[y : y + height, x : x + width] != ids
+    return edge & (ids > 0)
+
+
+def _disparity_colors(values: np.ndarray) -> np.ndarray:
+    """Colours of (H, W) px of a picture of that width."""
+    return Depth().render(torch.from_numpy(np.ascontiguousarray(values)).unsqueeze(0))
+
+
+def _color_bar(width: int, largest: float, camera: Camera | None) -> Image.Image:
+    """The colours of 0 to ``largest`` px, and what they mean in px and, with a camera, in metres."""
+    strip = Image.new("RGB", (width, 64 if camera else 46), "white")
+    left, length = 12, width - 60
+    levels = np.linspace(0, 1, length, dtype=np.float32) ** 2
+    values = np.zeros((1, width), dtype=np.float32)
+    values[0, :length] = levels * width / 16
+    colors = Image.fromarray(_disparity_colors(values)[:, :length])
+    strip.paste(colors.resize((length, 14)), (left, 6))
+    draw = ImageDraw.Draw(strip)
+    _ticks(draw, 22, left, length, "px", [(0.0, "0"), *((x / largest, f"{x:g}") for x in _round_numbers(largest))])
+    if camera:
+        product = camera.baseline * camera.fx
+        near = [(product / x / largest, f"{x:g}") for x in reversed(_round_numbers(500))]
+        _ticks(draw, 40, left, length, "m", [(0.0, "inf"), *(tick for tick in near if tick[0] <= 1)])
+    return strip
+
+
+def _round_numbers(largest: float) -> list[float]:
+    """1, 2 and 5 times powers of ten from 0.1 on, the largest first."""
+    numbers = [digit * 10.0**power for power in range(-1, 4) for digit in (1, 2, 5)]
+    return [number for number in reversed(numbers) if number <= largest]
+
+
+def _ticks(
+    draw: ImageDraw.ImageDraw, y: int, left: int, length: int, unit: str, ticks: Iterable[tuple[float, str]]
+) -> None:
+    """Writes the ticks (fraction of the largest value, text) that find room, the first ones first."""
+    font = ImageFont.load_default(12)
+    taken: list[Box] = []
+    for fraction, text in ticks:
+        x = left + fraction**0.5 * (length - 1)
+        half = font.getlength(text) / 2
+        spot = x - half - 4, 0.0, x + half + 4, 1.0
+        if not any(overlap(spot, other) for other in taken):
+            taken.append(spot)
+            draw.line((x, y - 2, x, y + 2), fill="black")
+            draw.text((x - half, y + 3), text, fill="black", font=font)
+    draw.text((left + length + 14, y + 3), unit, fill="black", font=font)

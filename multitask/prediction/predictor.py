@@ -1,0 +1,178 @@
+"""A trained network, from pictures to scenes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from multitask import build
+from multitask.data.sample import Sample
+from multitask.data.split import check_size
+from multitask.data.transforms import resize
+from multitask.engine.compute import Compute, make_compute
+from multitask.engine.inference import network_predictor
+from multitask.metrics import PredictedScene
+from multitask.models.encoder import STRIDE
+from multitask.prediction.pictures import array_to_rgb, quietly, read_picture, to_rgb
+from multitask.prediction.scene import Scene, make_scene
+from multitask.scene import make_scenes
+from multitask.tasks.depth import Depth
+from multitask.tasks.semantic import Semantic
+from multitask.trained import Trained, load_trained
+
+Picture = str | Path | Image.Image | np.ndarray
+
+_MOST_TIMES_HIGHER = 16
+"""A picture higher than this many times its width would be a picture of any height once it has the network's width."""
+
+
+class NetworkInput(NamedTuple):
+    """A picture as the network gets it.
+
+    Attributes:
+        name: for errors.
+        image: [3, h, w] uint8.
+        size: (H, W) px of the picture itself.
+    """
+
+    name: str
+    image: Tensor
+    size: tuple[int, int]
+
+
+class Predictor:
+    """Predicts scenes from pictures of any size; `load` makes one.
+
+    Args:
+        trained: the network.
+        compute: where and in which arithmetic it runs.
+        size: (H, W) px that every picture is resized to for the network; None: the width that the network was trained
+            at, and the height that keeps the picture's shape.
+        batch_size: most pictures that the network gets at once.
+    Raises:
+        ValueError: naming what makes no sense.
+    """
+
+    def __init__(self, trained: Trained, compute: Compute, size: tuple[int, int] | None, batch_size: int) -> None:
+        if not {Semantic.name, Depth.name} & trained.tasks.keys():
+            raise ValueError(f"checkpoint: needed a network of classes or disparity, found {list(trained.tasks)}")
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"batch_size: needed a whole number above zero, found {batch_size!r}")
+        if size and min(size) < STRIDE:
+            raise ValueError(f"size: needed at least {STRIDE} x {STRIDE} px, the network's stride, found {list(size)}")
+        self._grouping = build.make_grouping(trained.config)
+        self._width = check_size("data.image_size", trained.config.get("data", {}).get("image_size"))[1]
+        self._size = size
+        self._batch_size = batch_size
+        self._device = compute.device
+        network = trained.network.to(memory_format=compute.memory_format)
+        self._network = network_predictor(network.to(compute.device), compute)
+
+    @overload
+    def predict(self, image: list[Any]) -> list[Scene]: ...
+
+    @overload
+    def predict(self, image: Picture) -> Scene: ...
+
+    def predict(self, image: Picture | list[Any]) -> Scene | list[Scene]:
+        """Classes, instances and disparity of one picture, or of each of several.
+
+        Args:
+            image: the path of a picture file, a Pillow image, an array (H, W), (H, W, 3) RGB or (H, W, 4) RGBA of
+                uint8 or uint16, or a list of these.
+        Returns:
+            A scene at the picture's own size; for a list a list.
+        Raises:
+            ValueError: naming the file (or what else was wrong), if one cannot be read or is smaller than 8 x 8 px.
+        """
+        with quietly():
+            inputs = [self.prepare(*_read(one)) for one in (image if isinstance(image, list) else [image])]
+        scenes = []
+        for found in self.scenes(inputs):
+            if isinstance(found, ValueError):
+                raise found
+            scenes.append(found)
+        return scenes if isinstance(image, list) else scenes[0]
+
+    def prepare(self, name: str, image: np.ndarray) -> NetworkInput:
+        """A picture (H, W, 3) uint8 RGB at the network's size.
+
+        Raises:
+            ValueError: naming the picture, if it is too small or too narrow.
+        """
+        height, width = image.shape[:2]
+        if min(height, width) < STRIDE:
+            raise ValueError(
+                f"{name}: needed at least {STRIDE} x {STRIDE} px, the network's stride, found {height} x {width}"
+            )
+        if height > _MOST_TIMES_HIGHER * width:
+            raise ValueError(
+                f"{name}: needed at most {_MOST_TIMES_HIGHER} times as high as wide, found {height} x {width}"
+            )
+        size = self._size or (round(height * self._width / width), self._width)
+        if size[0] < STRIDE:
+            raise ValueError(
+                f"{name}: needed at least {STRIDE} px of height at the network's width of {self._width}, found "
+                f"{size[0]} of a picture of {height} x {width}"
+            )
+        resized = resize(Sample(name, image), size).image
+        return NetworkInput(name, torch.from_numpy(resized.transpose(2, 0, 1).copy()), (height, width))
+
+    def scenes(self, inputs: Sequence[NetworkInput]) -> Iterator[Scene | ValueError]:
+        """The scene of each picture in order, or what was wrong with what the network made of it.
+
+        Pictures of one size at the network go through it together. Scenes are brought to the pictures' size one by
+        one, since those of many large pictures would fill the memory.
+        """
+        found: dict[int, PredictedScene | ValueError] = {}
+        by_size: dict[tuple[int, ...], list[int]] = {}
+        for index, item in enumerate(inputs):
+            by_size.setdefault(tuple(item.image.shape), []).append(index)
+        for indices in by_size.values():
+            for start in range(0, len(indices), self._batch_size):
+                chosen = indices[start : start + self._batch_size]
+                predictions = self._network(torch.stack([inputs[index].image for index in chosen]).to(self._device))
+                for row, index in enumerate(chosen):
+                    one = {name: value[row : row + 1] for name, value in predictions.items()}
+                    found[index] = self._predicted(inputs[index].name, one)
+        for index, item in enumerate(inputs):
+            predicted = found[index]
+            yield predicted if isinstance(predicted, ValueError) else make_scene(predicted, item.size)
+
+    def _predicted(self, name: str, predictions: Mapping[str, Tensor]) -> PredictedScene | ValueError:
+        try:
+            (predicted,) = make_scenes([name], predictions, self._grouping)
+            if predicted.disparity is not None and (wrong := int((~np.isfinite(predicted.disparity)).sum())):
+                raise ValueError(f"{name}: disparity: needed finite numbers, found {wrong} px where they are not")
+        except ValueError as error:
+            return error
+        return predicted
+
+
+def _read(image: Picture) -> tuple[str, np.ndarray]:
+    if isinstance(image, str | Path):
+        return str(image), read_picture(Path(image))
+    if isinstance(image, Image.Image):
+        return "image", to_rgb(image)
+    if isinstance(image, np.ndarray):
+        return "image", array_to_rgb(image)
+    raise ValueError(f"image: needed a path, a Pillow image or an array, found {type(image).__name__}")
+
+
+def load(
+    checkpoint: str | Path,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    size: Sequence[int] | None = None,
+    batch_size: int = 8,
+) -> Predictor:
+    """See `multitask.load`, which is the same."""
+    trained = load_trained(checkpoint)
+    channels_last = bool(trained.config.get("trainer", {}).get("channels_last", True))
+    compute = make_compute(device, precision, channels_last, group="")
+    return Predictor(trained, compute, None if size is None else check_size("size", size), batch_size)

@@ -1,0 +1,21 @@
+"""Predicts pictures: python scripts/predict.py checkpoint=PATH input=FILE|FOLDER|GLOB|VIDEO output_dir=DIR."""
+
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+from _entry import plain, short_errors
+from multitask.prediction.command import predict
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="predict")
+def main(config: DictConfig) -> None:
+    with short_errors():
+        predicted = predict(plain(config))
+        print(predicted)
+        sys.exit(1 if predicted.failures else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+import logging
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from multitask import build
+from multitask.data.cityscapes import Cityscapes
+from multitask.data.formats import check_keys, format_of, open_split
+from multitask.data.loader import EncodedFrames, Loader, StepSampler
+from multitask.engine.tracking import read_history
+from multitask.evaluation import evaluate_checkpoint
+from multitask.run import LAST, Run
+from tests.compose import SMALL, config
+from tests.layouts import write_all
+from tests.trees import write_tree
+
+WHOLE = "data.augmentation.crop=null"
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A data set in each layout, which no test may change."""
+    return write_all(tmp_path_factory.mktemp("roots"))
+
+
+def given(roots: dict[str, Path], layout: str) -> list[str]:
+    """What the command line says of a data set."""
+    if layout == "mixed":
+        return ["data=mixed", f"data.roots=[{','.join(map(str, roots.values()))}]", WHOLE]
+    return [f"data={layout}", f"data.root={roots[layout]}", WHOLE]
+
+
+def evaluated(run: Path, *overrides: str) -> dict[str, float]:
+    arguments = [f"checkpoint={run / LAST}", *overrides]
+    return evaluate_checkpoint(config(*arguments, name="evaluate"), arguments)[0]
+
+
+# Opening
+
+
+def test_layout_is_known_by_its_folders(roots: dict[str, Path], tmp_path: Path) -> None:
+    assert {name: format_of(root) for name, root in roots.items()} == {name: name for name in roots}
+    with pytest.raises(ValueError, match=rf"{re.escape(str(tmp_path))}: needed one of the folders leftImg"):
+        format_of(tmp_path)
+    for folder in ("trainannot", "leftImg8bit"):
+        (tmp_path / folder).mkdir()
+    with pytest.raises(ValueError, match=r"found \['cityscapes', 'camvid'\]"):
+        format_of(tmp_path)
+    with pytest.raises(ValueError, match=r"data\.roots: .*none: no such folder"):
+        format_of(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"format": "voc", "root": "a"}, r"data\.format: needed one of \['cityscapes', 'kitti', 'camvid', 'mixed'\]"),
+        ({"format": "kitti", "root": "a", "roots": ["b"]}, r"data\.roots: no key of data\.format=kitti, needed some"),
+        ({"format": "camvid", "root": "a", "num_val": 3}, r"data\.num_val: no key of data\.format=camvid"),
+        ({"format": "kitti", "root": "a", "source": None}, r"data\.source: no key of data\.format=kitti"),
+        ({"format": "mixed", "roots": ["a"], "root": "b"}, r"data\.root: no key of data\.format=mixed, .*\['roots'\]"),
+        ({"root": "a", "roots": ["b"]}, r"data\.roots: no key of data\.format=cityscapes"),
+        ({"format": "kitti"}, r"data\.root: needed a folder, found None"),
+        ({"root": 3}, r"data\.root: needed a folder, found 3"),
+        ({"format": "mixed"}, r"data\.roots: needed folders of data sets, .*, found None"),
+        ({"format": "mixed", "roots": []}, r"data\.roots: needed folders of data sets, .*, found \[\]"),
+        ({"format": "mixed", "roots": "a"}, r"data\.roots: needed folders of data sets, .*, found a"),
+        ({"format": "mixed", "roots": [1]}, r"data\.roots: needed folders of data sets, .*, found \[1\]"),
+        ({"format": "mixed", "roots": ["a", "./a"]}, r"data\.roots: needed each folder once, found \['a', './a'\]"),
+    ],
+)
+def test_keys_of_another_format_are_refused(data: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_keys(data)
+    with pytest.raises(ValueError, match=message):
+        open_split({"image_size": [8, 8], **data}, "train")
+
+
+def test_configuration_without_a_format_is_of_the_cityscapes_layout(roots: dict[str, Path]) -> None:
+    data = {"root": str(roots["cityscapes"]), "image_size": [32, 64], "num_train": 3, "source": None}
+    assert isinstance(open_split(data, "val"), Cityscapes)
+
+
+# Training and evaluating
+
+
+@pytest.mark.parametrize(
+    ("layout", "tasks"),
+    [
+        ("kitti", ["semantic", "instance", "depth"]),
+        ("camvid", ["semantic"]),
+        ("mixed", ["semantic", "instance", "depth"]),
+    ],
+)
+def test_every_data_set_is_trained_on_and_evaluated(
+    roots: dict[str, Path], tmp_path: Path, layout: str, tasks: list[str]
+) -> None:
+    run = Run(config(*SMALL, *given(roots, layout), f"output_dir={tmp_path / 'run'}"))
+    assert list(run.tasks) == tasks
+    figures = run.train()
+    assert {f"{name}/{task.figures[0].key}" for name, task in run.tasks.items()} <= figures.keys()
+    assert {key.split("/")[1] for key in figures if key.startswith("position_prior/")} == {
+        key.split("/")[0] for key in figures if not key.startswith("position_prior/")
+    }
+    assert evaluated(tmp_path / "run") == pytest.approx(figures)
+
+
+@pytest.fixture(scope="module")
+def mixed_run(roots: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mixed") / "run"
+    Run(config(*SMALL, *given(roots, "mixed"), "trainer.max_steps=1", f"output_dir={folder}")).train()
+    return folder
+
+
+def test_checkpoint_is_evaluated_on_another_data_set(roots: dict[str, Path], mixed_run: Path) -> None:
+    figures = evaluated(mixed_run, *given(roots, "camvid"), "data.image_size=[24,32]")
+    assert {key.split("/")[0] for key in figures} == {"semantic", "position_prior"}
+    with pytest.raises(ValueError, match=r"data\.root: no key of data\.format=mixed, needed some of \['roots'\]"):
+        evaluated(mixed_run, f"data.root={roots['camvid']}")
+    part = evaluated(mixed_run, "data=mixed", f"data.roots=[{roots['kitti']}]", "data.image_size=[32,64]")
+    assert "depth/mean_error_px" in part
+
+
+def test_results_of_mixed_frames_have_the_size_of_their_files(mixed_run: Path, tmp_path: Path) -> None:
+    evaluated(mixed_run, f"results_dir={tmp_path / 'results'}")
+    sizes = {}
+    for path in (tmp_path / "results/pixel-level").iterdir():
+        with Image.open(path) as image:
+            sizes[path.name.removesuffix("_labelIds.png")] = image.size
+    assert sizes == {
+        "1-bad_val_000000_000019": (64, 32),
+        "1-valville_000001_000019": (64, 32),
+        "2-000004_10": (64, 32),
+        "3-0001TP_000000": (32, 24),
+        "3-0001TP_000001": (32, 24),
+    }
+
+
+def test_kitti_without_a_folder_of_labels_says_which_task_is_off(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = write_all(tmp_path)["kitti"]
+    (root / "training/disp_occ_0").rename(root / "training/elsewhere")
+    run = Run(config(*SMALL, "data=kitti", f"data.root={root}", WHOLE, f"output_dir={tmp_path / 'run'}"))
+    assert list(run.tasks) == ["semantic", "instance"]
+    assert [message for message in caplog.messages if "is off" in message] == [
+        f"task 'depth' is off: data.root={root} has no disparity for split 'train'"
+    ]
+
+
+# Mixed labels
+
+
+@pytest.fixture(scope="module")
+def halves(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A data set in two halves, of which the second has no disparity."""
+    folder = tmp_path_factory.mktemp("halves")
+    bare = ("image", "class_ids", "instance_ids", "camera")
+    counts = {"train": 4, "val": 2}
+    return [write_tree(folder / "a", counts), write_tree(folder / "b", counts, bare, seed=1)]
+
+
+def test_batches_mix_both_halves_and_depth_sees_one(halves: list[Path]) -> None:
+    found = config(*SMALL, "data=mixed", f"data.roots=[{','.join(map(str, halves))}]")
+    frames, tasks = build.make_frames(found, "train"), build.make_tasks(found)
+    encoded = EncodedFrames(frames, tasks, build.make_augmentation(found))
+    valid: dict[str, Counter[str]] = {name: Counter() for name in tasks}
+    for batch in Loader(encoded, StepSampler(len(encoded), 4, 0, 0, 10, encoded.parts), 0, pin=False):
+        halves_of = [name[0] for name in batch.names]
+        assert sorted(halves_of) == ["1", "1", "2", "2"]
+        for name, target in batch.targets.items():
+            for half, frame in zip(halves_of, target.valid, strict=True):
+                valid[name][half] += int(frame.sum())
+    assert valid["depth"]["1"] > 0
+    assert valid["depth"]["2"] == 0
+    assert all(valid[name][half] > 0 for name in ("semantic", "instance") for half in "12")
+
+
+def test_mixed_halves_teach_all_three_tasks(
+    halves: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    roots = f"data.roots=[{','.join(map(str, halves))}]"
+    steps = "trainer.max_steps=24", "trainer.val_every=24", "optimizer.lr=0.1"
+    run = Run(config(*SMALL, *steps, "data=mixed", roots, f"output_dir={tmp_path / 'run'}"))
+    figures = run.train()
+    assert [message for message in caplog.messages if "nothing to learn" in message] == [
+        f"task 'depth' has nothing to learn from data.root={halves[1]}: it has no disparity for split {split!r}"
+        for split in ("train", "val")
+    ]
+    history = [entry for entry in read_history(tmp_path / "run") if "loss/total" in entry]
+    for name in ("semantic", "instance", "depth"):
+        losses = [entry[f"loss/{name}"] for entry in history]
+        assert len(losses) == 24
+        assert sum(losses[-4:]) < 0.9 * sum(losses[:4]), name
+    assert {"depth/abs_rel", "instance/ap", "panoptic/pq", "semantic/iiou_class"} <= figures.keys()

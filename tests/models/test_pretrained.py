@@ -1,0 +1,247 @@
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from multitask.models.encoder import DilatedResNet
+from multitask.models.pretrained import first_difference
+
+
+@pytest.fixture(scope="module")
+def original() -> nn.Module:
+    """torchvision's ResNet-18 with weights and statistics that differ from a new one's."""
+    torch.manual_seed(3)
+    resnet = torchvision.models.resnet18()
+    for name, buffer in resnet.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            buffer.uniform_(0.5, 1.5)
+    return resnet.eval()
+
+
+@pytest.fixture(scope="module")
+def weights_file(original: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "resnet18.pth"
+    torch.save(original.state_dict(), path)
+    return path
+
+
+def _features(resnet: Any, images: Tensor) -> list[Tensor]:
+    """After each of the first two stages, which are as torchvision has them."""
+    first = resnet.layer1(resnet.maxpool(resnet.relu(resnet.bn1(resnet.conv1(images)))))
+    return [first, resnet.layer2(first)]
+
+
+def test_resnet_pretrained_file_gives_the_same_features(original: nn.Module, weights_file: Path) -> None:
+    resnet = DilatedResNet("resnet18", str(weights_file)).eval()
+    images = torch.randn(2, 3, 33, 48)
+    with torch.no_grad():
+        for ours, theirs in zip(_features(resnet, images), _features(original, images), strict=True):
+            assert torch.equal(ours, theirs)
+    for key, value in resnet.state_dict().items():
+        assert torch.equal(value, original.state_dict()[key])
+
+
+def test_resnet_without_pretrained_is_random(original: nn.Module) -> None:
+    first, second = DilatedResNet("resnet18"), DilatedResNet("resnet18")
+    assert not torch.equal(first.conv1.weight, second.conv1.weight)
+    assert not torch.equal(first.conv1.weight, original.conv1.weight)
+
+
+def test_resnet_pretrained_without_classifier_or_counters(original: nn.Module, tmp_path: Path) -> None:
+    # As torchvision's own files have it, which are older than batch norm's counters.
+    state = {
+        key: value
+        for key, value in original.state_dict().items()
+        if not key.endswith("num_batches_tracked") and not key.startswith("fc.")
+    }
+    torch.save(state, tmp_path / "old.pth")
+    resnet = DilatedResNet("resnet18", str(tmp_path / "old.pth"))
+    assert torch.equal(resnet.layer4[1].conv2.weight, state["layer4.1.conv2.weight"])
+
+
+def test_resnet_pretrained_by_name_is_downloaded_and_checked(
+    original: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def get_state_dict(self: Any, **options: Any) -> dict[str, Tensor]:
+        asked.append((self.name, options))
+        return original.state_dict()
+
+    monkeypatch.setattr(torchvision.models.ResNet18_Weights, "get_state_dict", get_state_dict)
+    resnet = DilatedResNet("resnet18", "IMAGENET1K_V1")
+    assert asked == [("IMAGENET1K_V1", {"progress": False, "check_hash": True})]
+    assert torch.equal(resnet.conv1.weight, original.conv1.weight)
+
+
+@pytest.mark.parametrize("error", [URLError("no route to host"), RuntimeError("invalid hash value")])
+def test_resnet_pretrained_download_impossible_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def get_state_dict(self: Any, **options: Any) -> dict[str, Tensor]:
+        raise error
+
+    monkeypatch.setattr(torchvision.models.ResNet18_Weights, "get_state_dict", get_state_dict)
+    with pytest.raises(ValueError, match=r"model\.pretrained=IMAGENET1K_V1: .*https://.*resnet18.*file's path"):
+        DilatedResNet("resnet18", "IMAGENET1K_V1")
+
+
+@pytest.mark.parametrize("name", ["IMAGENET1K_V7", "no/such/file.pth", "."])
+def test_resnet_pretrained_unknown_name_lists_those_there_are(name: str) -> None:
+    with pytest.raises(ValueError, match=r"model\.pretrained=.*existing file or one of .*IMAGENET1K_V1.* for resnet18"):
+        DilatedResNet("resnet18", name)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 neither"])
+def test_resnet_pretrained_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.pth"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"model\.pretrained=.*broken\.pth: not a file of tensors") as error:
+        DilatedResNet("resnet18", str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_resnet_pretrained_file_that_runs_code_is_refused(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}, "args": Namespace(lr=0.1)}, tmp_path / "training.pth")
+    with pytest.raises(ValueError, match=r"training\.pth: not a file of tensors \(.*\)$"):
+        DilatedResNet("resnet18", str(tmp_path / "training.pth"))
+
+
+def test_resnet_pretrained_truncated_file_is_named(weights_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "short.pth"
+    path.write_bytes(weights_file.read_bytes()[:-1000])
+    with pytest.raises(ValueError, match=r"model\.pretrained=.*short\.pth: not a file of tensors"):
+        DilatedResNet("resnet18", str(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (torch.zeros(3), "found Tensor"),
+        ([torch.zeros(3)], "found list"),
+        ({"step": 7, "network": {"conv1.weight": torch.zeros(1)}}, "found int at 'step'"),
+        ({"weights": {"conv1.weight": torch.zeros(1)}}, "found dict at 'weights'"),
+        ({"state_dict": {"step": 7}}, "found int at 'step'"),
+        ({"model": [torch.zeros(1)]}, "found list at 'model'"),
+        ({0: torch.zeros(1)}, "at 0"),
+    ],
+)
+def test_resnet_pretrained_of_another_kind_is_refused(tmp_path: Path, content: Any, found: str) -> None:
+    torch.save(content, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=rf"model\.pretrained=.*other\.pth: needed a state dict, .*{found}"):
+        DilatedResNet("resnet18", str(tmp_path / "other.pth"))
+
+
+def test_resnet_pretrained_of_another_architecture_names_the_place(weights_file: Path) -> None:
+    with pytest.raises(ValueError, match=r"not a resnet50: at 'layer1.0.conv1.weight' needed \(64, 64, 1, 1\), found"):
+        DilatedResNet("resnet50", str(weights_file))
+
+
+@pytest.mark.parametrize("key", ["layer4.1.conv2.weight", "bn1.running_var"])
+def test_resnet_pretrained_lacking_a_tensor_names_it(original: nn.Module, tmp_path: Path, key: str) -> None:
+    state = {name: value for name, value in original.state_dict().items() if name != key}
+    torch.save(state, tmp_path / "partial.pth")
+    with pytest.raises(ValueError, match=rf"not a resnet18: at '{key}' needed .*, found nothing"):
+        DilatedResNet("resnet18", str(tmp_path / "partial.pth"))
+
+
+def test_resnet_pretrained_with_a_tensor_too_many_names_it(original: nn.Module, tmp_path: Path) -> None:
+    torch.save({**original.state_dict(), "layer5.weight": torch.zeros(2)}, tmp_path / "more.pth")
+    with pytest.raises(ValueError, match=r"not a resnet18: at 'layer5.weight' needed nothing, found \(2,\)"):
+        DilatedResNet("resnet18", str(tmp_path / "more.pth"))
+
+
+def _wrap(state: dict[str, Tensor], how: str) -> Any:
+    """A state dict as other programs keep it."""
+    prefixed = {f"{how}.{key}": value for key, value in state.items()}
+    return {
+        "plain": state,
+        "state_dict": {"epoch": 90, "arch": "resnet18", "state_dict": state, "optimizer": {}},
+        "model": {"model": state, "epoch": 3},
+        "model_state": {"model_state": {"state_dict": state}},
+    }.get(how, prefixed)
+
+
+@pytest.mark.parametrize("with_head", [True, False])
+@pytest.mark.parametrize(
+    "how",
+    ["plain", "state_dict", "model", "model_state", "module", "backbone", "encoder", "model.backbone", "net.resnet"],
+)
+def test_resnet_pretrained_in_other_programs_files(
+    original: nn.Module, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str, with_head: bool
+) -> None:
+    state = {key: value for key, value in original.state_dict().items() if with_head or not key.startswith("fc.")}
+    path = tmp_path / "weights.pth"
+    torch.save(_wrap(state, how), path)
+    with caplog.at_level("INFO"):
+        resnet = DilatedResNet("resnet18", str(path))
+    for key, value in resnet.state_dict().items():
+        assert torch.equal(value, original.state_dict()[key])
+    said = [f"model.pretrained={path}: the ResNet is loaded, left out: fc"] if with_head else []
+    assert caplog.messages == said
+
+
+@pytest.mark.parametrize("head", ["fc", "classifier", "head", "head.fc"])
+def test_resnet_pretrained_on_other_classes_leaves_their_layer_out(
+    original: nn.Module, tmp_path: Path, head: str
+) -> None:
+    state = {key: value for key, value in original.state_dict().items() if not key.startswith("fc.")}
+    torch.save({**state, f"{head}.weight": torch.zeros(365, 512)}, tmp_path / "places.pth")
+    assert torch.equal(DilatedResNet("resnet18", str(tmp_path / "places.pth")).conv1.weight, state["conv1.weight"])
+
+
+def test_resnet_pretrained_inside_a_segmentation_network(
+    original: nn.Module, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = {f"backbone.{key}": value for key, value in original.state_dict().items() if not key.startswith("fc.")}
+    others = {"classifier.4.weight": torch.zeros(21, 256, 1, 1), "aux_classifier.0.weight": torch.zeros(3)}
+    torch.save({**state, **others}, tmp_path / "deeplab.pth")
+    with caplog.at_level("INFO"):
+        resnet = DilatedResNet("resnet18", str(tmp_path / "deeplab.pth"))
+    assert torch.equal(resnet.layer4[1].conv2.weight, state["backbone.layer4.1.conv2.weight"])
+    assert caplog.messages[0].endswith("left out: aux_classifier, classifier")
+
+
+def test_resnet_pretrained_as_safetensors(original: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    safetensors = pytest.importorskip("safetensors.torch")
+    path = str(tmp_path / "model.safetensors")
+    safetensors.save_file(original.state_dict(), path)
+    assert torch.equal(DilatedResNet("resnet18", path).conv1.weight, original.state_dict()["conv1.weight"])
+    Path(path).write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"model\.pretrained=.*model\.safetensors: not a file of tensors"):
+        DilatedResNet("resnet18", path)
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    with pytest.raises(ValueError, match=r"model\.safetensors: needs safetensors: pip install safetensors"):
+        DilatedResNet("resnet18", path)
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_resnet_pretrained_with_a_deep_stem_is_refused(original: nn.Module, tmp_path: Path, prefix: str) -> None:
+    # timm's names of a stem of three convolutions.
+    stem = {f"conv1.{place}.weight": torch.zeros(32, 3, 3, 3) for place in (0, 3, 6)}
+    state = {key: value for key, value in original.state_dict().items() if key != "conv1.weight"} | stem
+    torch.save({prefix + key: value for key, value in state.items()}, tmp_path / "resnet18d.pth")
+    message = rf"model\.pretrained=.*resnet18d\.pth: needed .*'{prefix}conv1\.weight', .* at '{prefix}conv1\.0\.weight'"
+    with pytest.raises(ValueError, match=message):
+        DilatedResNet("resnet18", str(tmp_path / "resnet18d.pth"))
+
+
+def test_resnet_pretrained_of_two_networks_is_refused(original: nn.Module, tmp_path: Path) -> None:
+    state = {f"{name}.{key}": value for name in ("query", "key") for key, value in original.state_dict().items()}
+    torch.save(state, tmp_path / "pair.pth")
+    with pytest.raises(ValueError, match=r"pair\.pth: needed one ResNet, found 2, below \['query\.', 'key\.'\]"):
+        DilatedResNet("resnet18", str(tmp_path / "pair.pth"))
+
+
+def test_first_difference_hand_worked() -> None:
+    one, two = {"a": torch.zeros(2), "b": torch.zeros(3, 1)}, {"a": torch.zeros(2), "b": torch.zeros(3)}
+    assert first_difference(one, one) is None
+    assert first_difference(one, two) == "at 'b' needed (3, 1), found (3,)"
+    assert first_difference(one, {"a": torch.zeros(2)}) == "at 'b' needed (3, 1), found nothing"
+    assert first_difference({"a": torch.zeros(2)}, one) == "at 'b' needed nothing, found (3, 1)"

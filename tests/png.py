@@ -1,0 +1,101 @@
+"""PNG files taken apart and put together, and a slow, strict decoder to compare with."""
+
+import functools
+import struct
+import zlib
+
+import numpy as np
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+def chunks_of(png: bytes) -> list[tuple[bytes, bytes]]:
+    position, chunks = 8, []
+    while position < len(png):
+        (length,) = struct.unpack_from(">I", png, position)
+        chunks.append((png[position + 4 : position + 8], png[position + 8 : position + 8 + length]))
+        position += 12 + length
+    return chunks
+
+
+def png_of(chunks: list[tuple[bytes, bytes]]) -> bytes:
+    coded = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(coded)
+
+
+def flip_bits(data: bytes, count: int, rng: np.random.Generator) -> bytes:
+    flipped = bytearray(data)
+    for position in rng.integers(len(data), size=count) if data else ():
+        flipped[position] ^= 1 << int(rng.integers(8))
+    return bytes(flipped)
+
+
+_CODINGS = {
+    "image": {(2, 8)},
+    "class_ids": {(0, 8), (3, 1), (3, 2), (3, 4), (3, 8)},
+    "instance_ids": {(0, 16)},
+    "disparity": {(0, 16)},
+}
+"""(colour type, bit depth) that each kind may have."""
+
+
+@functools.lru_cache(1000)
+def decode(png: bytes, kind: str) -> np.ndarray | None:
+    """What a PNG without interlacing holds; None if it breaks a rule of the format or is not coded as its kind is."""
+    try:
+        chunks = _checked_chunks(png)
+        names = [name for name, _ in chunks]
+        width, height, depth, color, compression, filtering, interlaced = struct.unpack(">IIBBBBB", chunks[0][1])
+        assert names[0] == b"IHDR"
+        assert names[-1] == b"IEND"
+        assert (color, depth) in _CODINGS[kind]
+        assert color != 3 or b"PLTE" in names
+        assert (compression, filtering, interlaced) == (0, 0, 0)
+        assert 0 < width * height < 10**6
+        rows = zlib.decompress(b"".join(data for name, data in chunks if name == b"IDAT"))
+        samples = width * (3 if color == 2 else 1)
+        lines = _unfiltered(rows, height, -(-samples * depth // 8), max(1, depth // 8) * (3 if color == 2 else 1))
+    except (AssertionError, IndexError, ValueError, struct.error, zlib.error):
+        return None
+    if depth < 8:
+        bits = np.unpackbits(lines, axis=1).reshape(height, -1, depth)
+        return (bits @ (1 << np.arange(depth)[::-1])).astype(np.uint8)[:, :width]
+    if depth == 16:
+        return lines.view(">u2").astype(np.uint16)
+    return lines.reshape(height, width, 3) if color == 2 else lines
+
+
+def _checked_chunks(png: bytes) -> list[tuple[bytes, bytes]]:
+    assert png.startswith(_SIGNATURE)
+    position, chunks = 8, []
+    while position < len(png):
+        (length,) = struct.unpack_from(">I", png, position)
+        end = position + 8 + length
+        (found,) = struct.unpack_from(">I", png, end)
+        assert zlib.crc32(png[position + 4 : end]) == found
+        chunks.append((png[position + 4 : position + 8], png[position + 8 : end]))
+        position = end + 4
+    return chunks
+
+
+def _unfiltered(rows: bytes, height: int, stride: int, step: int) -> np.ndarray:
+    """(height, stride) uint8; ``step`` is the distance of a byte from the one to its left."""
+    assert len(rows) == height * (stride + 1)
+    lines = np.zeros((height, stride), dtype=np.uint8)
+    above = [0] * stride
+    for y in range(height):
+        method, *line = rows[y * (stride + 1) : (y + 1) * (stride + 1)]
+        assert method < 5
+        for x in range(stride):
+            left, corner = (line[x - step], above[x - step]) if x >= step else (0, 0)
+            guesses = 0, left, above[x], (left + above[x]) // 2, _paeth(left, above[x], corner)
+            line[x] = (line[x] + guesses[method]) % 256
+        lines[y] = above = line
+    return lines
+
+
+def _paeth(left: int, above: int, corner: int) -> int:
+    guess = left + above - corner
+    return min((left, above, corner), key=lambda value: abs(guess - value))

@@ -16,6 +16,7 @@ from multitask.data.loader import normalize
 from multitask.engine import checkpoint
 from multitask.export import METADATA, export_checkpoint
 from multitask.models.network import MultiTaskNetwork
+from multitask.tasks.depth import Depth
 from tests.compose import ROOT, SMALL, config
 
 SHAPES = [(1, 3, 37, 53), (3, 3, 37, 53), (1, 3, 9, 200), (2, 3, 64, 96)]
@@ -123,6 +124,15 @@ def test_both_files_hold_classes_units_and_size(onnx_file: Path, torch_file: Pat
         assert {name: said["channels"] for name, said in metadata["tasks"].items()} == CHANNELS
         assert "disparity, px" in metadata["tasks"]["depth"]["meaning"]
         assert metadata["images"] == "[B, 3, H, W] uint8 RGB, 0 to 255"
+
+
+def test_export_of_a_task_that_does_not_say_what_it_means(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(Depth, "meaning")
+    export_checkpoint(str(saved), "onnx", str(tmp_path / "network.onnx"))
+    held = {prop.key: prop.value for prop in onnx.load(tmp_path / "network.onnx").metadata_props}
+    assert json.loads(held["tasks"])["depth"] == {"channels": 1, "meaning": ""}
 
 
 def test_export_leaves_one_file(onnx_file: Path, torch_file: Path) -> None:

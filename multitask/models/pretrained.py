@@ -96,7 +96,7 @@ def _of_the_resnet(state: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:
         )
     taken = [key for key in state if key.startswith(prefix) and key[len(prefix) :].split(".")[0] not in _HEADS]
     if left_out := sorted({key.removeprefix(prefix).split(".")[0] for key in state.keys() - taken}):
-        log.info("model.pretrained=%s: the ResNet is loaded, left out: %s", path, ", ".join(left_out))
+        log.info("model.pretrained=%s: the ResNet is taken, left out: %s", path, ", ".join(left_out))
     return {key[len(prefix) :]: state[key] for key in taken}
 
 

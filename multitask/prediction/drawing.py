@@ -54,7 +54,7 @@ def draw_panel(title: str, picture: Image.Image, scene: Scene, camera: Camera | 
     if scene.instance_ids is not None:
         entries = [(_label(scene, index), _tint(index + 1)) for index in range(len(scene.instances))]
         legend = _legend(_first(entries, 5 * num_columns), num_columns)
-        cells.append((f"{len(entries)} instances: class, confidence", _instances(picture, scene), legend))
+        cells.append((f"instances ({len(entries)}): number, class, confidence", _instances(picture, scene), legend))
     if scene.disparity is not None:
         values = resize_nearest(scene.disparity, picture.size[::-1]) * np.float32(picture.width / scene.size[1])
         bar = _color_bar(width, scene.size[1] / 16, camera)

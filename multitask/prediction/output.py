@@ -98,6 +98,8 @@ class SceneWriter:
 def write_scenes(folder: Path, camera: Camera | None) -> Iterator[SceneWriter]:
     """Within ``with``, pictures' files are written into ``folder``; at its end the lines of all of them appear there.
 
+    Where nothing was written the folder is left empty, so that it can be tried again.
+
     Args:
         folder: new or empty.
         camera: of all pictures, for distances.
@@ -106,4 +108,7 @@ def write_scenes(folder: Path, camera: Camera | None) -> Iterator[SceneWriter]:
     temporary = folder / f"{LINES}.tmp"
     with temporary.open("w", encoding="utf-8") as lines:
         yield SceneWriter(folder, lines, camera)
-    os.replace(temporary, folder / LINES)
+    if temporary.stat().st_size:
+        os.replace(temporary, folder / LINES)
+    else:
+        temporary.unlink()

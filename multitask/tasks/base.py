@@ -34,7 +34,7 @@ class Task(ABC):
     Attributes:
         name: key in every dict of predictions, targets and losses.
         channels: of the decoder's output.
-        meaning: what the channels say, with the unit, for who uses an exported network.
+        meaning: what the channels say, with the unit, for who uses an exported network; may be left out.
         layers: the sample's layers without which there is no target.
         figures: the figures of merit; the first decides which checkpoint is best.
         likelihood: which loss is used and how uncertainty weighs it.
@@ -44,7 +44,7 @@ class Task(ABC):
 
     name: ClassVar[str]
     channels: ClassVar[int]
-    meaning: ClassVar[str]
+    meaning: ClassVar[str] = ""
     layers: ClassVar[tuple[str, ...]]
     figures: ClassVar[tuple[Figure, ...]]
     likelihood: Likelihood

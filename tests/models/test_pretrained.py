@@ -183,7 +183,7 @@ def test_resnet_pretrained_in_other_programs_files(
         resnet = DilatedResNet("resnet18", str(path))
     for key, value in resnet.state_dict().items():
         assert torch.equal(value, original.state_dict()[key])
-    said = [f"model.pretrained={path}: the ResNet is loaded, left out: fc"] if with_head else []
+    said = [f"model.pretrained={path}: the ResNet is taken, left out: fc"] if with_head else []
     assert caplog.messages == said
 
 

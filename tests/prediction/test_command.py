@@ -101,6 +101,9 @@ def test_predict_of_nothing_readable_says_so(trained: Path, tmp_path: Path) -> N
     predicted = run_predict(trained, tmp_path / "a.png", tmp_path / "out")
     assert str(predicted).startswith("0 pictures predicted, 1 not:\n")
     assert "written" not in str(predicted)
+    assert list((tmp_path / "out").iterdir()) == []
+    write_photo(tmp_path / "a.png")
+    assert run_predict(trained, tmp_path / "a.png", tmp_path / "out").count == 1
 
 
 def test_predict_with_a_camera_writes_distances(trained: Path, tmp_path: Path) -> None:

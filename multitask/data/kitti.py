@@ -18,11 +18,11 @@ from multitask.data.layout import Camera
 from multitask.data.split import LABEL_KINDS, Folder, check_class_ids
 
 FOLDERS = {
-    "image": "image_2",
-    "class_ids": "semantic",
-    "instance_ids": "instance",
-    "disparity": "disp_occ_0",
-    "camera": "calib_cam_to_cam",
+    "image": "image_2/",
+    "class_ids": "semantic/",
+    "instance_ids": "instance/",
+    "disparity": "disp_occ_0/",
+    "camera": "calib_cam_to_cam/",
 }
 """Kind of file -> folder."""
 

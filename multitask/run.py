@@ -44,7 +44,7 @@ _FREE_KEYS = (
 )
 # A checkpoint knows the precision that was meant.
 
-_SINCE = {"optimizer.encoder_lr_factor": 1.0, "model.freeze_batch_norm": False}
+_SINCE = {"data.held_out": 0, "optimizer.encoder_lr_factor": 1.0, "model.freeze_batch_norm": False}
 """Keys that runs of older versions lack, and what those did."""
 
 

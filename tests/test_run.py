@@ -284,7 +284,7 @@ def test_run_stopped_in_validation_validates_when_it_goes_on(
 def _as_an_older_version_left_it(folder: Path) -> None:
     """Takes the keys that came later out of a run's files."""
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    del config["optimizer"]["encoder_lr_factor"], config["model"]["freeze_batch_norm"]
+    del config["optimizer"]["encoder_lr_factor"], config["model"]["freeze_batch_norm"], config["data"]["held_out"]
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     state = checkpoint.load(folder / LAST)
     checkpoint.save(folder / LAST, {**state, "config": config})

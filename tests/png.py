@@ -32,6 +32,33 @@ def flip_bits(data: bytes, count: int, rng: np.random.Generator) -> bytes:
     return bytes(flipped)
 
 
+CHUNK_NAMES = b"IHDR PLTE IDAT IEND tRNS cHRM gAMA iCCP sRGB sBIT pHYs tEXt zTXt iTXt eXIf acTL fcTL fdAT".split()
+
+
+def damaged_bytes(png: bytes, rng: np.random.Generator) -> bytes:
+    return flip_bits(png[: rng.integers(len(png))] if rng.random() < 0.2 else png, int(rng.integers(1, 4)), rng)
+
+
+def damaged_chunks(png: bytes, rng: np.random.Generator) -> bytes:
+    """Damage that the check sums do not show, as a bad program would write it."""
+    chunks = chunks_of(png)
+    chosen = int(rng.integers(len(chunks)))
+    name, data = chunks[chosen]
+    other = CHUNK_NAMES[rng.integers(len(CHUNK_NAMES))]
+    change = rng.integers(5)
+    if change == 0:
+        chunks[chosen] = name, flip_bits(data, 1, rng)
+    elif change == 1:
+        chunks[chosen] = name, data[: rng.integers(len(data) + 1)]
+    elif change == 2:
+        chunks[chosen] = other, data
+    elif change == 3:
+        del chunks[chosen]
+    else:
+        chunks.insert(chosen, (other, rng.bytes(int(rng.integers(40)))))
+    return png_of(chunks)
+
+
 _CODINGS = {
     "image": {(2, 8)},
     "class_ids": {(0, 8), (3, 1), (3, 2), (3, 4), (3, 8)},

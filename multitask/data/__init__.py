@@ -1,1 +1,1 @@
-"""From files in the Cityscapes layout to batches."""
+"""From the files of data sets to batches."""

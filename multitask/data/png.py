@@ -24,9 +24,11 @@ def mode_of(file: BinaryIO, image: Image.Image) -> str:
 
 def checked(png: bytes) -> bytes:
     """The same bytes, if every chunk has the check sum that it says: Pillow passes over those of the pixels."""
-    for name, data, checksum in _chunks(png):
+    for number, (name, data, checksum) in enumerate(_chunks(png)):
         if zlib.crc32(data, zlib.crc32(name)) != checksum:
             raise OSError(f"the check sum of chunk {name!r} is wrong")
+        if (name == b"IHDR") != (number == 0):
+            raise OSError("it has not one header, at its beginning")
     return png
 
 

@@ -196,3 +196,12 @@ def test_mixed_halves_teach_all_three_tasks(
         assert len(losses) == 24
         assert sum(losses[-4:]) < 0.9 * sum(losses[:4]), name
     assert {"depth/abs_rel", "instance/ap", "panoptic/pq", "semantic/iiou_class"} <= figures.keys()
+
+
+def test_held_out_and_drawn_frames_are_of_both_halves(halves: list[Path]) -> None:
+    roots = f"data.roots=[{','.join(map(str, halves))}]"
+    found = config(*SMALL, "data=mixed", roots, "data.held_out=2", "data.draw=5")
+    held_out, train = build.make_frames(found, build.HELD_OUT), build.make_frames(found, "train")
+    assert sorted(held_out.parts) == [1, 2]
+    assert len(train) == len(train.parts) == 5
+    assert not set(held_out.names) & set(train.names)

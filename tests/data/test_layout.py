@@ -25,7 +25,7 @@ from multitask.data.layout import (
     write_camera,
     write_png,
 )
-from tests.png import chunks_of, flip_bits, png_of
+from tests.png import chunks_of, damaged_bytes, damaged_chunks, png_of
 
 ALL_16_BIT = np.arange(65536, dtype=np.uint16).reshape(256, 256)
 CAMERA = Camera(
@@ -277,33 +277,6 @@ def test_truncated_png_at_every_length_is_refused_or_whole(tmp_path: Path, kind:
         else:
             assert np.array_equal(found, expected)
     assert refused == len(whole)
-
-
-CHUNK_NAMES = b"IHDR PLTE IDAT IEND tRNS cHRM gAMA iCCP sRGB sBIT pHYs tEXt zTXt iTXt eXIf acTL fcTL fdAT".split()
-
-
-def damaged_bytes(png: bytes, rng: np.random.Generator) -> bytes:
-    return flip_bits(png[: rng.integers(len(png))] if rng.random() < 0.2 else png, int(rng.integers(1, 4)), rng)
-
-
-def damaged_chunks(png: bytes, rng: np.random.Generator) -> bytes:
-    """Damage that the check sums do not show, as a bad program would write it."""
-    chunks = chunks_of(png)
-    chosen = int(rng.integers(len(chunks)))
-    name, data = chunks[chosen]
-    other = CHUNK_NAMES[rng.integers(len(CHUNK_NAMES))]
-    change = rng.integers(5)
-    if change == 0:
-        chunks[chosen] = name, flip_bits(data, 1, rng)
-    elif change == 1:
-        chunks[chosen] = name, data[: rng.integers(len(data) + 1)]
-    elif change == 2:
-        chunks[chosen] = other, data
-    elif change == 3:
-        del chunks[chosen]
-    else:
-        chunks.insert(chosen, (other, rng.bytes(int(rng.integers(40)))))
-    return png_of(chunks)
 
 
 @pytest.mark.parametrize("damage", [damaged_bytes, damaged_chunks])

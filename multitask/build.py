@@ -90,11 +90,12 @@ def tasks_with_labels(tasks: Mapping[str, Task], frames: Split, *, any_needed: b
             )
             continue
         on[name] = task
+        lacking: dict[str, list[str]] = {}
         for layer in task.layers:
             for where in frames.lacking(layer):
-                log.warning(
-                    "task %r has nothing to learn from %s: it has no %s for split %r", name, where, layer, frames.split
-                )
+                lacking.setdefault(where, []).append(layer)
+        for where, layers in lacking.items():
+            log.warning("task %r without %s: no %s for split %r", name, where, " and ".join(layers), frames.split)
     if any_needed and not on:
         raise ValueError(f"{frames.where}: split {frames.split!r} has no labels for any of tasks={list(tasks)}")
     return on
@@ -152,6 +153,13 @@ def make_schedule(config: Config) -> Schedule:
 def make_grouping(config: Config) -> Grouping:
     """How votes become instances; a checkpoint that says nothing of it gets the defaults."""
     return call("instances", Grouping, config.get("instances", {}))
+
+
+def pixels_at_once(config: Config) -> int:
+    """Pixels of one micro-batch of training: what the memory is known to hold, and more without gradients."""
+    schedule = make_schedule(config)
+    height, width = make_augmentation(config).crop or check_size("data.image_size", config["data"]["image_size"])
+    return schedule.batch_size // schedule.accumulate * height * width
 
 
 def make_seed(config: Config) -> int:

@@ -32,7 +32,8 @@ def check(config: Config) -> None:
 def _check_root(root: Path, layout: str, workers: int) -> int:
     """Prints what one data set holds, and returns how many faults it has."""
     kind = FORMATS[layout]
-    kind(root, next(iter(kind.splits(root)), "train"), (1, 1), strict=False)  # where nothing is there, it says so
+    if not kind.splits(root):
+        kind(root, "train", (1, 1), strict=False)  # which says what is missing
     splits = dict.fromkeys(split for file in KINDS for split in kind.splits(root, file))
     faults = 0
     for split in splits:

@@ -46,11 +46,8 @@ class Evaluation:
         self.config = config
         self.compute = build.make_device(config)
         self._grouping = build.make_grouping(config)
-        schedule = build.make_schedule(config)
-        height, width = build.make_augmentation(config).crop or frames.image_size
-        pixels = schedule.batch_size // schedule.accumulate * height * width
-        self._frames_at_once = max(1, pixels // math.prod(frames.image_size))
-        self._num_workers = schedule.num_workers
+        self._frames_at_once = max(1, build.pixels_at_once(config) // math.prod(frames.image_size))
+        self._num_workers = build.make_schedule(config).num_workers
 
     def batches(self, keep_samples: bool = False) -> Loader:
         """Whole frames, as many at a time as make no more pixels than a micro-batch of training does."""

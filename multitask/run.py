@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,6 @@ SECONDS = "run/seconds"
 _FREE_KEYS = (
     "output_dir",
     "data.root",
-    "data.roots",
     "trainer.device",
     "trainer.precision",
     "trainer.num_workers",
@@ -220,13 +220,19 @@ class Run:
             path = self.folder / "panels" / f"{name}.png"
             path.parent.mkdir(exist_ok=True)
             Image.fromarray(picture).save(path)
-        # Of the tasks that are off too: TensorBoard takes the columns of all runs from one of them.
-        every = figure_groups(build.make_tasks({**self.config, "tasks": list(self.config["task"])}))
-        self._tracker.hyperparameters(self.config, [f"val/{name}/{listed[0].key}" for name, listed in every.items()])
+        self._tracker.hyperparameters(self.config, self._columns())
         self._tracker.text(self.trainer.step, "results", results_text(figures, figure_groups(self.tasks)))
         self._tracker.scalars(self.trainer.step, {SECONDS: self._elapsed()})
         write_json(self.folder / METRICS, figures)
         return figures
+
+    def _columns(self) -> list[str]:
+        """The first figure of each group, also of tasks that are off: TensorBoard takes all runs' columns from one."""
+        every = dict(self.tasks)
+        for name in self.config["task"].keys() - every.keys():
+            with suppress(ValueError):  # a task that is off may lack what it needs
+                every |= build.make_tasks({**self.config, "tasks": [name]})
+        return [f"val/{name}/{listed[0].key}" for name, listed in sorted(figure_groups(every).items())]
 
     def _panels(self, number: int, tall: bool = False) -> list[tuple[str, Any]]:
         """Panels of ``number`` evenly spaced validation frames, by name."""

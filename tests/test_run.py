@@ -17,7 +17,7 @@ from multitask.engine.tracking import read_history
 from multitask.engine.trainer import Trainer
 from multitask.evaluation import evaluate_checkpoint
 from multitask.report import weights_text
-from multitask.run import BEST, LAST, SECONDS, Run
+from multitask.run import BEST, LAST, METRICS, SECONDS, Run
 from tests.compose import config, small
 from tests.trees import write_tree
 
@@ -587,3 +587,10 @@ def test_run_adds_up_the_seconds_of_its_processes(
 def test_how_votes_are_grouped_may_change_when_a_run_goes_on(shared_tree: Path, tmp_path: Path) -> None:
     Run(small(shared_tree, tmp_path / "run")).train()
     assert Run(small(shared_tree, tmp_path / "run", "instances.level=all")).trainer.step == 6
+
+
+def test_run_ends_although_a_task_that_is_off_cannot_be_built(shared_tree: Path, tmp_path: Path) -> None:
+    config = small(shared_tree, tmp_path / "run", "tasks=[semantic]", "trainer.max_steps=1")
+    config["task"]["depth"]["_target_"] = "of.no.module.Here"
+    assert "semantic/iou_class" in Run(config).train()
+    assert (tmp_path / "run" / METRICS).exists()

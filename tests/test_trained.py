@@ -57,3 +57,21 @@ def test_load_trained_of_a_checkpoint_that_is_not_whole_names_it(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         load_trained(changed(saved, tmp_path / "a.pt", **values))
+
+
+def test_load_trained_imports_no_module_that_a_checkpoint_names(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "payload.py").write_text(
+        "from pathlib import Path\nfrom multitask.tasks.depth import Depth\nPath(__file__).with_name('ran').touch()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)  # as the folder is from which one types `python -c`
+    config = checkpoint.load(saved)["config"]
+    config["task"]["depth"]["_target_"] = "payload.Depth"
+    path = changed(saved, tmp_path / "a.pt", config=config)
+    with pytest.raises(ValueError, match=r"a\.pt: task\.depth\._target_: needed a class of this package, .*'payload\."):
+        load_trained(path)
+    assert not (tmp_path / "ran").exists()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert list(load_trained(path).tasks) == ["depth", "semantic"]
+    assert (tmp_path / "ran").exists()

@@ -26,6 +26,9 @@ FOLDERS = {
 }
 """Kind of file -> folder."""
 
+_PLATE = 255
+"""Cityscapes' class -1, licence plate, in 8 bits: read as unlabeled, where Cityscapes' own files say 0."""
+
 _VAL_EVERY = 5
 """Of five frames with labels the last validates: their numbers end in 4 or 9."""
 
@@ -63,10 +66,11 @@ class Kitti(Folder):
 
     def _decode(self, kind: str, path: Path, coded: np.ndarray) -> np.ndarray:
         if kind == "class_ids":
-            return check_class_ids(path, coded)
+            return check_class_ids(path, np.where(coded == _PLATE, 0, coded))
         if kind == "instance_ids":
-            class_ids = check_class_ids(path, coded // 256)
-            return instance_ids(class_ids, coded % 256)
+            class_ids, numbers = coded // 256, coded % 256
+            class_ids = check_class_ids(path, np.where(class_ids == _PLATE, 0, class_ids))
+            return instance_ids(class_ids, numbers)
         return np.where(coded > 0, coded / np.float32(256), np.float32(np.nan))
 
     def read_camera(self, name: str) -> Camera:

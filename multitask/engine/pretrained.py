@@ -25,6 +25,8 @@ def find_run(path: str) -> dict[str, Any] | None:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception:  # torch raises many kinds; whoever reads the file as something else says what is wrong with it
         return None
+    if isinstance(state, dict) and "network" in state:
+        checkpoint.check_version(state, f"model.pretrained={path}")  # before its keys, which may be others
     return state if isinstance(state, dict) and state.keys() >= checkpoint.KEYS else None
 
 
@@ -42,7 +44,6 @@ def start_from(network: MultiTaskNetwork, tasks: Mapping[str, Task], state: Mapp
     Raises:
         ValueError: naming the first tensor of the encoder that differs.
     """
-    checkpoint.check_version(state, source)
     wanted, found = network.state_dict(), state["network"]
     taken = _below("encoder.", found)
     if difference := first_difference(_below("encoder.", wanted), taken):

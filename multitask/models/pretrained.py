@@ -65,7 +65,7 @@ def _read(path: str) -> Any:
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except ImportError:
-        raise ValueError(f"model.pretrained={path}: needs safetensors: pip install safetensors") from None
+        raise ValueError(f"model.pretrained={path}: needs safetensors: pip install -e '.[safetensors]'") from None
     except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"model.pretrained={path}: not a file of tensors ({reason})") from error

@@ -104,7 +104,8 @@ def _predict_all(
     progress = Progress("pictures")
     failures: list[str] = []
     done = 0
-    for items in _ahead(_chunks(_read_all(predictor, sources), at_once)):
+    read = _read_all(predictor, sources, one_size=writer.camera is not None)
+    for items in _ahead(_chunks(read, at_once)):
         scenes = predictor.scenes([item.image for item in items if isinstance(item, _Read)])
         for item in items:
             found = item if isinstance(item, ValueError) else next(scenes)
@@ -119,15 +120,21 @@ def _predict_all(
     return done - len(failures), failures
 
 
-def _read_all(predictor: Predictor, sources: Iterable[Source]) -> Iterator[_Read | ValueError]:
-    """Every picture and frame in order, or what was wrong with it."""
+def _read_all(predictor: Predictor, sources: Iterable[Source], one_size: bool) -> Iterator[_Read | ValueError]:
+    """Every picture and frame in order, or what was wrong with it: another size than the first's, for one camera."""
+    size: tuple[int, int] | None = None
     for source in sources:
         try:
-            if is_video(source.path):
-                for index, image in enumerate(read_frames(source.path)):
-                    yield _prepare(predictor, source, index, image)
-            else:
-                yield _prepare(predictor, source, None, read_picture(source.path))
+            frames = read_frames(source.path) if is_video(source.path) else [read_picture(source.path)]
+            for index, image in enumerate(frames):
+                read = _prepare(predictor, source, index if is_video(source.path) else None, image)
+                size = size or read.image.size
+                if one_size and read.image.size != size:
+                    raise ValueError(
+                        f"{source.path}: needed {size[0]} x {size[1]} px, as the first picture for which camera= is, "
+                        f"found {read.image.size[0]} x {read.image.size[1]}"
+                    )
+                yield read
         except ValueError as error:
             yield error
 

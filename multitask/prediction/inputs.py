@@ -3,7 +3,7 @@
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,14 +70,27 @@ def _pictures_below(folder: Path) -> Iterator[Path]:
 
 def _named(root: Path, paths: list[Path]) -> list[Source]:
     """Names without endings, but with them where two files would get the same on any file system."""
-    short = [path.relative_to(root).with_suffix("").as_posix() for path in paths]
-    counts = Counter(name.casefold() for name in short)
-    sources = []
-    for path, name in zip(paths, short, strict=True):
+    whole = [path.relative_to(root) for path in paths]
+    names = [path.with_suffix("").as_posix() for path in whole]
+    kept: set[int] = set()
+    # A name that keeps its ending may be that of a file without: "a.jpg" beside "a.jpg.png".
+    while clashing := _clashing(paths, names) - kept:
+        kept |= clashing
+        for index in clashing:
+            names[index] = whole[index].as_posix()
+    return [Source(path, name) for path, name in zip(paths, names, strict=True)]
+
+
+def _clashing(paths: Sequence[Path], names: Sequence[str]) -> set[int]:
+    """Which of the names another file has, too."""
+    counts = Counter(name.casefold() for name in names)
+    return {
+        index
+        for index, (path, name) in enumerate(zip(paths, names, strict=True))
         # Frames of a video "a" are a_000000 and so on.
-        frames = is_video(path) and any(other.startswith(f"{name}_".casefold()) for other in counts)
-        sources.append(Source(path, name + path.suffix if frames or counts[name.casefold()] > 1 else name))
-    return sources
+        if counts[name.casefold()] > 1
+        or (is_video(path) and any(other.startswith(f"{name}_".casefold()) for other in counts))
+    }
 
 
 def printable(text: str) -> str:

@@ -42,7 +42,7 @@ class SceneWriter:
     def __init__(self, folder: Path, lines: TextIO, camera: Camera | None) -> None:
         self._folder = folder
         self._lines = lines
-        self._camera = camera
+        self.camera = camera
 
     def write(self, source: Path, frame: int | None, name: str, shown: Image.Image, scene: Scene) -> None:
         """Writes what is predicted of a picture; each file appears whole or not at all.
@@ -57,7 +57,7 @@ class SceneWriter:
         codes = scene.coded_instance_ids()
         disparity = None if scene.disparity is None else encode_disparity(scene.disparity)
         title = str(source) if frame is None else f"{source} frame {frame}"
-        panel = draw_panel(title, shown, scene, self._camera)
+        panel = draw_panel(title, shown, scene, self.camera)
         for kind, array in (
             ("class_ids", scene.class_ids),
             ("instance_ids", codes),
@@ -88,8 +88,8 @@ class SceneWriter:
         }
         if instance.disparity is not None:
             line["disparity_px"] = round(instance.disparity, 4)
-            if self._camera:
-                distance = instance.depth(self._camera)
+            if self.camera:
+                distance = instance.depth(self.camera)
                 line["depth_m"] = None if distance is None else round(distance, 3)
         return line
 
@@ -98,7 +98,7 @@ class SceneWriter:
 def write_scenes(folder: Path, camera: Camera | None) -> Iterator[SceneWriter]:
     """Within ``with``, pictures' files are written into ``folder``; at its end the lines of all of them appear there.
 
-    Where nothing was written the folder is left empty, so that it can be tried again.
+    So they do where an error ends it early. Where nothing was written the folder is left empty, to be tried again.
 
     Args:
         folder: new or empty.
@@ -106,9 +106,11 @@ def write_scenes(folder: Path, camera: Camera | None) -> Iterator[SceneWriter]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f"{LINES}.tmp"
-    with temporary.open("w", encoding="utf-8") as lines:
-        yield SceneWriter(folder, lines, camera)
-    if temporary.stat().st_size:
-        os.replace(temporary, folder / LINES)
-    else:
-        temporary.unlink()
+    try:
+        with temporary.open("w", encoding="utf-8") as lines:
+            yield SceneWriter(folder, lines, camera)
+    finally:
+        if temporary.stat().st_size:
+            os.replace(temporary, folder / LINES)
+        else:
+            temporary.unlink()

@@ -52,7 +52,7 @@ class Predictor:
         compute: where and in which arithmetic it runs.
         size: (H, W) px that every picture is resized to for the network; None: the width that the network was trained
             at, and the height that keeps the picture's shape.
-        batch_size: most pictures that the network gets at once.
+        batch_size: most pictures that the network gets at once: fewer where they are larger than those of training.
     Raises:
         ValueError: naming what makes no sense.
     """
@@ -68,8 +68,9 @@ class Predictor:
         self._width = check_size("data.image_size", trained.config.get("data", {}).get("image_size"))[1]
         self._size = size
         self._batch_size = batch_size
+        self._pixels = build.pixels_at_once(trained.config)
         self._device = compute.device
-        network = trained.network.to(memory_format=compute.memory_format)
+        network = trained.network.eval().to(memory_format=compute.memory_format)
         self._network = network_predictor(network.to(compute.device), compute)
 
     @overload
@@ -132,16 +133,34 @@ class Predictor:
         by_size: dict[tuple[int, ...], list[int]] = {}
         for index, item in enumerate(inputs):
             by_size.setdefault(tuple(item.image.shape), []).append(index)
-        for indices in by_size.values():
-            for start in range(0, len(indices), self._batch_size):
-                chosen = indices[start : start + self._batch_size]
-                predictions = self._network(torch.stack([inputs[index].image for index in chosen]).to(self._device))
-                for row, index in enumerate(chosen):
-                    one = {name: value[row : row + 1] for name, value in predictions.items()}
-                    found[index] = self._predicted(inputs[index].name, one)
+        for (_, height, width), indices in by_size.items():
+            at_once = max(1, min(self._batch_size, self._pixels // (height * width)))
+            for start in range(0, len(indices), at_once):
+                chosen = indices[start : start + at_once]
+                results = self._predict_batch([inputs[index] for index in chosen])
+                found.update(zip(chosen, results, strict=True))
         for index, item in enumerate(inputs):
             predicted = found[index]
             yield predicted if isinstance(predicted, ValueError) else make_scene(predicted, item.size)
+
+    def _predict_batch(self, items: Sequence[NetworkInput]) -> list[PredictedScene | ValueError]:
+        """What the network makes of pictures of one size."""
+        try:
+            predictions = self._network(torch.stack([item.image for item in items]).to(self._device))
+        except torch.OutOfMemoryError:
+            height, width = items[0].image.shape[1:]
+            needed = "a smaller batch_size, or" if len(items) > 1 else "a smaller"
+            return [
+                ValueError(
+                    f"{item.name}: {len(items)} pictures of {height} x {width} px at once are too many for the memory "
+                    f"of {self._device}; needed {needed} size=[H,W]"
+                )
+                for item in items
+            ]
+        return [
+            self._predicted(item.name, {name: value[row : row + 1] for name, value in predictions.items()})
+            for row, item in enumerate(items)
+        ]
 
     def _predicted(self, name: str, predictions: Mapping[str, Tensor]) -> PredictedScene | ValueError:
         try:

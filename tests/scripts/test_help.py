@@ -5,6 +5,8 @@ import runpy
 import shlex
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -32,16 +34,17 @@ def _call(monkeypatch: pytest.MonkeyPatch, script: str, *arguments: str) -> None
     assert code == 0
 
 
-@pytest.fixture(params=SCRIPTS)
+@pytest.fixture(scope="module", params=SCRIPTS)
 def script(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-def shown(script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[str]:
+@pytest.fixture(scope="module")
+def shown(script: str) -> list[str]:
     """The lines of a script's help."""
-    _call(monkeypatch, script, "--help")
-    return capsys.readouterr().out.splitlines()
+    with pytest.MonkeyPatch.context() as monkeypatch, redirect_stdout(StringIO()) as output:
+        _call(monkeypatch, script, "--help")
+    return output.getvalue().splitlines()
 
 
 def test_help_is_short(shown: list[str]) -> None:

@@ -24,7 +24,7 @@ train: data ## Trains and evaluates the quickstart network; a second call goes o
 	$(BIN)/python scripts/train.py experiment=quickstart
 
 test: setup ## Runs all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 lint: setup ## Checks style and types
 	$(BIN)/ruff check

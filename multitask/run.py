@@ -23,6 +23,7 @@ from multitask.engine.trainer import Trainer
 from multitask.evaluation import Evaluation
 from multitask.report import brief, duration, panel, results_text
 from multitask.scene import figure_groups
+from multitask.tasks.base import Task
 
 log = logging.getLogger(__name__)
 
@@ -228,11 +229,11 @@ class Run:
 
     def _columns(self) -> list[str]:
         """The first figure of each group, also of tasks that are off: TensorBoard takes all runs' columns from one."""
-        every = dict(self.tasks)
-        for name in self.config["task"].keys() - every.keys():
+        every: dict[str, Task] = {}
+        for name in self.config["task"]:
             with suppress(ValueError):  # a task that is off may lack what it needs
                 every |= build.make_tasks({**self.config, "tasks": [name]})
-        return [f"val/{name}/{listed[0].key}" for name, listed in sorted(figure_groups(every).items())]
+        return [f"val/{name}/{listed[0].key}" for name, listed in figure_groups(every).items()]
 
     def _panels(self, number: int, tall: bool = False) -> list[tuple[str, Any]]:
         """Panels of ``number`` evenly spaced validation frames, by name."""

@@ -1,37 +1,25 @@
 """``--help``, which must not rot: every key that it names and every example is tried."""
 
 import re
-import runpy
 import shlex
 import subprocess
 import sys
-from contextlib import redirect_stdout
-from io import StringIO
 from pathlib import Path
 
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 
 from multitask.engine.tracking import flatten
 from tests.compose import ROOT, config
+from tests.scripts.called import call
 
 SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py") if not path.stem.startswith("_"))
 GROUPS = {path.name for path in (ROOT / "configs").iterdir() if path.is_dir()}
 
 
-def _call(monkeypatch: pytest.MonkeyPatch, script: str, *arguments: str) -> None:
-    """Runs a script in this process, which has imported everything."""
-    monkeypatch.setattr(sys, "argv", [f"scripts/{script}.py", *arguments])
-    monkeypatch.syspath_prepend(ROOT / "scripts")
-    GlobalHydra.instance().clear()
-    code: object = 0
-    try:
-        runpy.run_path(str(ROOT / f"scripts/{script}.py"), run_name="__main__")
-    except SystemExit as end:
-        code = end.code
-    finally:
-        GlobalHydra.instance().clear()
-    assert code == 0
+def called(script: str, *arguments: str) -> str:
+    result = call(f"{script}.py", *arguments, cwd=ROOT)
+    assert result.returncode == 0
+    return result.stdout
 
 
 @pytest.fixture(scope="module", params=SCRIPTS)
@@ -42,9 +30,7 @@ def script(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def shown(script: str) -> list[str]:
     """The lines of a script's help."""
-    with pytest.MonkeyPatch.context() as monkeypatch, redirect_stdout(StringIO()) as output:
-        _call(monkeypatch, script, "--help")
-    return output.getvalue().splitlines()
+    return called(script, "--help").splitlines()
 
 
 def test_help_is_short(shown: list[str]) -> None:
@@ -73,10 +59,7 @@ def test_help_as_a_user_asks_for_it_names_the_script_s_keys(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_cfg_job_still_shows_the_configuration(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    _call(monkeypatch, "evaluate", "split=test", "--cfg", "job")
-    shown = capsys.readouterr().out
+def test_cfg_job_still_shows_the_configuration() -> None:
+    shown = called("evaluate", "split=test", "--cfg", "job")
     assert "split: test" in shown
     assert "help" not in shown

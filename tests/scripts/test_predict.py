@@ -10,6 +10,7 @@ from multitask.data.layout import read_png
 from multitask.run import LAST, Run
 from tests.compose import small
 from tests.prediction.made import write_photo
+from tests.scripts.called import call
 from tests.scripts.test_scripts import run
 
 pytestmark = pytest.mark.slow
@@ -43,7 +44,7 @@ def test_predict_py_writes_panels_and_results(checkpoint_path: Path, tmp_path: P
 def test_predict_py_with_a_pattern_names_what_it_could_not_read(checkpoint_path: Path, tmp_path: Path) -> None:
     write_photo(tmp_path / "a.png")
     (tmp_path / "b.png").write_text("a picture")
-    result = run("predict.py", f"checkpoint={checkpoint_path}", "input=*.png", "output_dir=out", cwd=tmp_path)
+    result = call("predict.py", f"checkpoint={checkpoint_path}", "input=*.png", "output_dir=out", cwd=tmp_path)
     assert result.returncode == 1
     assert result.stdout.startswith("1 picture predicted, 1 not:\n  b.png: not a readable picture, 9 bytes")
     assert (tmp_path / "out/a_panel.png").exists()
@@ -62,7 +63,7 @@ WRONG = [
 @pytest.mark.parametrize(("arguments", "message"), WRONG, ids=[" ".join(arguments) for arguments, _ in WRONG])
 def test_predict_py_on_wrong_use_is_one_clear_error(tmp_path: Path, arguments: list[str], message: str) -> None:
     write_photo(tmp_path / "a.png")
-    result = run("predict.py", *arguments, cwd=tmp_path)
+    result = call("predict.py", *arguments, cwd=tmp_path)
     assert result.returncode != 0
     assert message in result.stderr
     assert "Traceback" not in result.stderr

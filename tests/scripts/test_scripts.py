@@ -15,6 +15,7 @@ import torch
 from multitask.data.layout import write_png
 from multitask.engine import checkpoint
 from tests.compose import ROOT, SMALL
+from tests.scripts.called import call
 
 pytestmark = pytest.mark.slow
 
@@ -182,7 +183,7 @@ def test_compare_py_runs_what_is_missing_and_reports(frames: Path, tmp_path: Pat
     ],
 )
 def test_compare_py_refuses_what_makes_no_sense(frames: Path, tmp_path: Path, given: list[str], message: str) -> None:
-    result = run("compare.py", *COMPARE, f"data.root={frames}", *given, cwd=tmp_path)
+    result = call("compare.py", *COMPARE, f"data.root={frames}", *given, cwd=tmp_path)
     assert result.returncode != 0
     assert message in result.stderr
     assert list(tmp_path.iterdir()) == []
@@ -215,7 +216,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("script", "arguments", "message"), WRONG, ids=[f"{s} {' '.join(a)}" for s, a, _ in WRONG])
 def test_wrong_use_is_one_clear_error(script: str, arguments: list[str], message: str, tmp_path: Path) -> None:
-    result = run(script, *arguments, cwd=tmp_path)
+    result = call(script, *arguments, cwd=tmp_path)
     assert result.returncode != 0
     assert message in result.stderr
     assert "Traceback" not in result.stderr

@@ -36,7 +36,7 @@ def test_predict_py_writes_panels_and_results(checkpoint_path: Path, tmp_path: P
     assert read_png(tmp_path / "out/predictions/one_instance_ids.png", "instance_ids").shape == (60, 80)
     lines = (tmp_path / "out/predictions/predictions.jsonl").read_text().splitlines()
     assert [json.loads(line)["name"] for line in lines] == ["one", "trip/two"]
-    again = run("predict.py", *given, cwd=tmp_path)
+    again = call("predict.py", *given, cwd=tmp_path)
     assert again.returncode == 2
     assert "error: output_dir=out/predictions: needed a new or empty folder, found one_class_ids.png, " in again.stderr
 

@@ -9,6 +9,7 @@ import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from torchvision.models.resnet import BasicBlock, ResNet
 
 from multitask.data.synthetic import write_dataset
 from multitask.engine import checkpoint
@@ -16,10 +17,17 @@ from multitask.engine.interruption import Interrupted
 from multitask.engine.tracking import read_history
 from multitask.engine.trainer import Trainer
 from multitask.evaluation import evaluate_checkpoint
+from multitask.models.encoder import _RESNETS
 from multitask.report import weights_text
 from multitask.run import BEST, LAST, METRICS, SECONDS, Run
 from tests.compose import config, small
 from tests.trees import write_tree
+
+
+@pytest.fixture(autouse=True)
+def _one_block_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network of less than half the parameters: what a run does with them is the same."""
+    monkeypatch.setitem(_RESNETS, "resnet18", lambda: ResNet(BasicBlock, [1, 1, 1, 1]))
 
 
 def final_state(folder: Path) -> dict[str, torch.Tensor]:

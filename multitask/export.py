@@ -15,6 +15,7 @@ from multitask.build import Config
 from multitask.data.labels import CLASS_NAMES
 from multitask.data.loader import normalize
 from multitask.models.network import MultiTaskNetwork
+from multitask.models.pretrained import first_line
 from multitask.tasks.base import Task
 from multitask.trained import load_trained
 
@@ -155,8 +156,9 @@ def _write_torch(network: ExportedNetwork, _: Mapping[str, Task], metadata: Conf
     except OSError:
         raise
     except Exception as error:  # torch raises many kinds, and torch 2.6 cannot save this network
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"format=torch: torch {torch.__version__} cannot export this network ({reason})") from error
+        raise ValueError(
+            f"format=torch: torch {torch.__version__} cannot export this network ({first_line(error)})"
+        ) from error
 
 
 def _differences(network: ExportedNetwork, run: Runner, path: Path) -> dict[str, tuple[float, float]]:

@@ -47,6 +47,19 @@ def assert_same_state(one: Path, other: Path) -> None:
         assert torch.equal(value, second[key]), key
 
 
+def assert_goes_on_bit_for_bit(
+    tree: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, stop: int, options: tuple[str, ...]
+) -> None:
+    """A run that a signal stops at a step ends as one that nothing stops."""
+    Run(small(tree, folder / "whole", *options)).train()
+    with monkeypatch.context() as patch:
+        stop_at(patch, stop, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            Run(small(tree, folder / "stopped", *options)).train()
+    Run(small(tree, folder / "stopped", *options)).train()
+    assert_same_state(folder / "whole", folder / "stopped")
+
+
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: signal.Signals) -> None:
     """Sends this process a signal while the given step is computed."""
     train_step = Trainer._train_step
@@ -141,13 +154,7 @@ def test_run_stopped_by_a_signal_goes_on_bit_for_bit(
 def test_run_of_every_kind_of_weighting_goes_on_bit_for_bit(
     shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
 ) -> None:
-    Run(small(shared_tree, tmp_path / "whole", *options)).train()
-    with monkeypatch.context() as patch:
-        stop_at(patch, 5, signal.SIGTERM)
-        with pytest.raises(Interrupted):
-            Run(small(shared_tree, tmp_path / "stopped", *options)).train()
-    Run(small(shared_tree, tmp_path / "stopped", *options)).train()
-    assert_same_state(tmp_path / "whole", tmp_path / "stopped")
+    assert_goes_on_bit_for_bit(shared_tree, tmp_path, monkeypatch, 5, options)
 
 
 def test_run_killed_between_checkpoints_goes_on_bit_for_bit(
@@ -330,13 +337,7 @@ def test_run_of_a_slow_encoder_goes_on_bit_for_bit(
         "model.freeze_batch_norm=true",
         f"model.pretrained={tmp_path / 'first' / LAST}",
     )
-    Run(small(shared_tree, tmp_path / "whole", *options)).train()
-    with monkeypatch.context() as patch:
-        stop_at(patch, 4, signal.SIGTERM)
-        with pytest.raises(Interrupted):
-            Run(small(shared_tree, tmp_path / "stopped", *options)).train()
-    Run(small(shared_tree, tmp_path / "stopped", *options)).train()
-    assert_same_state(tmp_path / "whole", tmp_path / "stopped")
+    assert_goes_on_bit_for_bit(shared_tree, tmp_path, monkeypatch, 4, options)
 
 
 @pytest.mark.parametrize("key", ["optimizer.encoder_lr_factor=0", "model.freeze_batch_norm=true"])

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from multitask.data.labels import CLASS_NAMES
-from multitask.models.pretrained import first_difference
+from multitask.models.pretrained import first_difference, first_line
 
 VERSION = 1
 
@@ -50,9 +50,8 @@ def load(path: str | Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
-            f"checkpoint={path}: not a readable checkpoint, {path.stat().st_size} bytes ({reason})"
+            f"checkpoint={path}: not a readable checkpoint, {path.stat().st_size} bytes ({first_line(error)})"
         ) from error
     if isinstance(state, dict):
         check_version(state, f"checkpoint={path}")  # before its keys, which may be others

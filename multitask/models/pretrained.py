@@ -57,6 +57,11 @@ def first_difference(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) 
     return None
 
 
+def first_line(error: Exception) -> str:
+    """What an error of torch says, of which the first line is for people; its kind where it says nothing."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 def _read(path: str) -> Any:
     try:
         if path.endswith(".safetensors"):
@@ -67,8 +72,7 @@ def _read(path: str) -> Any:
     except ImportError:
         raise ValueError(f"model.pretrained={path}: needs safetensors: pip install -e '.[safetensors]'") from None
     except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"model.pretrained={path}: not a file of tensors ({reason})") from error
+        raise ValueError(f"model.pretrained={path}: not a file of tensors ({first_line(error)})") from error
 
 
 def _unwrapped(content: Any, path: str) -> dict[str, Tensor]:

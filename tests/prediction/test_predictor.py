@@ -17,6 +17,7 @@ from multitask.prediction import Predictor, Scene, load
 from multitask.run import LAST, Run
 from multitask.trained import load_trained
 from tests.compose import ROOT, small
+from tests.engine.test_checkpoint import Attack
 from tests.prediction.made import photo, write_photo
 
 
@@ -168,14 +169,6 @@ def test_multitask_load_is_the_same(trained: Path, predictor: Predictor) -> None
 def test_importing_the_package_loads_no_torch() -> None:
     command = "import sys, multitask; assert callable(multitask.load); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", command], cwd=ROOT, check=False).returncode == 0
-
-
-class Attack:
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        return Path.touch, (self.target,)
 
 
 @pytest.mark.parametrize("plain_pickle", [True, False])

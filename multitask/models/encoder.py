@@ -1,9 +1,12 @@
 """The shared encoder (section 4, appendix A): a dilated ResNet and atrous spatial pyramid pooling."""
 
+from functools import partial
+
 import torch
 import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.models.resnet import BasicBlock
 
 from multitask.models.pretrained import load_resnet
 
@@ -11,6 +14,7 @@ STRIDE = 8
 """Input px for one px of the features, along each axis."""
 
 _RESNETS = {
+    "resnet10": partial(torchvision.models.ResNet, BasicBlock, [1, 1, 1, 1]),
     "resnet18": torchvision.models.resnet18,
     "resnet50": torchvision.models.resnet50,
     "resnet101": torchvision.models.resnet101,
@@ -23,7 +27,7 @@ class DilatedResNet(nn.Module):
     Every block of these stages is dilated, not the first alone. The names of the parameters are torchvision's.
 
     Args:
-        name: ``resnet18``, ``resnet50`` or ``resnet101``.
+        name: ``resnet18``, ``resnet50``, ``resnet101``, or ``resnet10`` with one block in each stage.
         pretrained: None (random), or as in `multitask.models.pretrained.load_resnet`.
         freeze_batch_norm: whether batch norms keep their running statistics, scales and shifts, in training too.
     """

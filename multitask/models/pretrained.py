@@ -105,11 +105,11 @@ def _of_the_resnet(state: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:
 
 
 def _torchvision(name: str, pretrained: str) -> Mapping[str, Tensor]:
-    weights = torchvision.models.get_model_weights(name)
-    if pretrained not in weights.__members__:
-        raise ValueError(
-            f"model.pretrained={pretrained}: needed an existing file or one of {sorted(weights.__members__)} for {name}"
-        )
+    published = name in torchvision.models.list_models()
+    weights = torchvision.models.get_model_weights(name) if published else None
+    if weights is None or pretrained not in weights.__members__:
+        names = f" or one of {sorted(weights.__members__)}" if weights else ""
+        raise ValueError(f"model.pretrained={pretrained}: needed an existing file{names} for {name}")
     try:
         return weights[pretrained].get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:  # torch raises RuntimeError where the file's hash is wrong

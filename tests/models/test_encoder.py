@@ -6,7 +6,7 @@ from torch import nn
 from multitask.models.encoder import ASPP, STRIDE, DilatedResNet, Encoder, conv_bn_relu
 
 
-@pytest.mark.parametrize(("name", "blocks"), [("resnet18", (2, 2)), ("resnet50", (6, 3))])
+@pytest.mark.parametrize(("name", "blocks"), [("resnet10", (1, 1)), ("resnet18", (2, 2)), ("resnet50", (6, 3))])
 def test_resnet_every_block_of_the_last_two_stages_is_dilated(name: str, blocks: tuple[int, int]) -> None:
     resnet = DilatedResNet(name)
     for stage, dilation, number in ((resnet.layer3, 2, blocks[0]), (resnet.layer4, 4, blocks[1])):
@@ -16,7 +16,7 @@ def test_resnet_every_block_of_the_last_two_stages_is_dilated(name: str, blocks:
             convolutions = [module for module in block.modules() if isinstance(module, nn.Conv2d)]
             assert all(conv.stride == (1, 1) for conv in convolutions)
             dilated = [conv for conv in convolutions if conv.kernel_size == (3, 3)]
-            assert len(dilated) == (2 if name == "resnet18" else 1)
+            assert len(dilated) == (1 if name == "resnet50" else 2)
             assert all(conv.dilation == conv.padding == (dilation, dilation) for conv in dilated)
 
 
@@ -45,6 +45,14 @@ def test_resnet_parameters_are_those_of_torchvision(name: str, channels: int) ->
     shapes = {key: value.shape for key, value in theirs.state_dict().items() if not key.startswith("fc.")}
     assert {key: value.shape for key, value in resnet.state_dict().items()} == shapes
     assert resnet.channels == channels
+
+
+def test_resnet10_is_a_resnet18_of_first_blocks() -> None:
+    with torch.device("meta"):
+        small, large = DilatedResNet("resnet10"), DilatedResNet("resnet18")
+    first = {key: value.shape for key, value in large.state_dict().items() if ".1." not in key[:9]}
+    assert {key: value.shape for key, value in small.state_dict().items()} == first
+    assert small.channels == large.channels
 
 
 def test_resnet_unknown_encoder_names_the_key() -> None:

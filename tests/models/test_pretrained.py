@@ -98,6 +98,11 @@ def test_resnet_pretrained_unknown_name_lists_those_there_are(name: str) -> None
         DilatedResNet("resnet18", name)
 
 
+def test_resnet_pretrained_name_of_an_architecture_that_nobody_published_weights_of() -> None:
+    with pytest.raises(ValueError, match=r"model\.pretrained=IMAGENET1K_V1: needed an existing file for resnet10$"):
+        DilatedResNet("resnet10", "IMAGENET1K_V1")
+
+
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 neither"])
 def test_resnet_pretrained_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.pth"

@@ -1,34 +1,25 @@
 """Compares ways to train over seeds: python scripts/compare.py experiment=table1 [seeds=[0,1,2]] [report=true]."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
-import torch
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from _entry import plain, short_errors
 from multitask import build
-from multitask.comparison import EXPERIMENTS, Plan, Report, Runner
+from multitask.comparison import EXPERIMENTS, Plan, Report, Runner, find_places
 
-_OWN_KEYS = {"experiment", "comparison", "base", "seeds", "split", "rates", "search_seed", "report"}
+_OWN_KEYS = {"experiment", "comparison", "base", "seeds", "split", "rates", "search_seed", "parallel", "report"}
 _OWN_KEYS |= {"results_dir", "output_dir"}
 
 
 def run_config(arguments: Sequence[str]) -> Mapping[str, Any]:
     """What ``scripts/train.py`` would be given."""
     return plain(compose("train", list(arguments)))
-
-
-def _devices() -> list[str | None]:
-    """What CUDA_VISIBLE_DEVICES is for each GPU that this process sees; [None], as it is, with one or none."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = given.split(",") if given else [str(index) for index in range(torch.cuda.device_count())]
-    return list(names) if torch.cuda.device_count() > 1 else [None]
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="compare")
@@ -46,7 +37,7 @@ def main(given: DictConfig) -> None:
         plan = Plan(experiment, tasks, config["seeds"], config["split"], config["rates"], config["search_seed"])
         if plan.searches:
             build.make_frames(shared, build.HELD_OUT)  # refused at once, where none are held out
-        devices = _devices() if shared["trainer"]["device"] != "cpu" else [None]
+        compute = build.make_device(shared)
         folder = Path(config["output_dir"])
         runner = Runner(
             plan,
@@ -54,8 +45,8 @@ def main(given: DictConfig) -> None:
             Path(config["results_dir"]),
             run_config,
             base,
-            devices,
-            str(build.make_device(shared)),
+            find_places(compute.device, config["parallel"]),
+            str(compute),
             Path(__file__).with_name("train.py"),
         )
         runner.load()

@@ -6,6 +6,6 @@ The way: `experiments` (rows, claims) -> `plan` (which runs) -> `runner` (proces
 from multitask.comparison.experiments import EXPERIMENTS
 from multitask.comparison.plan import Plan
 from multitask.comparison.report import Report
-from multitask.comparison.runner import Runner
+from multitask.comparison.runner import Runner, find_places
 
-__all__ = ["EXPERIMENTS", "Plan", "Report", "Runner"]
+__all__ = ["EXPERIMENTS", "Plan", "Report", "Runner", "find_places"]

@@ -10,12 +10,12 @@ from multitask.comparison.results import Result
 from multitask.report import duration, markdown
 
 
-def summary(plan: Plan, results: Mapping[str, Result], failed: Set[str], running: int, devices: int) -> str:
+def summary(plan: Plan, results: Mapping[str, Result], failed: Set[str], running: int, places: int) -> str:
     """How many runs are done, running and left, and how long these will take: as long as the others, on average."""
     done, expected = len(results), plan.expected(results)
     left = max(expected - done - len(failed), running)
     known = [result.seconds for result in results.values() if result.seconds]
-    time_left = f"about {duration(sum(known) / len(known) * left / devices)} left" if known else "time left unknown"
+    time_left = f"about {duration(sum(known) / len(known) * left / places)} left" if known else "time left unknown"
     return f"{done} of about {expected} runs done, {len(failed)} failed, {left} left, {time_left}"
 
 

@@ -15,9 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from multitask.comparison import progress, results
 from multitask.comparison.plan import Job, Plan
 from multitask.comparison.results import Result
+from multitask.data.parallel import num_cpus
 from multitask.engine.interruption import Interrupted, deferred_signals
 from multitask.engine.tracking import flatten, read_figures, read_history
 from multitask.engine.trainer import DIVERGED
@@ -35,6 +38,24 @@ class _Running:
     process: "subprocess.Popen[bytes]"
 
 
+def find_places(device: torch.device, parallel: int) -> list[dict[str, str]]:
+    """Where runs can work at one time: what each place adds to the environment of its runs.
+
+    Args:
+        device: of the runs. Each GPU that this process sees is a place.
+        parallel: how many places there are on the CPUs, which they share out evenly.
+    Raises:
+        ValueError: naming ``parallel``, if there are fewer CPUs.
+    """
+    if not isinstance(parallel, int) or not 1 <= parallel <= num_cpus():
+        raise ValueError(f"parallel: needed 1 to {num_cpus()}, the CPUs at hand, found {parallel!r}")
+    if device.type == "cuda":
+        given = os.environ.get("CUDA_VISIBLE_DEVICES")
+        names = given.split(",") if given else [str(index) for index in range(torch.cuda.device_count())]
+        return [{"CUDA_VISIBLE_DEVICES": name} for name in names]
+    return [{"OMP_NUM_THREADS": str(num_cpus() // parallel)}] * parallel if parallel > 1 else [{}]
+
+
 class Runner:
     """Runs what a plan lacks.
 
@@ -44,7 +65,7 @@ class Runner:
         results_dir: gets a small file for each finished run: all that is read of runs that are done.
         compose: the configuration of a run by what is typed behind ``scripts/train.py``.
         base: what all runs have in common, as typed.
-        devices: values of CUDA_VISIBLE_DEVICES, of which each takes one run at a time; None leaves it as it is.
+        places: see `find_places`; each takes one run at a time.
         compute: arithmetic and device, which results say of themselves.
         script: ``scripts/train.py``.
     """
@@ -56,7 +77,7 @@ class Runner:
         results_dir: Path,
         compose: Callable[[Sequence[str]], Mapping[str, Any]],
         base: Sequence[str],
-        devices: Sequence[str | None],
+        places: Sequence[Mapping[str, str]],
         compute: str,
         script: Path,
     ) -> None:
@@ -65,7 +86,7 @@ class Runner:
         self.results_dir = results_dir
         self.compose = compose
         self.base = list(base)
-        self.devices = list(devices)
+        self.places = list(places)
         self.compute = compute
         self.script = script
         self.failed: dict[str, str] = {}
@@ -97,18 +118,18 @@ class Runner:
         self.load()
         for job in self._todo({}):
             self._config(job)  # refused before anything runs
-        running: dict[str | None, _Running] = {}
+        running: dict[int, _Running] = {}
         shown = -_REDRAW
         with _lock(self.folder), deferred_signals(self._stop), _ended(running):
             while not self._stop and (self._todo(running) or running):
-                for device in self.devices:
-                    if device not in running and (todo := self._todo(running)):
-                        running[device] = self._start(todo[0], device)
+                for place, environment in enumerate(self.places):
+                    if place not in running and (todo := self._todo(running)):
+                        running[place] = self._start(todo[0], environment)
                         if not self._display.live:
                             log.info("%s; running %s", self._summary(running), todo[0].key)
-                for device, run in list(running.items()):
+                for place, run in list(running.items()):
                     if run.process.poll() is not None:
-                        del running[device]
+                        del running[place]
                         self._finish(run)
                 if time.monotonic() > shown + _REDRAW:
                     shown = time.monotonic()
@@ -129,7 +150,7 @@ class Runner:
             f"seed={job.seed}",
         ]
 
-    def _todo(self, running: Mapping[str | None, _Running]) -> list[Job]:
+    def _todo(self, running: Mapping[int, _Running]) -> list[Job]:
         busy = {run.job.key for run in running.values()}
         known = self.plan.jobs(self.results)
         return [job for job in known if job.key not in self.results | self.failed and job.key not in busy]
@@ -141,10 +162,9 @@ class Runner:
     def _path(self, job: Job) -> Path:
         return self.results_dir / f"{job.key}.json"
 
-    def _start(self, job: Job, device: str | None) -> _Running:
+    def _start(self, job: Job, environment: Mapping[str, str]) -> _Running:
         folder = self.folder / job.key
         folder.parent.mkdir(parents=True, exist_ok=True)
-        environment = os.environ if device is None else {**os.environ, "CUDA_VISIBLE_DEVICES": device}
         command = [sys.executable, str(self.script), *self.arguments(job), f"output_dir={folder}"]
         with open(f"{folder}.{_LOG}", "ab") as output:
             # A session of its own: a Ctrl-C reaches the runner alone, which passes it on once.
@@ -152,7 +172,7 @@ class Runner:
                 command,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=environment,
+                env={**os.environ, **environment},
                 start_new_session=True,
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
@@ -190,10 +210,10 @@ class Runner:
         self._display.clear()
         log.error("%s failed: %s", job.key, why)
 
-    def _summary(self, running: Mapping[str | None, _Running]) -> str:
-        return progress.summary(self.plan, self.results, self.failed.keys(), len(running), len(self.devices))
+    def _summary(self, running: Mapping[int, _Running]) -> str:
+        return progress.summary(self.plan, self.results, self.failed.keys(), len(running), len(self.places))
 
-    def _show(self, running: Mapping[str | None, _Running]) -> None:
+    def _show(self, running: Mapping[int, _Running]) -> None:
         if self._display.live:
             jobs = [(run.job, _how_far(self.folder / run.job.key)) for run in running.values()]
             rows = progress.table(self.plan, self.results, self.failed.keys(), jobs)
@@ -201,7 +221,7 @@ class Runner:
 
 
 @contextmanager
-def _ended(running: Mapping[str | None, _Running]) -> Iterator[None]:
+def _ended(running: Mapping[int, _Running]) -> Iterator[None]:
     """Ends the processes that still run at the end, whatever brought it; waits until they have saved their state."""
     try:
         yield

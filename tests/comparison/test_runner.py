@@ -7,13 +7,14 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from multitask.comparison import Plan, Report, Runner
+from multitask.comparison import Plan, Report, Runner, find_places
 from multitask.comparison.plan import Job
 from multitask.engine.interruption import Interrupted
 from tests.comparison.made import EXPERIMENT, LEARNED, TASKS
@@ -70,11 +71,13 @@ def compose(arguments: Sequence[str]) -> dict[str, Any]:
     return config
 
 
-def make(folder: Path, *base: str, seeds: Sequence[int] = (0, 1), devices: Sequence[str | None] = (None,)) -> Runner:
+def make(
+    folder: Path, *base: str, seeds: Sequence[int] = (0, 1), places: Sequence[Mapping[str, str]] = ({},)
+) -> Runner:
     script = folder.parent / "script.py"
     script.write_text(SCRIPT)
     plan = Plan(EXPERIMENT, TASKS, seeds, "test", [1.0], 9)
-    return Runner(plan, folder, folder / "results", compose, base, devices, "float32 on cpu", script)
+    return Runner(plan, folder, folder / "results", compose, base, places, "float32 on cpu", script)
 
 
 def calls(folder: Path) -> list[str]:
@@ -175,11 +178,27 @@ def test_results_of_another_configuration_are_refused(tmp_path: Path) -> None:
     make(tmp_path / "out", "trainer.max_steps=10", "data.root=elsewhere", seeds=[0]).load()
 
 
-def test_each_device_takes_one_run_at_a_time(tmp_path: Path) -> None:
-    make(tmp_path / "out", devices=["0", "1"], seeds=[0]).run()
+def test_each_place_takes_one_run_at_a_time(tmp_path: Path) -> None:
+    make(tmp_path / "out", places=[{"CUDA_VISIBLE_DEVICES": name} for name in "01"], seeds=[0]).run()
     lines = (tmp_path / "out/calls").read_text().splitlines()
     assert {line.split()[1] for line in lines} == {"0", "1"}
     assert len(lines) == 3 + 4
+
+
+def test_places_are_gpus_or_parts_of_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("multitask.comparison.runner.num_cpus", lambda: 5)
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert find_places(cpu, 1) == [{}]
+    assert find_places(cpu, 2) == [{"OMP_NUM_THREADS": "2"}] * 2
+    assert find_places(cpu, 5) == [{"OMP_NUM_THREADS": "1"}] * 5
+    for parallel in (0, 6, 1.5, None):
+        with pytest.raises(ValueError, match=f"parallel: needed 1 to 5, the CPUs at hand, found {parallel}"):
+            find_places(cpu, parallel)  # type: ignore[arg-type]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-a")
+    assert find_places(gpu, 1) == [{"CUDA_VISIBLE_DEVICES": "3"}, {"CUDA_VISIBLE_DEVICES": "GPU-a"}]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert find_places(gpu, 1) == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]
 
 
 def test_a_signal_ends_the_runs_and_the_next_call_goes_on(tmp_path: Path) -> None:

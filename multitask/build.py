@@ -83,11 +83,10 @@ def tasks_with_labels(tasks: Mapping[str, Task], frames: Split, *, any_needed: b
     """
     on = {}
     for name, task in tasks.items():
-        missing = [layer for layer in task.layers if not frames.has(layer)]
-        if missing:
-            log.warning(
-                "task %r is off: %s has no %s for split %r", name, frames.where, " and ".join(missing), frames.split
-            )
+        if not frames.has(*task.layers):
+            missing = [layer for layer in task.layers if not frames.has(layer)]
+            what = " and ".join(missing) if missing else f"frames with both {' and '.join(task.layers)}"
+            log.warning("task %r is off: %s has no %s for split %r", name, frames.where, what, frames.split)
             continue
         on[name] = task
         lacking: dict[str, list[str]] = {}

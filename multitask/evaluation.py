@@ -16,7 +16,7 @@ from multitask import build
 from multitask.build import Config
 from multitask.data.loader import Batch, EncodedFrames, Loader, in_order
 from multitask.data.split import Split
-from multitask.engine.inference import Predictor, evaluate, fit_position_prior, network_predictor
+from multitask.engine.inference import Predict, evaluate, fit_position_prior, network_predictor
 from multitask.engine.tracking import write_json
 from multitask.metrics import ResultWriter, check_results_dir, write_results
 from multitask.scene import SceneScorer
@@ -55,12 +55,12 @@ class Evaluation:
         keys = in_order(len(self.frames), self._frames_at_once)
         return Loader(encoded, keys, self._num_workers, pin=self.compute.device.type == "cuda")
 
-    def pixel_figures(self, predict: Predictor, on_batch: Callable[[], None] = lambda: None) -> dict[str, float]:
+    def pixel_figures(self, predict: Predict, on_batch: Callable[[], None] = lambda: None) -> dict[str, float]:
         """The tasks' own figures, ``<task>/<figure>``; ``on_batch`` is called after each batch and may raise."""
         return evaluate(predict, self.batches(), self.tasks, self.compute.device, lambda *_: on_batch())
 
     def all_figures(
-        self, predict: Predictor, on_batch: Callable[[], None] = lambda: None, writer: ResultWriter | None = None
+        self, predict: Predict, on_batch: Callable[[], None] = lambda: None, writer: ResultWriter | None = None
     ) -> dict[str, float]:
         """The same and those of scenes, which `writer` gets."""
         scorer = SceneScorer(self.tasks, self._grouping, writer)
@@ -101,7 +101,7 @@ class Evaluation:
             log.warning("no position prior: %s", error)
             return {}
         log.info("position prior: reading %d training frames", len(train))
-        tasks = {name: task for name, task in self.tasks.items() if all(train.has(layer) for layer in task.layers)}
+        tasks = {name: task for name, task in self.tasks.items() if train.has(*task.layers)}
         fitted = fit_position_prior(Evaluation(train, tasks, self.config).batches(), tasks, self.compute.device)
         figures = Evaluation(self.frames, tasks, self.config).all_figures(fitted)
         return {f"position_prior/{key}": value for key, value in figures.items()}

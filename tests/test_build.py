@@ -366,6 +366,24 @@ def test_tasks_with_labels_turns_off_what_the_data_lacks(tmp_path: Path, caplog:
     assert "instance_ids" in lines[1]
 
 
+def test_tasks_with_labels_needs_frames_with_all_layers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Both(Semantic):
+        layers = ("class_ids", "disparity")
+
+    roots = [
+        str(write_tree(tmp_path / kind, {"train": 1}, kinds=("image", kind))) for kind in ("class_ids", "disparity")
+    ]
+    frames = build.make_frames(
+        {"data": {"name": "mixed", "format": "mixed", "roots": roots, "image_size": [32, 64]}}, "train"
+    )
+    with caplog.at_level(logging.WARNING), pytest.raises(ValueError, match="no labels for any of"):
+        build.tasks_with_labels({"both": Both()}, frames)
+    assert any(
+        "'both' is off" in message and "no frames with both class_ids and disparity for split 'train'" in message
+        for message in caplog.messages
+    )
+
+
 def test_tasks_with_labels_says_nothing_of_a_complete_data_set(
     shared_tree: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -53,8 +53,8 @@ class Mixed(Split):
     def parts(self) -> list[int]:
         return [self._frames[name].part for name in self.names]
 
-    def has(self, kind: str) -> bool:
-        return any(part.has(kind) for part in self.members.values())
+    def has(self, *kinds: str) -> bool:
+        return any(part.has(*kinds) for part in self.members.values())
 
     def lacking(self, kind: str) -> list[str]:
         return [where for part in self.members.values() for where in part.lacking(kind)]

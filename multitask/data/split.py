@@ -52,8 +52,8 @@ class Split(ABC):
         return part
 
     @abstractmethod
-    def has(self, kind: str) -> bool:
-        """Whether the split has this kind of label (or ``camera``, or ``image``)."""
+    def has(self, *kinds: str) -> bool:
+        """Whether the split has frames with all these kinds of labels (or ``camera``, or ``image``)."""
 
     @abstractmethod
     def lacking(self, kind: str) -> list[str]:
@@ -156,8 +156,8 @@ class Folder(Split):
         camera = self.read_camera(name) if self.has("camera") else None
         return resize(Sample(name, image, camera=camera, **layers), self.image_size)
 
-    def has(self, kind: str) -> bool:
-        return kind == "image" or kind in self.kinds
+    def has(self, *kinds: str) -> bool:
+        return all(kind == "image" or kind in self.kinds for kind in kinds)
 
     def lacking(self, kind: str) -> list[str]:
         return [] if self.has(kind) else [self.where]

@@ -11,11 +11,11 @@ from multitask.data.loader import Batch
 from multitask.engine.compute import Compute
 from multitask.tasks.base import Task
 
-Predictor = Callable[[Tensor], dict[str, Tensor]]
+Predict = Callable[[Tensor], dict[str, Tensor]]
 """[B, 3, H, W] uint8 images on the device -> {task: [B, channels, H, W] float32}."""
 
 
-def network_predictor(network: nn.Module, compute: Compute) -> Predictor:
+def network_predictor(network: nn.Module, compute: Compute) -> Predict:
     """``network`` in evaluation mode (while it predicts) and without gradients."""
 
     def predict(images: Tensor) -> dict[str, Tensor]:
@@ -31,7 +31,7 @@ def network_predictor(network: nn.Module, compute: Compute) -> Predictor:
 
 
 def evaluate(
-    predict: Predictor,
+    predict: Predict,
     batches: Iterable[Batch],
     tasks: Mapping[str, Task],
     device: torch.device,
@@ -74,7 +74,7 @@ _GRID = (128, 256)
 """The prior's positions: one for each px at Tiny Cityscapes' size, cells of 8 x 8 px at Cityscapes' own."""
 
 
-def fit_position_prior(batches: Iterable[Batch], tasks: Mapping[str, Task], device: torch.device) -> Predictor:
+def fit_position_prior(batches: Iterable[Batch], tasks: Mapping[str, Task], device: torch.device) -> Predict:
     """The predictor that knows only where a pixel is.
 
     For each position it predicts the mean over the given batches of what would have been right: the most frequent

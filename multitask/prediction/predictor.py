@@ -190,7 +190,20 @@ def load(
     size: Sequence[int] | None = None,
     batch_size: int = 8,
 ) -> Predictor:
-    """See `multitask.load`, which is the same."""
+    """A trained network, ready to predict: ``multitask.load(checkpoint).predict(image)`` is a scene.
+
+    Args:
+        checkpoint: path, such as ``runs/quickstart/seed0/checkpoints/last.pt``; it is read without running code of its.
+        device: ``auto`` (CUDA if there is one), ``cpu`` or ``cuda``.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        size: (H, W) px that pictures are resized to for the network; None: as wide as those that it was trained on,
+            since it has learned the sizes of things in px, and with their shape kept.
+        batch_size: most pictures that the network gets at once.
+    Returns:
+        A `Predictor`; its ``predict`` gives a `Scene` at the picture's size.
+    Raises:
+        ValueError: naming the file or the argument, what was needed and what was found.
+    """
     trained = load_trained(checkpoint)
     channels_last = bool(trained.config.get("trainer", {}).get("channels_last", True))
     compute = make_compute(device, precision, channels_last, group="")

@@ -60,6 +60,14 @@ def test_kind_is_there_if_one_part_has_it(roots: dict[str, Path]) -> None:
     assert not mixed({"camvid": roots["camvid"]}).has("disparity")
 
 
+def test_kinds_are_there_together_if_one_part_has_them_all(tmp_path: Path) -> None:
+    kinds = {"a": ("image", "class_ids"), "b": ("image", "disparity", "camera")}
+    frames = mixed({name: write_tree(tmp_path / name, {"train": 1}, kinds=kinds[name]) for name in kinds})
+    assert frames.has("disparity", "camera")
+    assert frames.has("class_ids")
+    assert not frames.has("class_ids", "disparity")
+
+
 def test_names_stay_apart_where_the_parts_have_the_same_ones(tmp_path: Path) -> None:
     a, b = (write_tree(tmp_path / name, {"train": 2}) for name in "ab")
     frames = mixed({"a": a, "b": b})

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from _entry import plain, short_errors
 from multitask import build
 from multitask.comparison import EXPERIMENTS, Plan, Report, Runner, find_places
+from multitask.comparison.results import describe
 
 _OWN_KEYS = {"experiment", "comparison", "base", "seeds", "split", "rates", "search_seed", "parallel", "report"}
 _OWN_KEYS |= {"results_dir", "output_dir"}
@@ -33,11 +34,14 @@ def main(given: DictConfig) -> None:
         base = [f"experiment={config['base']}", *overrides]
         shared = run_config(base)
         tasks = build.tasks_with_labels(build.make_tasks(shared), build.make_frames(shared, "train"))
+        frames = build.make_frames(shared, config["split"])
+        tasks = build.tasks_with_labels(tasks, frames)
         experiment = EXPERIMENTS[name]
         plan = Plan(experiment, tasks, config["seeds"], config["split"], config["rates"], config["search_seed"])
         if plan.searches:
             build.make_frames(shared, build.HELD_OUT)  # refused at once, where none are held out
         compute = build.make_device(shared)
+        places = find_places(compute.device, config["parallel"])
         folder = Path(config["output_dir"])
         runner = Runner(
             plan,
@@ -45,8 +49,9 @@ def main(given: DictConfig) -> None:
             Path(config["results_dir"]),
             run_config,
             base,
-            find_places(compute.device, config["parallel"]),
-            str(compute),
+            places,
+            f"{compute}, {len(places)} runs at a time" if len(places) > 1 else str(compute),
+            describe(frames),
             Path(__file__).with_name("train.py"),
         )
         runner.load()

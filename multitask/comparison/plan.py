@@ -79,13 +79,23 @@ class Plan:
         self.search_seed = search_seed
 
     @property
+    def candidates(self) -> list[Row]:
+        """Rows of fixed weights to choose from."""
+        return self._possible(self.experiment.candidates)
+
+    @property
+    def usual_rate(self) -> float:
+        """The factor of the learning rate of rows for which none is chosen."""
+        return self.rates[0] if len(self.rates) == 1 else 1.0
+
+    @property
     def searches(self) -> bool:
         """Whether anything is chosen, for which frames have to be held out."""
-        return len(self.rates) > 1 or bool(self.experiment.candidates)
+        return len(self.rates) > 1 or bool(self.candidates)
 
     def choices(self, results: Mapping[str, Result]) -> Choices:
         """What the results decide so far: nothing before all that there is to choose from is done."""
-        searched = [self._search(row, 1.0) for row in self._possible(self.experiment.candidates)]
+        searched = [self._search(row, self.usual_rate) for row in self.candidates]
         if not searched or any(job.key not in results for job in searched):
             return Choices()
         best = max(searched, key=lambda job: self._score(job, results))
@@ -102,7 +112,7 @@ class Plan:
     def rate(self, row: Row, results: Mapping[str, Result]) -> float | None:
         """The factor of a row's learning rate, or None as long as runs are missing that decide it."""
         if len(self.rates) == 1:
-            return self.rates[0]
+            return self.usual_rate
         jobs = [self._search(row, rate) for rate in self.rates]
         if any(job.key not in results for job in jobs):
             return None
@@ -111,11 +121,10 @@ class Plan:
     def jobs(self, results: Mapping[str, Result]) -> list[Job]:
         """All runs that can be named by now, in the order in which to do them; more may follow from their results."""
         rows = self.rows(results)
-        candidates = self._possible(self.experiment.candidates)
         searches = [self._search(row, rate) for row in rows for rate in self.rates] if len(self.rates) > 1 else []
-        if candidates:  # the weights that were found are also tried with the sum of those that are learned
+        if self.candidates:  # the weights that were found are also tried with the sum of those that are learned
             searches += [self._search(row, self.rates[0]) for row in rows if row.name == LEARNED]
-        searches += [self._search(row, 1.0) for row in candidates]
+        searches += [self._search(row, self.usual_rate) for row in self.candidates]
         reported = [
             Job(row, self.split, rate, seed)
             for seed in self.seeds
@@ -139,11 +148,11 @@ class Plan:
     def expected(self, results: Mapping[str, Result]) -> int:
         """How many runs there are in all, as far as can be said before everything is chosen."""
         jobs, rows = self.jobs(results), len(self.rows(results))
-        if self.experiment.candidates:
+        if self.candidates:
             choices = self.choices(results)
             rows += (choices.weights is None) + (choices.learned_sum is None)
         searches = rows * len(self.rates) if len(self.rates) > 1 else 0
-        return max(len(jobs), len(self.experiment.candidates) + searches + rows * len(self.seeds))
+        return max(len(jobs), len(self.candidates) + searches + rows * len(self.seeds))
 
     def _learned_sum(self, results: Mapping[str, Result]) -> float | None:
         """Mean sum of the learned weights in the search run whose learning rate was chosen."""

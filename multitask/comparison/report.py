@@ -8,7 +8,14 @@ from multitask.comparison.experiments import HIGHER_IS_BETTER, LEARNED, Experime
 from multitask.comparison.plan import Plan
 from multitask.comparison.results import Figures, Result
 from multitask.comparison.rows import Ordering, Row
-from multitask.comparison.statistics import Difference, mean_and_deviation, mean_relative_improvement, paired_difference
+from multitask.comparison.statistics import (
+    HOLDS,
+    UNDECIDED,
+    Difference,
+    mean_and_deviation,
+    mean_relative_improvement,
+    paired_difference,
+)
 from multitask.engine.tracking import write_text
 from multitask.report import canvas, markdown, plot_training, plot_weights, weights_line
 
@@ -73,15 +80,18 @@ class Report:
             f"{config['data.name']}, {size} px, {frames} training images drawn by the seed, {config['model.encoder']}, "
             f"{config['trainer.max_steps']} steps of {config['trainer.batch_size']}, {self._compute()}; "
             f"split {self.plan.split}, mean and standard deviation over seeds {', '.join(map(str, self.plan.seeds))}. "
-            "Learning rates"
-            + (
-                f" are {' or '.join(f'{rate:g}' for rate in self.plan.rates)} times the default, chosen for each row"
-                if len(self.plan.rates) > 1
-                else " are the default"
-            )
-            + f" (choices on held-out training images, seed {self.plan.search_seed}). Weights have the sum that each "
-            "row gives them, but where it says otherwise."
+            f"Learning rates are {self._learning_rates()}. Weights have the sum that each row gives them, but where it "
+            "says otherwise."
         )
+
+    def _learning_rates(self) -> str:
+        rates = " or ".join(f"{rate:g}" for rate in self.plan.rates)
+        text = "the default" if self.plan.rates == [1] else f"{rates} times the default"
+        if len(self.plan.rates) > 1:
+            text += ", chosen for each row"
+        if self.plan.searches:
+            text += f" (choices on held-out training images, seed {self.plan.search_seed})"
+        return text
 
     def _compute(self) -> str:
         """Arithmetic and devices, all of them where results come from several."""
@@ -105,10 +115,12 @@ class Report:
             if improvement:
                 line.append(_spread([100 * value for value in self._improvements(row)], 100))
             line += [f"{row.paper[key] * shown[key][1]:.3g}" if key in row.paper else "-" for key in of_paper]
-            runs = self.reported[row.key].values()
+            runs, diverged = self.reported[row.key].values(), self._num_diverged(row.key)
             rate = self.rates[row.key]
-            line += ["-" if rate is None else f"{rate:g}", str(len(runs))]
-            line.append(f"{sum(run.seconds for run in runs) / len(runs):.0f}" if runs else "-")
+            line.append("-" if rate is None else f"{rate:g}")
+            line.append(f"{len(runs)}, {diverged} diverged" if diverged else str(len(runs)))
+            seconds = [run.seconds for run in runs if run.figures]
+            line.append(f"{sum(seconds) / len(seconds):.0f}" if seconds else "-")
             cells.append(line)
         return markdown([heading, *cells])
 
@@ -116,8 +128,13 @@ class Report:
         runs = self.reported[key]
         return {seed: run.figures[figure] for seed, run in runs.items() if figure in run.figures}
 
+    def _num_diverged(self, key: str) -> int:
+        """How many of a row's runs have no figures, which its means are silent of: it is not called the better one."""
+        return sum(not run.figures for run in self.reported[key].values())
+
     def _best(self, figure: str) -> str | None:
-        means = {row.key: values for row in self.rows if (values := self._values(row.key, figure))}
+        sound = [row.key for row in self.rows if not self._num_diverged(row.key)]
+        means = {key: values for key in sound if (values := self._values(key, figure))}
         if len(means) < 2:
             return None
         choose = max if HIGHER_IS_BETTER[figure] else min
@@ -145,6 +162,8 @@ class Report:
                 relation = f"as good as, within {claim.margin:.0%}" if claim.margin else "better than"
                 mean, _ = mean_and_deviation(list(self._values(claim.worse, claim.figure).values()))
                 verdict = found.verdict(claim.margin * mean)
+                if verdict == HOLDS and self._num_diverged(claim.better):
+                    verdict = UNDECIDED
                 by = f"{found.mean * scale:+.3g}"
                 seeds = str(found.num_seeds)
                 lines.append([titles[claim.better], relation, titles[claim.worse], title, by, interval, seeds, verdict])
@@ -176,14 +195,14 @@ class Report:
         return f"What {LEARNED} tasks learned (seed {result.seed}):\n\n{lines}"
 
     def _search(self) -> str:
-        candidates = self.experiment.candidates
         best = self.plan.choices(self.results).weights
-        if not candidates or not best:
+        if not best:
             return ""
         found = {task: float(value) for task, value in map(_given_weight, best.overrides[1:])}
         rows = [_weights_row("fixed weights, searched", found)]
-        names = {row.name for row in candidates}
-        seconds = [run.seconds for run in self.results.values() if run.row in names and run.split == HELD_OUT]
+        names, rate = {row.name for row in self.plan.candidates}, self.plan.usual_rate
+        runs = [run for run in self.results.values() if run.row in names and run.split == HELD_OUT and run.rate == rate]
+        seconds = [run.seconds for run in runs]
         learned = self._first(LEARNED)
         beside = f", against {learned.seconds:.0f} s of one run that learns them" if learned else ""
         if learned and learned.history:
@@ -201,7 +220,8 @@ class Report:
         lines = [f"* {row.title}: left out, no labels" for row in self.plan.left_out()]
         lines += [f"* {row.title}: no finished run" for row in self.rows if not self.reported[row.key]]
         if self.experiment.candidates and not self.plan.choices(self.results).weights:
-            lines.append("* fixed weights, searched: not decided yet")
+            why = "not decided yet" if self.plan.candidates else "left out, no labels"
+            lines.append(f"* fixed weights, searched: {why}")
         diverged = [key for key, result in self.results.items() if not result.figures]
         lines += [f"* {key}: diverged" for key in diverged]
         lines += [f"* {key} failed: {why}" for key, why in self.failed.items()]

@@ -1,11 +1,13 @@
 """What is kept of a finished run: one small JSON file."""
 
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from multitask.data.split import Split
 from multitask.engine.tracking import write_text
 from multitask.run import SECONDS
 
@@ -66,6 +68,13 @@ def make_result(
     return Result(row, split, rate, seed, dict(config), kept, seconds, compute, [entries[place] for place in spaced])
 
 
+def describe(frames: Split) -> str:
+    """Which frames these are, as far as their number, their names and the first one's size can tell."""
+    height, width = frames.source_size(frames.names[0])
+    names = zlib.crc32("\n".join(frames.names).encode())
+    return f"{len(frames)} of {height} x {width} px, names {names:08x}"
+
+
 def save(path: Path, result: Result) -> None:
     """Writes the file, whole or not at all."""
     write_text(path, json.dumps(asdict(result)) + "\n")
@@ -94,5 +103,5 @@ def check_config(path: Path, result: Result, config: Mapping[str, Any]) -> None:
         if result.config[key] != config[key]:
             raise ValueError(
                 f"{path}: of another configuration: {key} was {result.config[key]!r}, is {config[key]!r}; "
-                "choose another output_dir, or delete the file to run this again"
+                "choose another output_dir, or delete the file and the run's folder to run this again"
             )

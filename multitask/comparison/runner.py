@@ -3,7 +3,9 @@
 import ctypes
 import fcntl
 import logging
+import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +70,7 @@ class Runner:
         base: what all runs have in common, as typed.
         places: see `find_places`; each takes one run at a time.
         compute: arithmetic and device, which results say of themselves.
+        frames: of the split to report on, see `results.describe`; results of others are refused.
         script: ``scripts/train.py``.
     """
 
@@ -79,6 +83,7 @@ class Runner:
         base: Sequence[str],
         places: Sequence[Mapping[str, str]],
         compute: str,
+        frames: str,
         script: Path,
     ) -> None:
         self.plan = plan
@@ -88,6 +93,7 @@ class Runner:
         self.base = list(base)
         self.places = list(places)
         self.compute = compute
+        self.frames = frames
         self.script = script
         self.failed: dict[str, str] = {}
         """Key of a job -> the last line that it printed."""
@@ -157,7 +163,7 @@ class Runner:
 
     def _config(self, job: Job) -> dict[str, Any]:
         config = flatten(self.compose(self.arguments(job)))
-        return {key: value for key, value in config.items() if not is_free(key)}
+        return {key: value for key, value in config.items() if not is_free(key)} | {"data.frames": self.frames}
 
     def _path(self, job: Job) -> Path:
         return self.results_dir / f"{job.key}.json"
@@ -165,7 +171,7 @@ class Runner:
     def _start(self, job: Job, environment: Mapping[str, str]) -> _Running:
         folder = self.folder / job.key
         folder.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, str(self.script), *self.arguments(job), f"output_dir={folder}"]
+        command = [sys.executable, str(self.script), *self.arguments(job), f"output_dir={_quoted(folder)}"]
         with open(f"{folder}.{_LOG}", "ab") as output:
             # A session of its own: a Ctrl-C reaches the runner alone, which passes it on once.
             process = subprocess.Popen(
@@ -174,7 +180,7 @@ class Runner:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **environment},
                 start_new_session=True,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                preexec_fn=partial(_die_with_parent, os.getpid()) if sys.platform == "linux" else None,
             )
         return _Running(job, process)
 
@@ -195,6 +201,11 @@ class Runner:
             except ValueError as error:
                 self._note_failure(job, str(error))
                 return
+            # The last update of all is followed by no loss that would show what it broke.
+            if broken := [key for key, value in figures.items() if not math.isfinite(value)]:
+                self._display.clear()
+                log.warning("%s diverged: %s is %s", job.key, broken[0], figures[broken[0]])
+                figures = {}
         history = read_history(folder)
         config = self._config(job)
         result = results.make_result(
@@ -232,6 +243,12 @@ def _ended(running: Mapping[int, _Running]) -> Iterator[None]:
             run.process.wait()
 
 
+def _quoted(path: Path) -> str:
+    """A path as Hydra reads it on a command line, whatever characters it has."""
+    text = str(path)
+    return text if re.fullmatch(r"[\w/.+-]+", text) else "'" + text.replace("'", r"\'") + "'"
+
+
 def _how_far(folder: Path) -> str:
     steps = [f"{entry['step']:.0f}" for entry in read_history(folder)[-1:]]
     return f"at step {steps[0]}" if steps else "starts"
@@ -260,6 +277,8 @@ _LIBC = ctypes.CDLL(None)  # loaded here, since a fork must not wait for the loa
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 
 
-def _die_with_parent() -> None:
+def _die_with_parent(parent: int) -> None:
     """Has Linux kill this process with the runner, whatever ends that: nobody else would stop it."""
     _LIBC.prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != parent:  # it had ended before
+        os._exit(1)

@@ -34,7 +34,7 @@ def test_weights_are_searched_on_held_out_frames_before_they_are_reported() -> N
         f"{name}/test-rate1-seed1" for name in ("semantic", "equal", "three")
     ]
     one = plan().jobs(searched({"fixed0.25": 0.3}))
-    assert not any("searched" in job.key for job in one)
+    assert not any(job.row.key == "searched" for job in one)
     both = plan().jobs(searched({"fixed0.25": 0.3, "fixed0.75": 0.4}))
     chosen = [job for job in both if job.row.key == "searched"]
     assert [job.seed for job in chosen] == [0, 1]

@@ -72,14 +72,39 @@ def test_report_half_way_says_what_is_missing() -> None:
     text = report(results({"equal": [(0.4, 0.5)]}), **{"three/test-rate1-seed0": "error: no luck"}).text()
     assert "* learned: no finished run" in text
     assert "* three/test-rate1-seed0 failed: error: no luck" in text
-    assert "Paired differences" not in text
+    assert "better than" not in text
     assert "No run is finished yet." in report({}).text()
+
+
+def test_report_does_not_praise_a_row_that_diverged() -> None:
+    lost = {"three/test-rate1-seed0": result("three", {}, seed=0, config=CONFIG)}
+    text = report(DONE | lost).text()
+    row = cells(text, "learned ")
+    assert row[1] == "53.0 ± 1.4", "of the two that are left, and not in bold"
+    assert row[-2:] == ["3, 1 diverged", "60"]
+    better = [line for line in text.splitlines() if line.startswith("| learned | better than | equal")]
+    assert "| undecided |" in better[0], "0.09 and 0.11 would have held"
+    assert "* three/test-rate1-seed0: diverged" in text
+
+
+def test_report_says_which_learning_rates() -> None:
+    def setting(rates: list[float], name: str = "table1") -> str:
+        return Report(Plan(EXPERIMENTS[name], TASKS, [0], "test", rates, 9), {}, {})._learning_rates()
+
+    assert "Learning rates are the default (choices on" in report().text()
+    chosen = "(choices on held-out training images, seed 9)"
+    assert setting([1.0]) == f"the default {chosen}"
+    assert setting([2.0]) == f"2 times the default {chosen}"
+    assert setting([1.0, 2.0]) == f"1 or 2 times the default, chosen for each row {chosen}"
+    assert setting([1.0, 2.0], "figure7") == "the default"
 
 
 def test_report_leaves_out_rows_without_labels() -> None:
     plan = Plan(EXPERIMENT, {"semantic": TASKS["semantic"]}, [0], "test", [1.0], 9)
     text = Report(plan, DONE, {}).text()
     assert "* learned: left out, no labels" in text
+    assert "* fixed weights, searched: left out, no labels" in text
+    assert plan.expected(DONE) == 1
     assert "| learned" not in text
 
 
@@ -153,6 +178,9 @@ def test_report_puts_searched_and_learned_weights_side_by_side() -> None:
         for row, iou in zip(CANDIDATES, (0.3, 0.4), strict=True)
     }
     reported = results({"fixed0.75": [(0.4, 1.0)], "three": [(0.5, 0.5)]})  # whose cost is not that of the search
+    rate = {"fixed0.75/held_out-rate0.5-seed9": result("fixed0.75", {IOU: 0.1, DISPARITY: 1.0}, "held_out", 0.5, 9)}
+    rates = Plan(EXPERIMENT, TASKS, [0, 1, 2], "test", [0.5, 1.0], 9)
+    assert "weights took 2 runs and 120 s" in Report(rates, found | reported | rate, {}).text()
     text = report(found | reported).text()
     assert "The search for fixed weights took 2 runs and 120 s, against 60 s of one run that learns them:" in text
     assert cells(text, "weights") == ["weights", "semantic", "depth", "sum", "semantic : depth"]

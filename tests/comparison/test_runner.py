@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import random
@@ -13,19 +14,24 @@ from typing import Any
 
 import pytest
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from multitask.comparison import Plan, Report, Runner, find_places
 from multitask.comparison.plan import Job
+from multitask.comparison.runner import _quoted
 from multitask.engine.interruption import Interrupted
 from tests.comparison.made import EXPERIMENT, LEARNED, TASKS
 
 SCRIPT = """
 import json, os, pathlib, signal, sys, time
 given = dict(text.split("=", 1) for text in sys.argv[1:])
-folder = pathlib.Path(given["output_dir"])
+folder = pathlib.Path(given["output_dir"].strip("'"))
+place = os.environ.get("CUDA_VISIBLE_DEVICES")
 folder.mkdir(parents=True, exist_ok=True)
 with open(folder.parent.parent / "calls", "a") as file:
-    file.write(f"{folder.parent.name}/{folder.name} {os.environ.get('CUDA_VISIBLE_DEVICES')}\\n")
+    file.write(f"{folder.parent.name}/{folder.name} {place}\\n")
+with open(folder.parent.parent / "places", "a") as file:
+    file.write(f"{place} begins\\n")
 if given.get("fail") == folder.parent.name and not pathlib.Path("mended").exists():
     sys.exit("error: it had to fail")
 if given.get("diverge") == folder.parent.name:
@@ -47,7 +53,10 @@ if learned:
 (folder / "history.jsonl").write_text(json.dumps(entry) + "\\n" + json.dumps({"step": 10, "run/seconds": 2.0}))
 (folder / "checkpoints").mkdir(exist_ok=True)
 value = 0.4 + 0.1 * learned + 0.01 * int(given["seed"])
-figures = {"semantic/iou_class": value, "semantic/iou/car": 0.1, "depth/mean_error_px": 1 - value}
+error = float("nan") if given.get("break") == folder.parent.name else 1 - value
+figures = {"semantic/iou_class": value, "semantic/iou/car": 0.1, "depth/mean_error_px": error}
+with open(folder.parent.parent / "places", "a") as file:
+    file.write(f"{place} ends\\n")
 (folder / "metrics.json").write_text("{" if given.get("damage") else json.dumps(figures))
 """
 
@@ -72,12 +81,16 @@ def compose(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def make(
-    folder: Path, *base: str, seeds: Sequence[int] = (0, 1), places: Sequence[Mapping[str, str]] = ({},)
+    folder: Path,
+    *base: str,
+    seeds: Sequence[int] = (0, 1),
+    places: Sequence[Mapping[str, str]] = ({},),
+    frames: str = "8 of 4 x 8 px",
 ) -> Runner:
     script = folder.parent / "script.py"
     script.write_text(SCRIPT)
     plan = Plan(EXPERIMENT, TASKS, seeds, "test", [1.0], 9)
-    return Runner(plan, folder, folder / "results", compose, base, places, "float32 on cpu", script)
+    return Runner(plan, folder, folder / "results", compose, base, places, "float32 on cpu", frames, script)
 
 
 def calls(folder: Path) -> list[str]:
@@ -147,6 +160,24 @@ def test_to_diverge_is_an_answer(tmp_path: Path) -> None:
     assert len(calls(tmp_path / "out")) == len(runner.results), "nothing runs twice"
 
 
+def test_figures_that_are_no_numbers_are_those_of_a_run_that_diverged(tmp_path: Path) -> None:
+    runner = make(tmp_path / "out", "break=fixed0.25", seeds=[0])
+    runner.run()
+    assert runner.results["fixed0.25/held_out-rate1-seed9"].figures == {}
+    assert "fixed0.75/test-rate1-seed0" in runner.results
+
+
+@pytest.mark.parametrize("name", ["a b", "a(1)", "a,b", "a=b", "it's", "[a]", "$a"])
+def test_folders_may_have_any_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    runner = make(tmp_path / name / "out", seeds=[0])
+    arguments = OverridesParser.create().parse_overrides([f"output_dir={_quoted(tmp_path / name)}"])
+    assert arguments[0].value() == str(tmp_path / name)
+    if name != "it's":  # which the script that stands for train.py cannot read
+        runner.run()
+        assert len(runner.results) == 3 + 4
+
+
 def test_learning_rates_are_factors_of_the_row_s_own(tmp_path: Path) -> None:
     runner = make(tmp_path / "out")
     job = Job(LEARNED, "test", 0.5, 3)
@@ -176,13 +207,22 @@ def test_results_of_another_configuration_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"\.json: of another configuration: trainer\.max_steps was '10', is '20'"):
         make(tmp_path / "out", "trainer.max_steps=20", seeds=[0]).load()
     make(tmp_path / "out", "trainer.max_steps=10", "data.root=elsewhere", seeds=[0]).load()
+    message = r"data\.frames was '8 of 4 x 8 px', is '9 of 4 x 8 px'; .* or delete the file and the run's folder"
+    with pytest.raises(ValueError, match=message):
+        make(tmp_path / "out", "trainer.max_steps=10", seeds=[0], frames="9 of 4 x 8 px").load()
 
 
 def test_each_place_takes_one_run_at_a_time(tmp_path: Path) -> None:
-    make(tmp_path / "out", places=[{"CUDA_VISIBLE_DEVICES": name} for name in "01"], seeds=[0]).run()
+    places = [{"CUDA_VISIBLE_DEVICES": name} for name in "01"]
+    make(tmp_path / "out", "wait=2", places=places, seeds=[0]).run()
     lines = (tmp_path / "out/calls").read_text().splitlines()
     assert {line.split()[1] for line in lines} == {"0", "1"}
     assert len(lines) == 3 + 4
+    log = (tmp_path / "out/places").read_text().splitlines()
+    for place in "01":
+        own = [line for line in log if line.startswith(place)]
+        assert own == [f"{place} begins", f"{place} ends"] * (len(own) // 2)
+    assert any(first.endswith("begins") and second.endswith("begins") for first, second in itertools.pairwise(log))
 
 
 def test_places_are_gpus_or_parts_of_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -180,6 +180,7 @@ def test_compare_py_runs_what_is_missing_and_reports(frames: Path, tmp_path: Pat
         (["experiment=table7"], "table7"),
         (["experiment=table1", "seeds=[1,1]"], "error: seeds: needed each seed once"),
         (["experiment=table1", "base=nothing"], "nothing"),
+        (["experiment=table1", "split=tset"], "tset: no such folder; needed split 'tset', found"),
         (["experiment=table1", "parallel=0"], "error: parallel: needed 1 to "),
     ],
 )

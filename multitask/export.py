@@ -49,7 +49,10 @@ class ExportedNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """[B, 3, H, W] uint8 RGB -> {task: [B, channels, H, W] float32}."""
-        return self.network(normalize(images))
+        rows, columns = (torch.arange(length, device=images.device) for length in images.shape[-2:])
+        # Not a slice, of which torch.export cannot show that it is never longer than what it is of.
+        whole = self.network.whole(normalize(images))
+        return {name: value.index_select(-2, rows).index_select(-1, columns) for name, value in whole.items()}
 
 
 def export_checkpoint(source: str | None, format: str, output: str | None) -> dict[str, tuple[float, float]]:

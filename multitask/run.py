@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from PIL import Image
 from multitask import build
 from multitask.build import Config
 from multitask.data.loader import EncodedFrames, FrameKey, Loader
+from multitask.data.split import Split
 from multitask.engine import checkpoint
+from multitask.engine.exclusive import exclusive
 from multitask.engine.inference import network_predictor, score
 from multitask.engine.interruption import Stopped
 from multitask.engine.objective import Objective
@@ -35,6 +38,7 @@ SECONDS = "run/seconds"
 _FREE_KEYS = (
     "output_dir",
     "data.root",
+    "data.roots",
     "trainer.device",
     "trainer.precision",
     "trainer.num_workers",
@@ -45,8 +49,14 @@ _FREE_KEYS = (
 )
 # A checkpoint knows the precision that was meant.
 
+_FREE_ELSEWHERE = ("name", "trainer.max_steps", "trainer.val_every")
+"""What may also differ where a run goes on in another folder."""
+
 _SINCE = {"data.held_out": 0, "optimizer.encoder_lr_factor": 1.0, "model.freeze_batch_norm": False}
 """Keys that runs of older versions lack, and what those did."""
+
+
+_FIRST_FILES = (".lock", "config.yaml.tmp")
 
 
 def is_free(key: str) -> bool:
@@ -78,6 +88,8 @@ class Run:
             check_frozen(optimization, config["model"])
         frames = build.make_frames(config, "train")
         self.val_frames = build.make_frames(config, config["data"]["val_split"])
+        if resume and state:
+            self._check_resumed(state, resume, frames)
         self.tasks = build.tasks_with_labels(tasks, frames)
         build.tasks_with_labels(self.tasks, self.val_frames)
         for split in (frames, self.val_frames):
@@ -104,6 +116,7 @@ class Run:
             log.info("going on from %s, step %d", resume, self.trainer.step)
         if schedule.compile:
             network.compile()
+        self._fingerprint = frames.fingerprint
         self._evaluation = Evaluation(self.val_frames, self.tasks, config)
         self._predict = network_predictor(network, compute)
 
@@ -119,6 +132,11 @@ class Run:
         if trainer.step == trainer.schedule.max_steps and done.exists():
             log.info("%s: finished already", self.folder)
             return read_figures(done)
+        with exclusive(self.folder, "training"):
+            return self._train()
+
+    def _train(self) -> dict[str, float]:
+        trainer = self.trainer
         write_text(self.folder / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
         self._log_start()
         self._tracker = Tracker(self.folder, trainer.step)
@@ -132,9 +150,11 @@ class Run:
     def _checkpoint_to_resume(self, resume: str | None) -> Path | None:
         previous, last = self.folder / "config.yaml", self.folder / LAST
         if previous.exists():
-            self._check_same_config(previous)
-        # A run that was killed while it wrote its first file is nobody else's.
-        elif self.folder.exists() and any(path.name != "config.yaml.tmp" for path in self.folder.iterdir()):
+            # One that ended before it had anything to keep may start again otherwise.
+            if last.exists() or (self.folder / METRICS).exists():
+                self._check_same_config(previous)
+        # A run that was killed while it wrote its first files is nobody else's.
+        elif self.folder.exists() and any(path.name not in _FIRST_FILES for path in self.folder.iterdir()):
             raise ValueError(
                 f"output_dir={self.folder}: needed a new or empty folder or a run's, found other files in it"
             )
@@ -150,16 +170,32 @@ class Run:
 
     def _check_same_config(self, path: Path) -> None:
         try:
-            previous = _SINCE | flatten(yaml.safe_load(path.read_text()))
+            previous = flatten(yaml.safe_load(path.read_text()))
         except (yaml.YAMLError, AttributeError) as error:
             raise ValueError(f"{path}: not the configuration of a run ({error})") from error
-        now = flatten(self.config)
+        if difference := self._difference(previous):
+            raise ValueError(
+                f"output_dir={self.folder}: holds a run of another configuration: {difference}; choose another "
+                "output_dir"
+            )
+
+    def _difference(self, previous: Mapping[str, Any], *more_free: str) -> str | None:
+        """The first key of a flat configuration that is given otherwise now, in words; None if there is none."""
+        previous, now = _SINCE | dict(previous), flatten(self.config)
         for key in [*now, *(key for key in previous if key not in now)]:
-            if not is_free(key) and previous.get(key) != now.get(key):
-                raise ValueError(
-                    f"output_dir={self.folder}: holds a run of another configuration: {key} was "
-                    f"{previous.get(key)!r}, is {now.get(key)!r}; choose another output_dir"
-                )
+            if not is_free(key) and key not in more_free and previous.get(key) != now.get(key):
+                return f"{key} was {previous.get(key)!r}, is {now.get(key)!r}"
+        return None
+
+    def _check_resumed(self, state: Mapping[str, Any], source: Path, frames: Split) -> None:
+        """Checks that a checkpoint's run, in this folder or another one, is the one to go on with."""
+        if difference := self._difference(flatten(state["config"]), *_FREE_ELSEWHERE):
+            raise ValueError(
+                f"trainer.resume={source}: of another configuration: {difference}; model.pretrained={source} starts a "
+                "new run from its weights"
+            )
+        if (found := state.get("frames", frames.fingerprint)) != frames.fingerprint:
+            raise ValueError(f"checkpoint={source}: was trained on {found}; {frames.where} has {frames.fingerprint}")
 
     def _log_start(self) -> None:
         compute, schedule = self.trainer.compute, self.trainer.schedule
@@ -208,7 +244,7 @@ class Run:
     def _save(self, path: Path) -> None:
         self._tracker.flush()
         own = {"score": self.best_score, "config": dict(self.config), "tasks": list(self.tasks)}
-        own["seconds"] = self._elapsed()
+        own |= {"seconds": self._elapsed(), "frames": self._fingerprint}
         checkpoint.save(self.folder / path, {**self.trainer.state(), **own})
 
     def _elapsed(self) -> float:

@@ -1,5 +1,6 @@
 """Predicts pictures: python scripts/predict.py checkpoint=PATH input=FILE|FOLDER|GLOB|VIDEO output_dir=DIR."""
 
+import signal
 import sys
 
 import hydra
@@ -11,6 +12,8 @@ from multitask.prediction.command import predict
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="predict")
 def main(config: DictConfig) -> None:
+    # By an exception, so that the lines of all pictures that are done appear.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     with short_errors():
         predicted = predict(plain(config))
         print(predicted)

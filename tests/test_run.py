@@ -1,6 +1,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,8 @@ import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
-from torchvision.models.resnet import BasicBlock, ResNet
 
+from multitask.data.loader import EncodedFrames, FrameKey
 from multitask.data.synthetic import write_dataset
 from multitask.engine import checkpoint
 from multitask.engine.interruption import Interrupted
@@ -27,7 +29,7 @@ from tests.trees import write_tree
 @pytest.fixture(autouse=True)
 def _one_block_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     """A network of less than half the parameters: what a run does with them is the same."""
-    monkeypatch.setitem(_RESNETS, "resnet18", lambda: ResNet(BasicBlock, [1, 1, 1, 1]))
+    monkeypatch.setitem(_RESNETS, "resnet18", _RESNETS["resnet10"])
 
 
 def final_state(folder: Path) -> dict[str, torch.Tensor]:
@@ -126,8 +128,9 @@ def test_run_in_tensorboard_has_few_sections_and_no_figure_twice(shared_tree: Pa
     ], "of the tasks that are off too, since other runs may have them"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("step", [1, 4])
+@pytest.mark.parametrize(
+    ("number", "step"), [(signal.SIGTERM, 1), (signal.SIGTERM, 4), (signal.SIGINT, 4), (signal.SIGHUP, 1)]
+)
 def test_run_stopped_by_a_signal_goes_on_bit_for_bit(
     shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, step: int
 ) -> None:
@@ -261,8 +264,72 @@ def test_run_of_another_precision_or_weighting_is_refused(shared_tree: Path, tmp
     with pytest.raises(ValueError, match=r"trainer\.precision: checkpoint=.* was trained in torch\.float32"):
         Run(small(shared_tree, tmp_path / "run", "trainer.precision=bf16"))
     given = f"trainer.resume={tmp_path / 'run' / LAST}"
-    with pytest.raises(ValueError, match=r"last\.pt: of another weighting or optimiser"):
+    message = r"trainer\.resume=.*last\.pt: of another configuration: {}; model\.pretrained=.* starts a new run"
+    with pytest.raises(ValueError, match=message.format(r"weighting\._target_ was .*Uncertainty', is .*Equal'")):
         Run(small(shared_tree, tmp_path / "other", given, "weighting=equal"))
+    with pytest.raises(ValueError, match=message.format(r"optimizer\.lr was 0\.02, is 0\.5")):
+        Run(small(shared_tree, tmp_path / "other", given, "optimizer.lr=0.5"))
+    with pytest.raises(ValueError, match=message.format(r"tasks was .*, is \['depth', 'semantic'\]")):
+        Run(small(shared_tree, tmp_path / "other", given, "tasks=[depth,semantic]"))
+    state = checkpoint.load(tmp_path / "run" / LAST)
+    checkpoint.save(tmp_path / "run" / LAST, {**state, "weighting": {}})
+    with pytest.raises(ValueError, match=r"last\.pt: of another weighting or optimiser"):
+        Run(small(shared_tree, tmp_path / "other", given))
+
+
+def test_run_that_had_nothing_to_keep_may_start_again_otherwise(
+    shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_train_step", lambda *_: (_ for _ in ()).throw(ValueError("too large")))
+        with pytest.raises(ValueError, match="too large"):
+            Run(small(shared_tree, tmp_path / "run")).train()
+    assert (tmp_path / "run/config.yaml").exists()
+    Run(small(shared_tree, tmp_path / "run", "optimizer.lr=0.01")).train()
+    Run(small(shared_tree, tmp_path / "new", "optimizer.lr=0.01")).train()
+    assert_same_state(tmp_path / "run", tmp_path / "new")
+    assert yaml.safe_load((tmp_path / "run/config.yaml").read_text())["optimizer"]["lr"] == 0.01
+
+
+def test_run_on_other_frames_is_refused(tmp_path: Path) -> None:
+    few, more = (write_tree(tmp_path / str(number), {"train": number, "val": 2}) for number in (4, 5))
+    Run(small(few, tmp_path / "run")).train()
+    moved = few.rename(tmp_path / "moved")
+    Run(small(moved, tmp_path / "run"))
+    with pytest.raises(ValueError, match=r"last\.pt: was trained on 4 frames, names .*; data\.root=.* has 5 frames"):
+        Run(small(more, tmp_path / "run"))
+
+
+def test_run_keeps_its_steps_when_a_frame_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = write_tree(tmp_path / "tree", {"train": 4, "val": 2})
+    Run(small(tree, tmp_path / "whole")).train()
+    read, reads = EncodedFrames.__getitem__, []
+
+    def once_broken(self: EncodedFrames, key: FrameKey) -> object:
+        reads.extend([key] if key.stream else [])  # those of training
+        if len(reads) == 18:
+            raise ValueError("the network disk is away")
+        return read(self, key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EncodedFrames, "__getitem__", once_broken)
+        with pytest.raises(ValueError, match="the network disk is away"):
+            Run(small(tree, tmp_path / "run", "trainer.num_workers=0")).train()
+    assert checkpoint.load(tmp_path / "run" / LAST)["step"] == 4
+    Run(small(tree, tmp_path / "run")).train()
+    assert_same_state(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_second_run_in_the_same_folder_is_refused(shared_tree: Path, tmp_path: Path) -> None:
+    code = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.lockf(f, 2); print(flush=True); time.sleep(60)"
+    (tmp_path / "run").mkdir()
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run/.lock")], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout
+        holder.stdout.readline()
+        with pytest.raises(ValueError, match=r"output_dir=.*run: another process is training here"):
+            Run(small(shared_tree, tmp_path / "run")).train()
+        holder.kill()
+    Run(small(shared_tree, tmp_path / "run")).train()
 
 
 @pytest.mark.parametrize("step", [3, 6])

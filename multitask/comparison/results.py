@@ -1,7 +1,6 @@
 """What is kept of a finished run: one small JSON file."""
 
 import json
-import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -71,8 +70,7 @@ def make_result(
 def describe(frames: Split) -> str:
     """Which frames these are, as far as their number, their names and the first one's size can tell."""
     height, width = frames.source_size(frames.names[0])
-    names = zlib.crc32("\n".join(frames.names).encode())
-    return f"{len(frames)} of {height} x {width} px, names {names:08x}"
+    return f"{frames.fingerprint}, first of {height} x {width} px"
 
 
 def save(path: Path, result: Result) -> None:

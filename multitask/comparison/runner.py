@@ -1,7 +1,6 @@
 """Carries out a plan: one process a run, which can be killed and goes on where it was."""
 
 import ctypes
-import fcntl
 import logging
 import math
 import os
@@ -24,6 +23,7 @@ from multitask.comparison import progress, results
 from multitask.comparison.plan import Job, Plan
 from multitask.comparison.results import Result
 from multitask.data.parallel import num_cpus
+from multitask.engine.exclusive import exclusive
 from multitask.engine.interruption import Interrupted, deferred_signals
 from multitask.engine.tracking import flatten, read_figures, read_history
 from multitask.engine.trainer import DIVERGED
@@ -126,7 +126,7 @@ class Runner:
             self._config(job)  # refused before anything runs
         running: dict[int, _Running] = {}
         shown = -_REDRAW
-        with _lock(self.folder), deferred_signals(self._stop), _ended(running):
+        with exclusive(self.folder, "running comparisons"), deferred_signals(self._stop), _ended(running):
             while not self._stop and (self._todo(running) or running):
                 for place, environment in enumerate(self.places):
                     if place not in running and (todo := self._todo(running)):
@@ -259,18 +259,6 @@ def _last_line(path: Path, status: int) -> str:
         return f"killed by {signal.Signals(-status).name}"
     lines = path.read_text(errors="replace").strip().splitlines()
     return lines[-1] if lines else f"exit status {status}"
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Holds the folder against a second runner, as long as this process lives."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"output_dir={folder}: another process is running comparisons here") from None
-        yield
 
 
 _LIBC = ctypes.CDLL(None)  # loaded here, since a fork must not wait for the loader's lock

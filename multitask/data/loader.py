@@ -212,8 +212,8 @@ class Loader:
 
 def _ignore_signals(_: int) -> None:
     """Lets the main process alone answer a signal that goes to the whole group: it saves, then ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _collate(items: list[_Item]) -> Batch:

@@ -1,6 +1,7 @@
 """One split of a data set: what training and evaluation ask of it, whatever its layout on disk."""
 
 import copy
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -58,6 +59,11 @@ class Split(ABC):
     @abstractmethod
     def lacking(self, kind: str) -> list[str]:
         """What of it, as `where` names it, lacks this kind."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Number of frames and a check sum of their names in order."""
+        return f"{len(self)} frames, names {zlib.crc32(chr(10).join(self.names).encode()):08x}"
 
     @property
     def parts(self) -> list[int]:

@@ -58,6 +58,8 @@ def make_compute(device: str, precision: str, channels_last: bool, group: str = 
     if precision not in ("auto", *_PRECISIONS):
         raise ValueError(f"{group}precision: needed one of {['auto', *_PRECISIONS]}, found {precision!r}")
     has_cuda = torch.cuda.is_available()
+    # Else float32 convolutions would have the 10 bit mantissa of TF32, those of the last layers among them.
+    torch.backends.cudnn.allow_tf32 = False
     if device == "cuda" and not has_cuda:
         raise ValueError(f"{group}device=cuda: needed a CUDA device, found none")
     kind = ("cuda" if has_cuda else "cpu") if device == "auto" else device

@@ -45,11 +45,20 @@ def evaluate(
         tasks: whose figures.
         device: where to predict.
         observe: gets each batch and its predictions.
+    Raises:
+        ValueError: if a batch does not fit into the device's memory.
     """
     metrics = {name: task.metric() for name, task in tasks.items()}
     for batch in batches:
         batch = batch.to(device)
-        predictions = predict(batch.images)
+        try:
+            predictions = predict(batch.images)
+        except torch.OutOfMemoryError as error:
+            number, _, height, width = batch.images.shape
+            raise ValueError(
+                f"trainer.accumulate: {number} frames of {height} x {width} px at once are too many for the memory of "
+                f"{device}; needed a larger one, for fewer frames at once, or a smaller data.image_size"
+            ) from error
         for name, metric in metrics.items():
             metric.update(predictions[name], batch.targets[name])
         observe(batch, predictions)

@@ -28,13 +28,16 @@ class Interrupted(Exception):
         self.signum = signum
 
 
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that ask a process to end: from the keyboard, from a scheduler, from a terminal that closes."""
+
 _ONE_STOP = 1.0
 """Seconds within which signals are one request: a process group's arrives once by itself and once through make."""
 
 
 @contextmanager
 def deferred_signals(pending: list[int]) -> Iterator[None]:
-    """Collects SIGINT and SIGTERM, so that a step is never torn; one that comes later again acts at once.
+    """Collects SIGINT, SIGTERM and SIGHUP, so that a step is never torn; one that comes later again acts at once.
 
     Args:
         pending: list to which the signals' numbers are added.
@@ -42,8 +45,8 @@ def deferred_signals(pending: list[int]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # Python hands signals to the main thread alone
         return
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    # A background job ignores SIGINT, and goes on ignoring it.
+    handlers = {number: signal.getsignal(number) for number in STOPPING}
+    # A background job ignores SIGINT, and one of nohup SIGHUP, and goes on ignoring it.
     before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
     first = 0.0
 

@@ -68,7 +68,8 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "seen_pixels": {name: int(count) for name, count in self._seen_pixels.items()},
-            "rng": {"torch": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()},
+            # To ask for CUDA's would start CUDA, also for a run on the CPU.
+            "rng": {"torch": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if self._on_cuda else []},
         }
 
     def restore(self, state: Mapping[str, Any], source: Path) -> None:
@@ -96,7 +97,7 @@ class Trainer:
         for name, count in state["seen_pixels"].items():
             self._seen_pixels[name].fill_(count)
         torch.set_rng_state(state["rng"]["torch"])
-        if len(state["rng"]["cuda"]) == torch.cuda.device_count():
+        if self._on_cuda and len(state["rng"]["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["rng"]["cuda"])
 
     def run(
@@ -108,21 +109,22 @@ class Trainer:
             on_log: gets the step and named numbers, every ``log_every`` steps.
             on_val: called every ``val_every`` steps and after the last one; may raise `Stopped` when `stop` is not
                 empty, and is called again then when the run goes on.
-            save: called every ``checkpoint_every`` steps, before and after `on_val`, and before a signal ends the run.
+            save: called every ``checkpoint_every`` steps, before and after `on_val`, and before a signal or a
+                frame that cannot be read ends the run.
         Raises:
-            Interrupted: after SIGINT or SIGTERM and `save`.
+            Interrupted: after SIGINT, SIGTERM or SIGHUP and `save`.
             ValueError: if a loss is not finite, or a task has no valid pixel in the whole training split.
         """
         schedule = self.schedule
         sampler = StepSampler(
             len(self.frames), schedule.batch_size, self.seed, self.step, schedule.max_steps, self.frames.parts
         )
-        loader = Loader(self.frames, sampler, schedule.num_workers, pin=self.compute.device.type == "cuda")
+        loader = Loader(self.frames, sampler, schedule.num_workers, pin=self._on_cuda)
         self.objective.train()
         with deferred_signals(self.stop):
             self._validate_if_due(on_val, save)
             self._end_if_asked(save)
-            for batch in loader:
+            for batch in self._kept_from_errors(loader, save):
                 self._train_step(batch.to(self.compute.device))
                 if self.step % schedule.log_every == 0 or self.step == schedule.max_steps:
                     on_log(self.step, self._log_values())
@@ -130,6 +132,24 @@ class Trainer:
                     save()
                 self._validate_if_due(on_val, save)
                 self._end_if_asked(save)
+
+    @property
+    def _on_cuda(self) -> bool:
+        return self.compute.device.type == "cuda"
+
+    def _kept_from_errors(self, loader: Loader, save: Callable[[], None]) -> Iterator[Batch]:
+        """The batches; what goes wrong while one is read leaves the network as it was, and the steps done are kept."""
+        batches, first = iter(loader), self.step
+        while True:
+            try:
+                batch = next(batches, None)
+            except Exception:
+                if self.step > first:
+                    save()
+                raise
+            if batch is None:
+                return
+            yield batch
 
     def _end_if_asked(self, save: Callable[[], None]) -> None:
         if self.stop:
@@ -160,10 +180,7 @@ class Trainer:
                 total, losses = self.objective(part, counts, self.compute, share=1 / len(parts))
                 weighting.backward(self.scaler.scale(total), losses, present)
             except torch.OutOfMemoryError as error:
-                raise ValueError(
-                    f"trainer.accumulate={len(parts)}: {len(part.names)} frames at once are too many for the memory of "
-                    f"{self.compute.device}; needed a larger divisor of trainer.batch_size"
-                ) from error
+                raise self._too_many(len(part.names)) from error
             values.append({"total": total.detach(), **{name: loss.detach() for name, loss in losses.items()}})
         step_values = {name: torch.stack([value[name] for value in values]).sum() for name in values[0]}
         self._check_finite(step_values, batch)
@@ -178,6 +195,19 @@ class Trainer:
         self._recent.add(step_values, counts, len(batch.names))
         for name, count in counts.items():
             self._seen_pixels[name] += count
+
+    def _too_many(self, frames: int) -> ValueError:
+        """That a micro-batch does not fit into memory, and what would help."""
+        size, accumulate = self.schedule.batch_size, self.schedule.accumulate
+        possible = [n for n in range(accumulate + 1, size // 2 + 1) if size % n == 0]
+        if possible and self.objective.weighting.additive:
+            needed = f"trainer.accumulate={possible[0]}"
+        else:
+            needed = "a smaller trainer.batch_size, data.augmentation.crop, data.image_size or model"
+        return ValueError(
+            f"trainer.accumulate={accumulate}: {frames} frames at once are too many for the memory of "
+            f"{self.compute.device}; needed {needed}"
+        )
 
     def _check_finite(self, values: dict[str, Tensor], batch: Batch) -> None:
         # One look at the device each step, while it is still busy with the backward pass: the price of a stop before

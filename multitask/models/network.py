@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from multitask.models.encoder import ASPP, DilatedResNet, Encoder, conv_bn_relu
+from multitask.models.encoder import ASPP, STRIDE, DilatedResNet, Encoder, conv_bn_relu
 
 
 class Decoder(nn.Module):
@@ -22,12 +22,13 @@ class Decoder(nn.Module):
         self.hidden = conv_bn_relu(in_channels, channels, kernel)
         self.output = nn.Conv2d(channels, out_channels, 1)
 
-    def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
-        """[B, in_channels, h, w] -> [B, out_channels, *size] float32, whatever the type of the features."""
+    def forward(self, features: Tensor) -> Tensor:
+        """[B, in_channels, h, w] -> [B, out_channels, 8 h, 8 w] float32, whatever the type of the features."""
         hidden = self.hidden(features)
         # The last layer is cheap and its output is measured in px: bfloat16 would round 100 px to half a px.
         with torch.autocast(hidden.device.type, enabled=False):
-            return functional.interpolate(self.output(hidden.float()), size, mode="bilinear", align_corners=False)
+            output = self.output(hidden.float())
+            return functional.interpolate(output, scale_factor=float(STRIDE), mode="bilinear", align_corners=False)
 
 
 class MultiTaskNetwork(nn.Module):
@@ -45,9 +46,16 @@ class MultiTaskNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """[B, 3, H, W] normalised images -> {task: [B, channels, H, W] float32}."""
+        height, width = images.shape[-2:]
+        return {name: whole[..., :height, :width] for name, whole in self.whole(images).items()}
+
+    def whole(self, images: Tensor) -> dict[str, Tensor]:
+        """The same as far as the features reach: to the next multiples of 8 px.
+
+        Features lie 8 px apart whatever the size. Stretched to a size between, they would slide along the picture.
+        """
         features = self.encoder(images)
-        size = (images.shape[-2], images.shape[-1])
-        return {name: decoder(features, size) for name, decoder in self.decoders.items()}
+        return {name: decoder(features) for name, decoder in self.decoders.items()}
 
 
 def make_network(

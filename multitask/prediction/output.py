@@ -107,7 +107,7 @@ def write_scenes(folder: Path, camera: Camera | None) -> Iterator[SceneWriter]:
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f"{LINES}.tmp"
     try:
-        with temporary.open("w", encoding="utf-8") as lines:
+        with temporary.open("w", encoding="utf-8", buffering=1) as lines:
             yield SceneWriter(folder, lines, camera)
     finally:
         if temporary.stat().st_size:

@@ -264,7 +264,7 @@ def test_a_signal_ends_the_runs_and_the_next_call_goes_on(tmp_path: Path) -> Non
 
 
 def test_a_second_runner_in_the_same_folder_is_refused(tmp_path: Path) -> None:
-    code = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print(flush=True); time.sleep(60)"
+    code = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.lockf(f, 2); print(flush=True); time.sleep(60)"
     (tmp_path / "out").mkdir()
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "out/.lock")], stdout=subprocess.PIPE) as holder:
         assert holder.stdout

@@ -1,3 +1,4 @@
+import logging
 import re
 import shutil
 import struct
@@ -88,6 +89,23 @@ def test_kind_missing_in_one_split_stays_in_the_other(tree: Path) -> None:
     shutil.rmtree(tree / "gtFine" / "val")
     assert Cityscapes(tree, "val", SIZE).kinds == {"disparity", "camera"}
     assert Cityscapes(tree, "train", SIZE).kinds == set(KINDS[1:])
+
+
+def test_placeholders_of_the_test_split_are_no_labels(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tree = write_tree(tmp_path, {"train": 1, "test": 4})
+    assert Cityscapes(tree, "test", SIZE).kinds == set(KINDS[1:]), "labels that are there count"
+    for split in ("train", "test"):
+        for kind, dtype in (("class_ids", np.uint8), ("instance_ids", np.uint16)):
+            for path in (tree / "gtFine" / split).glob(f"*/*{SUFFIX[kind][1]}"):
+                ids = np.random.default_rng(0).integers(1, 4, (32, 64))  # ego vehicle, border, out of roi
+                write_png(path, ids.astype(dtype))
+    with caplog.at_level(logging.INFO):
+        frames = Cityscapes(tree, "test", SIZE)
+    assert frames.kinds == {"disparity", "camera"}
+    assert frames[0].class_ids is None
+    assert any("split 'test' are placeholders" in message for message in caplog.messages)
+    assert Cityscapes(tree, "test", SIZE, strict=False).kinds == set(KINDS[1:]), "a check reads every file"
+    assert Cityscapes(tree, "train", SIZE).has("class_ids")
 
 
 def test_reading_at_another_size_scales_disparity_and_camera(tmp_path: Path) -> None:

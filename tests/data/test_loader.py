@@ -209,14 +209,15 @@ class SignalFrames(Sequence[Sample]):
         return 1
 
     def __getitem__(self, index: Any) -> Any:
-        ignored = [signal.getsignal(number) == signal.SIG_IGN for number in (signal.SIGINT, signal.SIGTERM)]
+        numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+        ignored = [signal.getsignal(number) == signal.SIG_IGN for number in numbers]
         return Sample(str(ignored), np.zeros((2, 2, 3), dtype=np.uint8))
 
 
 def test_workers_leave_signals_to_the_main_process() -> None:
     loaders = [Loader(EncodedFrames(SignalFrames(), {}), in_order(1, 1), workers, False) for workers in (0, 1)]
     names = [batch.names for loader in loaders for batch in loader]
-    assert names == [["[False, False]"], ["[True, True]"]]
+    assert names == [["[False, False, False]"], ["[True, True, True]"]]
 
 
 # Batch

@@ -2,6 +2,7 @@ import os
 import pickle
 import resource
 import signal
+import stat
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,19 @@ def test_save_that_cannot_rename_says_that_there_is_none(tmp_path: Path, monkeyp
     with pytest.raises(ValueError, match=r"No space left on device.*there was none before it"):
         save(tmp_path / "last.pt", state())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_save_needs_no_folder_that_can_be_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flush = os.fsync
+
+    def only_files(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(22, "Invalid argument")
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", only_files)
+    save(tmp_path / "a.pt", {"step": 3})
+    assert torch.load(tmp_path / "a.pt", weights_only=True)["step"] == 3
 
 
 def test_load_of_a_missing_file_names_it(tmp_path: Path) -> None:

@@ -41,6 +41,12 @@ def test_cuda_without_cuda_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         make_compute("cuda", "auto", True)
 
 
+def test_float32_is_not_tf32() -> None:
+    torch.backends.cudnn.allow_tf32 = True
+    make_compute("cpu", "fp32", True)
+    assert not torch.backends.cudnn.allow_tf32
+
+
 def test_only_float16_scales_its_loss() -> None:
     assert [make_compute("cpu", name, True).scaler().is_enabled() for name in ("fp32", "bf16", "fp16")] == [
         False,

@@ -31,6 +31,14 @@ TASKS = {"semantic": Semantic(), "depth": Depth()}
 NAN = float("nan")
 
 
+def test_evaluation_that_memory_cannot_hold_says_what_would_help() -> None:
+    def predict(images: torch.Tensor) -> dict[str, torch.Tensor]:
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(ValueError, match=r"trainer\.accumulate: 1 frames of 1 x 2 px at once are too many .* cpu"):
+        evaluate(predict, [batch_of([[[1, 2]]], [[[1.0, 2.0]]])], TASKS, CPU)
+
+
 def test_position_prior_is_the_most_frequent_class_and_the_mean_disparity_by_position() -> None:
     batches = [
         batch_of([[[1, 2], [3, IGNORE]], [[1, 2], [4, IGNORE]]], [[[1.0, NAN], [0.0, NAN]], [[3.0, 8.0], [0.0, NAN]]]),

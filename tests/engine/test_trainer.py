@@ -169,6 +169,28 @@ def test_step_without_a_valid_pixel_of_a_task_leaves_its_log_variance(shared_tre
     assert "loss/depth" not in trainer._log_values()
 
 
+@pytest.mark.parametrize(
+    ("options", "needed"),
+    [
+        ((), r"needed trainer\.accumulate=2$"),
+        (("trainer.accumulate=2",), r"needed a smaller trainer\.batch_size, data\.augmentation\.crop"),
+        (("weighting=gls",), r"needed a smaller trainer\.batch_size, data\.augmentation\.crop"),
+    ],
+)
+def test_step_that_memory_cannot_hold_says_what_would_help(
+    shared_tree: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], needed: str
+) -> None:
+    trainer = make_trainer(shared_tree, "trainer.batch_size=4", *options)
+    monkeypatch.setattr(Objective, "__call__", lambda *_, **__: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+    with pytest.raises(ValueError, match=r"frames at once are too many for the memory of cpu; " + needed):
+        trainer._train_step(one_batch(trainer))
+
+
+def test_state_of_a_run_on_the_cpu_asks_nothing_of_cuda(shared_tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: pytest.fail("it would start CUDA"))
+    assert make_trainer(shared_tree).state()["rng"]["cuda"] == []
+
+
 def test_step_count_and_log_values(shared_tree: Path) -> None:
     trainer = make_trainer(shared_tree, "weighting=fixed", *(f"weighting.weights.{n}=0.5" for n in trainer_tasks()))
     entries: list[tuple[int, dict[str, float]]] = []

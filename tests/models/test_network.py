@@ -73,7 +73,7 @@ def test_decoder_says_large_distances_exactly_under_autocast() -> None:
     assert decoder.output.bias is not None
     decoder.output.bias.copy_(torch.tensor([100.3, -77.7]))
     with torch.autocast("cpu", torch.bfloat16):
-        output = decoder(torch.randn(1, 4, 2, 3), (16, 24))
+        output = decoder(torch.randn(1, 4, 2, 3))
     torch.testing.assert_close(output[0, :, 3, 5], torch.tensor([100.3, -77.7]), atol=1e-4, rtol=0)
 
 
@@ -109,10 +109,22 @@ def test_decoder_upsamples_bilinearly() -> None:
     decoder = Decoder(1, 1, 1, 1).eval()
     for weight, value in ((decoder.hidden[0].weight, 1.0), (decoder.output.weight, 1.0), (decoder.output.bias, 0.0)):
         weight.fill_(value)
-    row = decoder(torch.tensor([0.0, 8.0]).view(1, 1, 1, 2), (1, 16))[0, 0, 0]
+    row = decoder(torch.tensor([0.0, 8.0]).view(1, 1, 1, 2))[0, 0, 0]
     # Half a cell at each end is constant, and between the two centres one step is a unit.
     expected = torch.tensor([0.0] * 4 + [0.5 + i for i in range(8)] + [8.0] * 4)
     torch.testing.assert_close(row, expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_network_keeps_features_where_they_are_whatever_the_size(network: MultiTaskNetwork) -> None:
+    features = network.encoder(torch.randn(1, 3, 24, 40))
+    for decoder in network.decoders.values():
+        assert decoder(features).shape[-2:] == (24, 40)
+    for height, width in ((24, 33), (17, 40), (19, 39), (23, 34), (24, 40)):
+        images = torch.randn(1, 3, height, width)
+        whole = {name: decoder(network.encoder(images)) for name, decoder in network.decoders.items()}
+        for name, prediction in network(images).items():
+            assert torch.equal(prediction, whole[name][..., :height, :width])
 
 
 def test_network_of_one_task() -> None:

@@ -110,6 +110,7 @@ def test_lines_are_kept_where_an_error_ends_the_work(tmp_path: Path) -> None:
     def fill_the_disk() -> None:
         with write_scenes(tmp_path / "out", None) as writer:
             writer._lines.write("{}\n")
+            assert next((tmp_path / "out").iterdir()).read_text() == "{}\n", "at once: a kill leaves it there"
             raise OSError("disk")
 
     with pytest.raises(OSError, match="disk"):

@@ -1,0 +1,27 @@
+"""A folder for one process at a time."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def exclusive(folder: Path, what: str) -> Iterator[None]:
+    """Holds a folder, which is made if there is none, as long as this process lives.
+
+    The lock is this process's alone: it ends with it, whatever ends it and whatever workers live on.
+
+    Args:
+        folder: to hold, by a file ``.lock`` in it.
+        what: the other process is doing, for the error.
+    Raises:
+        ValueError: naming ``output_dir``, if another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise ValueError(f"output_dir={folder}: another process is {what} here") from None
+        yield

@@ -13,11 +13,14 @@ from multitask.prediction.command import predict
 @hydra.main(version_base="1.3", config_path="../configs", config_name="predict")
 def main(config: DictConfig) -> None:
     # By an exception, so that the lines of all pictures that are done appear.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    with short_errors():
-        predicted = predict(plain(config))
-        print(predicted)
-        sys.exit(1 if predicted.failures else 0)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        with short_errors():
+            predicted = predict(plain(config))
+            print(predicted)
+            sys.exit(1 if predicted.failures else 0)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

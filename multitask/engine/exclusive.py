@@ -13,7 +13,7 @@ def exclusive(folder: Path, what: str) -> Iterator[None]:
     The lock is this process's alone: it ends with it, whatever ends it and whatever workers live on.
 
     Args:
-        folder: to hold, by a file ``.lock`` in it.
+        folder: to hold, by a file ``.lock`` in it, which only a kill leaves there.
         what: the other process is doing, for the error.
     Raises:
         ValueError: naming ``output_dir``, if another process holds it.
@@ -24,4 +24,7 @@ def exclusive(folder: Path, what: str) -> Iterator[None]:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             raise ValueError(f"output_dir={folder}: another process is {what} here") from None
-        yield
+        try:
+            yield
+        finally:
+            Path(file.name).unlink(missing_ok=True)

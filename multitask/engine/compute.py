@@ -48,7 +48,7 @@ class Compute:
 def make_compute(device: str, precision: str, channels_last: bool, group: str = "trainer.") -> Compute:
     """Resolves ``auto``: CUDA if there is one; bfloat16 where the processor has it, else float16 on CUDA, else float32.
 
-    ``group`` is what the keys' names begin with, for errors.
+    It switches TF32 off in this process. ``group`` is what the keys' names begin with, for errors.
 
     Raises:
         ValueError: naming the key, for an unknown value or a device that is not there.

@@ -55,8 +55,8 @@ _FREE_ELSEWHERE = ("name", "trainer.max_steps", "trainer.val_every")
 _SINCE = {"data.held_out": 0, "optimizer.encoder_lr_factor": 1.0, "model.freeze_batch_norm": False}
 """Keys that runs of older versions lack, and what those did."""
 
-
 _FIRST_FILES = (".lock", "config.yaml.tmp")
+"""What a run that was killed at its very start may leave."""
 
 
 def is_free(key: str) -> bool:

@@ -1,8 +1,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +21,7 @@ from multitask.models.encoder import _RESNETS
 from multitask.report import weights_text
 from multitask.run import BEST, LAST, METRICS, SECONDS, Run
 from tests.compose import config, small
+from tests.holding import held
 from tests.trees import write_tree
 
 
@@ -321,14 +320,11 @@ def test_run_keeps_its_steps_when_a_frame_cannot_be_read(tmp_path: Path, monkeyp
 
 
 def test_a_second_run_in_the_same_folder_is_refused(shared_tree: Path, tmp_path: Path) -> None:
-    code = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.lockf(f, 2); print(flush=True); time.sleep(60)"
-    (tmp_path / "run").mkdir()
-    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run/.lock")], stdout=subprocess.PIPE) as holder:
-        assert holder.stdout
-        holder.stdout.readline()
-        with pytest.raises(ValueError, match=r"output_dir=.*run: another process is training here"):
-            Run(small(shared_tree, tmp_path / "run")).train()
-        holder.kill()
+    with (
+        held(tmp_path / "run"),
+        pytest.raises(ValueError, match=r"output_dir=.*run: another process is training here"),
+    ):
+        Run(small(shared_tree, tmp_path / "run")).train()
     Run(small(shared_tree, tmp_path / "run")).train()
 
 

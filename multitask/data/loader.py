@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from multitask.data.mixed import spread
+from multitask.data.parallel import STOPPING
 from multitask.data.sample import Sample, Target
 from multitask.data.split import Split
 from multitask.data.transforms import Augmentation
@@ -212,7 +213,7 @@ class Loader:
 
 def _ignore_signals(_: int) -> None:
     """Lets the main process alone answer a signal that goes to the whole group: it saves, then ends its workers."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from multitask.data.parallel import STOPPING
+
 log = logging.getLogger(__name__)
 
 
@@ -27,9 +29,6 @@ class Interrupted(Exception):
         super().__init__(f"stopped by {signal.Signals(signum).name} after {done}; the same command goes on from there")
         self.signum = signum
 
-
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that ask a process to end: from the keyboard, from a scheduler, from a terminal that closes."""
 
 _ONE_STOP = 1.0
 """Seconds within which signals are one request: a process group's arrives once by itself and once through make."""

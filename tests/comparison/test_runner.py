@@ -21,6 +21,7 @@ from multitask.comparison.plan import Job
 from multitask.comparison.runner import _quoted
 from multitask.engine.interruption import Interrupted
 from tests.comparison.made import EXPERIMENT, LEARNED, TASKS
+from tests.holding import held
 
 SCRIPT = """
 import json, os, pathlib, signal, sys, time
@@ -264,14 +265,11 @@ def test_a_signal_ends_the_runs_and_the_next_call_goes_on(tmp_path: Path) -> Non
 
 
 def test_a_second_runner_in_the_same_folder_is_refused(tmp_path: Path) -> None:
-    code = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.lockf(f, 2); print(flush=True); time.sleep(60)"
-    (tmp_path / "out").mkdir()
-    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "out/.lock")], stdout=subprocess.PIPE) as holder:
-        assert holder.stdout
-        holder.stdout.readline()
-        with pytest.raises(ValueError, match=r"output_dir=.*: another process is running comparisons here"):
-            make(tmp_path / "out").run()
-        holder.kill()
+    with (
+        held(tmp_path / "out"),
+        pytest.raises(ValueError, match=r"output_dir=.*: another process is running comparisons here"),
+    ):
+        make(tmp_path / "out").run()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")

@@ -19,6 +19,7 @@ from multitask.engine import checkpoint
 from multitask.engine.exclusive import exclusive
 from multitask.engine.inference import network_predictor, score
 from multitask.engine.interruption import Stopped
+from multitask.engine.memory import keep_freed_memory
 from multitask.engine.objective import Objective
 from multitask.engine.settings import check_frozen, check_weighting
 from multitask.engine.tracking import Tracker, flatten, read_figures, write_json, write_text
@@ -137,6 +138,8 @@ class Run:
 
     def _train(self) -> dict[str, float]:
         trainer = self.trainer
+        if trainer.compute.device.type == "cpu":
+            keep_freed_memory()
         write_text(self.folder / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
         self._log_start()
         self._tracker = Tracker(self.folder, trainer.step)

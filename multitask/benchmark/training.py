@@ -14,6 +14,7 @@ from multitask.data.loader import Batch, EncodedFrames, Loader, StepSampler
 from multitask.data.synthetic import write_dataset
 from multitask.data.transforms import Augmentation
 from multitask.engine.compute import Compute, make_compute
+from multitask.engine.memory import keep_freed_memory
 from multitask.engine.objective import Objective
 from multitask.models.network import make_network
 from multitask.tasks.base import Task
@@ -29,6 +30,7 @@ _NUM_FRAMES = 48
 
 def measure_training(repeats: int) -> Results:
     """Images/s and ms per step, medians of ``repeats``."""
+    keep_freed_memory()  # as runs do
     tasks: dict[str, Task] = {task.name: task for task in (Semantic(), Instance(), Depth())}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "frames"

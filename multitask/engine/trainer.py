@@ -125,7 +125,10 @@ class Trainer:
             self._validate_if_due(on_val, save)
             self._end_if_asked(save)
             for batch in self._kept_from_errors(loader, save):
-                self._train_step(batch.to(self.compute.device))
+                try:
+                    self._train_step(batch.to(self.compute.device))
+                except torch.OutOfMemoryError as error:
+                    raise self._too_many() from error
                 if self.step % schedule.log_every == 0 or self.step == schedule.max_steps:
                     on_log(self.step, self._log_values())
                 if self.step % schedule.checkpoint_every == 0:
@@ -176,11 +179,8 @@ class Trainer:
         parts = batch.split(self.schedule.accumulate)
         values: list[dict[str, Tensor]] = []
         for part in parts:
-            try:
-                total, losses = self.objective(part, counts, self.compute, share=1 / len(parts))
-                weighting.backward(self.scaler.scale(total), losses, present)
-            except torch.OutOfMemoryError as error:
-                raise self._too_many(len(part.names)) from error
+            total, losses = self.objective(part, counts, self.compute, share=1 / len(parts))
+            weighting.backward(self.scaler.scale(total), losses, present)
             values.append({"total": total.detach(), **{name: loss.detach() for name, loss in losses.items()}})
         step_values = {name: torch.stack([value[name] for value in values]).sum() for name in values[0]}
         self._check_finite(step_values, batch)
@@ -196,8 +196,8 @@ class Trainer:
         for name, count in counts.items():
             self._seen_pixels[name] += count
 
-    def _too_many(self, frames: int) -> ValueError:
-        """That a micro-batch does not fit into memory, and what would help."""
+    def _too_many(self) -> ValueError:
+        """That a step does not fit into memory, and what would help."""
         size, accumulate = self.schedule.batch_size, self.schedule.accumulate
         possible = [n for n in range(accumulate + 1, size // 2 + 1) if size % n == 0]
         if possible and self.objective.weighting.additive:
@@ -205,7 +205,7 @@ class Trainer:
         else:
             needed = "a smaller trainer.batch_size, data.augmentation.crop, data.image_size or model"
         return ValueError(
-            f"trainer.accumulate={accumulate}: {frames} frames at once are too many for the memory of "
+            f"trainer.accumulate={accumulate}: {size // accumulate} frames at once are too many for the memory of "
             f"{self.compute.device}; needed {needed}"
         )
 

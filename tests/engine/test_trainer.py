@@ -181,9 +181,22 @@ def test_step_that_memory_cannot_hold_says_what_would_help(
     shared_tree: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], needed: str
 ) -> None:
     trainer = make_trainer(shared_tree, "trainer.batch_size=4", *options)
-    monkeypatch.setattr(Objective, "__call__", lambda *_, **__: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+    monkeypatch.setattr(Objective, "__call__", out_of_memory)
     with pytest.raises(ValueError, match=r"frames at once are too many for the memory of cpu; " + needed):
-        trainer._train_step(one_batch(trainer))
+        trainer.run(lambda *_: None, lambda: None, lambda: pytest.fail("saved what no step changed"))
+
+
+def test_update_that_memory_cannot_hold_says_what_would_help(
+    shared_tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer(shared_tree, "trainer.batch_size=4", "trainer.accumulate=2")
+    monkeypatch.setattr(torch.optim.SGD, "step", out_of_memory)
+    with pytest.raises(ValueError, match=r"trainer\.accumulate=2: 2 frames at once are too many"):
+        trainer.run(lambda *_: None, lambda: None, lambda: pytest.fail("saved half an update"))
+
+
+def out_of_memory(*_: object, **__: object) -> None:
+    raise torch.OutOfMemoryError
 
 
 def test_state_of_a_run_on_the_cpu_asks_nothing_of_cuda(shared_tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

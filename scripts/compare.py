@@ -7,6 +7,7 @@ from typing import Any
 import hydra
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from _entry import plain, short_errors
@@ -20,7 +21,10 @@ _OWN_KEYS |= {"results_dir", "output_dir"}
 
 def run_config(arguments: Sequence[str]) -> Mapping[str, Any]:
     """What ``scripts/train.py`` would be given."""
-    return plain(compose("train", list(arguments)))
+    try:
+        return plain(compose("train", list(arguments)))
+    except HydraException as error:
+        raise ValueError(str(error)) from error
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="compare")
@@ -33,13 +37,14 @@ def main(given: DictConfig) -> None:
         overrides = [text for text in HydraConfig.get().overrides.task if text.partition("=")[0] not in _OWN_KEYS]
         base = [f"experiment={config['base']}", *overrides]
         shared = run_config(base)
+        build.make_optimization(shared)  # of whose learning rate each run has a multiple
         tasks = build.tasks_with_labels(build.make_tasks(shared), build.make_frames(shared, "train"))
-        frames = build.make_frames(shared, config["split"])
-        tasks = build.tasks_with_labels(tasks, frames)
+        tasks = build.tasks_with_labels(tasks, build.make_frames(shared, config["split"]))
         experiment = EXPERIMENTS[name]
         plan = Plan(experiment, tasks, config["seeds"], config["split"], config["rates"], config["search_seed"])
-        if plan.searches:
-            build.make_frames(shared, build.HELD_OUT)  # refused at once, where none are held out
+        used = ["train", plan.split] + ([build.HELD_OUT] if plan.searches else [])
+        all_of = {**shared, "data": {**shared["data"], "draw": None}}  # what is drawn is the seed's
+        frames = {split: describe(build.make_frames(all_of, split)) for split in used}
         compute = build.make_device(shared)
         places = find_places(compute.device, config["parallel"])
         folder = Path(config["output_dir"])
@@ -51,7 +56,7 @@ def main(given: DictConfig) -> None:
             base,
             places,
             f"{compute}, {len(places)} runs at a time" if len(places) > 1 else str(compute),
-            describe(frames),
+            frames,
             Path(__file__).with_name("train.py"),
         )
         runner.load()

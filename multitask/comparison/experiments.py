@@ -100,7 +100,7 @@ def _named(weights: Mapping[str, float], paper: Mapping[str, float] | None = Non
 
 _GRID = tuple(
     _named(_weights(round(1 - instance - depth, 4), instance, depth))
-    for depth in (0.1, 0.3, 0.6)
+    for depth in (0.03, 0.1, 0.3, 0.6)
     for instance in (0.01, 0.03, 0.1, 0.3)
 )
 """What a user would try: some scales of each small weight, the paper's own among them."""

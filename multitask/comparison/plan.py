@@ -10,6 +10,9 @@ from multitask.comparison.rows import Row
 from multitask.engine.inference import score
 from multitask.tasks.base import Task
 
+_MOST_BEYOND = 3
+"""Learning rates that are tried beyond each end of those that are given."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -44,7 +47,8 @@ class Plan:
         tasks: with labels; rows that need others are left out.
         seeds: to report.
         split: to report on.
-        rates: factors of the learning rate to choose from, for each row.
+        rates: factors of the learning rate to choose from, for each row; where the best one is at an end of them, the
+            search goes on beyond it.
         search_seed: not among ``seeds``.
     Raises:
         ValueError: naming the key, if seeds or rates make no sense.
@@ -59,8 +63,10 @@ class Plan:
         rates: Sequence[float],
         search_seed: int,
     ) -> None:
-        if not isinstance(seeds, (list, tuple)) or not all(isinstance(seed, int) and seed >= 0 for seed in seeds):
+        if not isinstance(seeds, (list, tuple)) or not all(map(_is_seed, seeds)):
             raise ValueError(f"seeds: needed a list of whole numbers >= 0, found {seeds!r}")
+        if not _is_seed(search_seed):
+            raise ValueError(f"search_seed: needed a whole number >= 0, found {search_seed!r}")
         if split in ("train", HELD_OUT):
             raise ValueError(f"split={split}: needed one that nothing is trained on or chosen by, such as test")
         if not seeds or len(set(seeds)) < len(seeds):
@@ -75,7 +81,7 @@ class Plan:
         self.tasks = tasks
         self.seeds = list(seeds)
         self.split = split
-        self.rates = list(rates) if experiment.search_rate else [1.0]
+        self.rates = sorted(rates) if experiment.search_rate or len(rates) == 1 else [1.0]
         self.search_seed = search_seed
 
     @property
@@ -113,17 +119,36 @@ class Plan:
         """The factor of a row's learning rate, or None as long as runs are missing that decide it."""
         if len(self.rates) == 1:
             return self.usual_rate
-        jobs = [self._search(row, rate) for rate in self.rates]
-        if any(job.key not in results for job in jobs):
-            return None
-        return max(jobs, key=lambda job: self._score(job, results)).rate
+        tried = self.rates_to_try(row, results)
+        return self._best_rate(row, tried, results) if self._all_tried(row, tried, results) else None
+
+    def rates_to_try(self, row: Row, results: Mapping[str, Result]) -> list[float]:
+        """Factors of a row's learning rate to choose from, in ascending order, as far as the results tell by now.
+
+        Those that are given and, in the same steps, as many more as it takes for the best one to lie between others:
+        otherwise one range would do for rows of large weights what it does not for those of small ones.
+        """
+        rates = list(self.rates)
+        down, up = rates[0] / rates[1], rates[-1] / rates[-2]
+        lowest, highest = rates[0] * down**_MOST_BEYOND, rates[-1] * up**_MOST_BEYOND
+        while self._all_tried(row, rates, results):
+            best = self._best_rate(row, rates, results)
+            if best == rates[-1] < highest:
+                rates.append(best * up)
+            elif best == rates[0] > lowest:
+                rates.insert(0, best * down)
+            else:
+                break
+        return rates
 
     def jobs(self, results: Mapping[str, Result]) -> list[Job]:
         """All runs that can be named by now, in the order in which to do them; more may follow from their results."""
         rows = self.rows(results)
-        searches = [self._search(row, rate) for row in rows for rate in self.rates] if len(self.rates) > 1 else []
+        searches: list[Job] = []
+        if len(self.rates) > 1:
+            searches += [self._search(row, rate) for row in rows for rate in self.rates_to_try(row, results)]
         if self.candidates:  # the weights that were found are also tried with the sum of those that are learned
-            searches += [self._search(row, self.rates[0]) for row in rows if row.name == LEARNED]
+            searches += [self._search(row, self.usual_rate) for row in rows if row.name == LEARNED]
         searches += [self._search(row, self.usual_rate) for row in self.candidates]
         reported = [
             Job(row, self.split, rate, seed)
@@ -163,6 +188,12 @@ class Plan:
         result = results.get(self._search(learned, rate).key)
         return _mean_sum(result) if result and result.history else None
 
+    def _all_tried(self, row: Row, rates: Sequence[float], results: Mapping[str, Result]) -> bool:
+        return all(self._search(row, rate).key in results for rate in rates)
+
+    def _best_rate(self, row: Row, rates: Sequence[float], results: Mapping[str, Result]) -> float:
+        return max(rates, key=lambda rate: self._score(self._search(row, rate), results))
+
     def _score(self, job: Job, results: Mapping[str, Result]) -> float:
         """To choose by; a run that diverged has no figures, and is the worst."""
         return score(results[job.key].figures, {name: self.tasks[name] for name in job.row.tasks})
@@ -172,6 +203,10 @@ class Plan:
 
     def _possible(self, rows: Sequence[Row]) -> list[Row]:
         return [row for row in rows if set(row.tasks) <= self.tasks.keys()]
+
+
+def _is_seed(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _mean_sum(result: Result) -> float:

@@ -70,7 +70,7 @@ class Runner:
         base: what all runs have in common, as typed.
         places: see `find_places`; each takes one run at a time.
         compute: arithmetic and device, which results say of themselves.
-        frames: of the split to report on, see `results.describe`; results of others are refused.
+        frames: of ``train`` and of each split to evaluate on, see `results.describe`; results of others are refused.
         script: ``scripts/train.py``.
     """
 
@@ -83,7 +83,7 @@ class Runner:
         base: Sequence[str],
         places: Sequence[Mapping[str, str]],
         compute: str,
-        frames: str,
+        frames: Mapping[str, str],
         script: Path,
     ) -> None:
         self.plan = plan
@@ -93,7 +93,7 @@ class Runner:
         self.base = list(base)
         self.places = list(places)
         self.compute = compute
-        self.frames = frames
+        self.frames = dict(frames)
         self.script = script
         self.failed: dict[str, str] = {}
         """Key of a job -> the last line that it printed."""
@@ -122,17 +122,19 @@ class Runner:
             Interrupted: by a signal, after the runs have saved their state.
         """
         self.load()
-        for job in self._todo({}):
-            self._config(job)  # refused before anything runs
+        for left in self._todo({}):
+            self._is_possible(left)  # said before anything runs
         running: dict[int, _Running] = {}
         shown = -_REDRAW
         with exclusive(self.folder, "running comparisons"), deferred_signals(self._stop), _ended(running):
             while not self._stop and (self._todo(running) or running):
                 for place, environment in enumerate(self.places):
-                    if place not in running and (todo := self._todo(running)):
-                        running[place] = self._start(todo[0], environment)
+                    if place in running:
+                        continue
+                    if job := next(filter(self._is_possible, self._todo(running)), None):
+                        running[place] = self._start(job, environment)
                         if not self._display.live:
-                            log.info("%s; running %s", self._summary(running), todo[0].key)
+                            log.info("%s; running %s", self._summary(running), job.key)
                 for place, run in list(running.items()):
                     if run.process.poll() is not None:
                         del running[place]
@@ -163,7 +165,17 @@ class Runner:
 
     def _config(self, job: Job) -> dict[str, Any]:
         config = flatten(self.compose(self.arguments(job)))
-        return {key: value for key, value in config.items() if not is_free(key)} | {"data.frames": self.frames}
+        frames = {"data.frames": self.frames[job.split], "data.train_frames": self.frames["train"]}
+        return {key: value for key, value in config.items() if not is_free(key)} | frames
+
+    def _is_possible(self, job: Job) -> bool:
+        """Whether a row can be configured; that it cannot is noted, and keeps no other from running."""
+        try:
+            self._config(job)
+        except ValueError as error:
+            self._note_failure(job, str(error))
+            return False
+        return True
 
     def _path(self, job: Job) -> Path:
         return self.results_dir / f"{job.key}.json"

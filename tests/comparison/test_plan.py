@@ -1,5 +1,6 @@
 import pytest
 
+from multitask.comparison.experiments import EXPERIMENTS
 from multitask.comparison.plan import Job, Plan
 from multitask.comparison.results import Result
 from tests.comparison.made import CANDIDATES, DISPARITY, EQUAL, EXPERIMENT, IOU, LEARNED, SINGLE, TASKS, result
@@ -81,6 +82,30 @@ def test_the_learning_rate_is_chosen_for_each_row() -> None:
     assert not any(key.startswith("semantic/test") for key in keys(chosen.jobs(results)))
 
 
+def test_the_search_goes_on_where_the_best_learning_rate_is_at_an_end() -> None:
+    chosen = plan(rates=[0.5, 1.0, 2.0])
+    up = searched({"equal": 0.3}, 0.5) | searched({"equal": 0.4}, 1.0) | searched({"equal": 0.5}, 2.0)
+    assert chosen.rates_to_try(EQUAL, up) == [0.5, 1.0, 2.0, 4.0]
+    assert "equal/held_out-rate4-seed9" in keys(chosen.jobs(up))
+    assert chosen.rate(EQUAL, up) is None
+    assert chosen.rate(EQUAL, up | searched({"equal": 0.45}, 4.0)) == 2.0
+    higher = up | searched({"equal": 0.6}, 4.0)
+    assert chosen.rates_to_try(EQUAL, higher) == [0.5, 1.0, 2.0, 4.0, 8.0]
+    highest = higher | searched({"equal": 0.7}, 8.0) | searched({"equal": 0.8}, 16.0)
+    assert chosen.rate(EQUAL, highest) == 16.0, "three steps beyond the end, where it stops"
+    down = searched({"equal": 0.5}, 0.5) | searched({"equal": 0.4}, 1.0) | searched({"equal": 0.3}, 2.0)
+    assert chosen.rates_to_try(EQUAL, down) == [0.25, 0.5, 1.0, 2.0]
+    assert chosen.rate(EQUAL, down | searched({"equal": 0.4}, 0.25)) == 0.5
+    nothing = {key: result("equal", {}, "held_out", 1, 9) for key in down}
+    assert chosen.rates_to_try(EQUAL, nothing) == [0.25, 0.5, 1.0, 2.0], "what diverges is tried with lower ones"
+
+
+def test_a_single_factor_is_every_experiment_s() -> None:
+    figure = EXPERIMENTS["figure7"]
+    assert Plan(figure, TASKS, [0], "test", [2.0], 9).rates == [2.0]
+    assert Plan(figure, TASKS, [0], "test", [0.5, 1.0, 2.0], 9).rates == [1.0]
+
+
 def test_no_run_is_named_twice() -> None:
     jobs = keys(plan(rates=[0.5, 1.0]).jobs(searched({"fixed0.25": 0.3, "fixed0.75": 0.4})))
     assert len(jobs) == len(set(jobs))
@@ -109,6 +134,9 @@ def test_reported_are_the_seeds_that_are_done() -> None:
         ({"split": "train"}, "split=train: needed one that nothing is trained on"),
         ({"split": "held_out"}, "split=held_out: needed one that nothing is trained on"),
         ({"search_seed": 1}, r"search_seed=1: needed a seed that is not reported, seeds=\[0, 1\]"),
+        ({"search_seed": -1}, "search_seed: needed a whole number >= 0, found -1"),
+        ({"search_seed": "a"}, "search_seed: needed a whole number >= 0, found 'a'"),
+        ({"seeds": [True]}, "seeds: needed a list of whole numbers"),
         ({"rates": []}, "rates: needed positive factors"),
         ({"rates": [1.0, 0.0]}, "rates: needed positive factors"),
         ({"rates": [1.0, 1.0]}, "rates: needed positive factors, each once"),

@@ -87,11 +87,14 @@ def make(
     seeds: Sequence[int] = (0, 1),
     places: Sequence[Mapping[str, str]] = ({},),
     frames: str = "8 of 4 x 8 px",
+    train_frames: str = "16 of 4 x 8 px",
+    split: str = "test",
 ) -> Runner:
     script = folder.parent / "script.py"
     script.write_text(SCRIPT)
-    plan = Plan(EXPERIMENT, TASKS, seeds, "test", [1.0], 9)
-    return Runner(plan, folder, folder / "results", compose, base, places, "float32 on cpu", frames, script)
+    plan = Plan(EXPERIMENT, TASKS, seeds, split, [1.0], 9)
+    of = {"train": train_frames, "held_out": "4 of 4 x 8 px", split: frames}
+    return Runner(plan, folder, folder / "results", compose, base, places, "float32 on cpu", of, script)
 
 
 def calls(folder: Path) -> list[str]:
@@ -211,6 +214,30 @@ def test_results_of_another_configuration_are_refused(tmp_path: Path) -> None:
     message = r"data\.frames was '8 of 4 x 8 px', is '9 of 4 x 8 px'; .* or delete the file and the run's folder"
     with pytest.raises(ValueError, match=message):
         make(tmp_path / "out", "trainer.max_steps=10", seeds=[0], frames="9 of 4 x 8 px").load()
+    with pytest.raises(ValueError, match=r"held_out-.*data\.train_frames was '16 of 4 x 8 px', is '17 of 4 x 8 px'"):
+        make(tmp_path / "out", "trainer.max_steps=10", seeds=[0], train_frames="17 of 4 x 8 px").load()
+
+
+def test_choices_on_held_out_frames_are_the_same_for_every_split(tmp_path: Path) -> None:
+    make(tmp_path / "out", seeds=[0]).run()
+    other = make(tmp_path / "out", seeds=[0], split="val", frames="5 of 4 x 8 px")
+    other.load()
+    assert set(other.results) == {f"{name}/held_out-rate1-seed9" for name in ("three", "fixed0.25", "fixed0.75")}
+
+
+def test_a_row_that_cannot_be_configured_keeps_no_other_from_running(tmp_path: Path) -> None:
+    runner = make(tmp_path / "out", seeds=[0])
+
+    def refusing(arguments: Sequence[str]) -> dict[str, Any]:
+        if "weighting=uncertainty" in arguments:
+            raise ValueError("Could not override 'weighting.sum'")
+        return compose(arguments)
+
+    runner.compose = refusing
+    runner.run()
+    assert set(runner.failed) == {"three/held_out-rate1-seed9", "three/test-rate1-seed0"}
+    assert set(runner.failed.values()) == {"Could not override 'weighting.sum'"}
+    assert {"equal/test-rate1-seed0", "fixed0.25/test-rate1-seed0"} <= runner.results.keys()
 
 
 def test_each_place_takes_one_run_at_a_time(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def results_text(figures: Mapping[str, float], groups: Mapping[str, Sequence[Fig
 def weights_text(history: Sequence[Mapping[str, float]], tasks: Mapping[str, Task]) -> str:
     """What a run learned of its tasks' noise, after a tenth of the training and at its end; empty if nothing.
 
-    The sentence of figure 7: sigma^2 and effective weights, as a ratio.
+    The sentence of figure 7: sigma^2, its inverses and the effective weights as ratios.
     """
     history = [entry for entry in history if any(key.startswith("sigma2/") for key in entry)]
     if not history:
@@ -218,16 +218,26 @@ def duration(seconds: float) -> str:
 
 
 def weights_line(values: Mapping[str, float], tasks: Sequence[str]) -> str:
-    """The learned noise sigma^2 and the effective weights as a ratio, which hold the 1/2 of the regressions besides.
+    """The learned noise as in `noise_line`, and the effective weights, which hold the 1/2 of the regressions besides.
 
     Args:
         values: one entry of a run's history.
-        tasks: in the order of the ratio; the last one is 1.
+        tasks: in the order of the ratios.
     """
-    variances = ", ".join(f"{values[f'sigma2/{name}']:.3g}" for name in tasks)
-    last = values[f"weight/{tasks[-1]}"]
-    ratio = " : ".join(f"{values[f'weight/{name}'] / last:.3g}" for name in tasks)
-    return f"step {values['step']:.0f}: sigma^2 of {', '.join(tasks)} = ({variances}); weights {ratio}"
+    noise = noise_line({name: values[f"sigma2/{name}"] for name in tasks})
+    return f"step {values['step']:.0f}: {noise}; weights {ratio([values[f'weight/{name}'] for name in tasks])}"
+
+
+def noise_line(variances: Mapping[str, float]) -> str:
+    """sigma^2 of each task, and the inverses as a ratio."""
+    numbers = ", ".join(f"{value:.3g}" for value in variances.values())
+    inverse = ratio([1 / value for value in variances.values()])
+    return f"sigma^2 of {', '.join(variances)} = ({numbers}), inverse {inverse}"
+
+
+def ratio(values: Sequence[float]) -> str:
+    """Numbers as a ratio, the last one of which is 1."""
+    return " : ".join(f"{value / values[-1]:.3g}" for value in values)
 
 
 def canvas(width: float, height: float) -> tuple["Canvas", Callable[[Path], None]]:

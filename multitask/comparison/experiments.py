@@ -24,6 +24,12 @@ _IOU, _VECTOR, _DISPARITY = HIGHER_IS_BETTER
 LEARNED = "three"
 """Name of the row of three tasks with learned weights."""
 
+PAPER_NOISE = {
+    "after 500 of 50,000 steps": {_S: 0.60, _I: 62.5, _D: 13.5},
+    "at the end": {_S: 0.075, _I: 20.4, _D: 3.25},
+}
+"""sigma^2 of the paper's figure 7."""
+
 
 def _paper(iou: float | None, vector: float | None, disparity: float | None) -> dict[str, float]:
     values = {_IOU: iou and iou / 100, _VECTOR: vector, _DISPARITY: disparity}
@@ -75,6 +81,7 @@ class Experiment:
         search_rate: whether each row's learning rate is searched.
         histories: keys of rows whose learned weights are plotted over training.
         single: keys of rows by which mean relative improvements are measured, by figure.
+        missing: rows that this installation cannot run, and why.
     """
 
     title: str
@@ -85,6 +92,7 @@ class Experiment:
     search_rate: bool = True
     histories: Sequence[str] = ()
     single: Mapping[str, str] = field(default_factory=dict)
+    missing: str = ""
 
 
 def _weights(*values: float) -> dict[str, float]:
@@ -198,7 +206,8 @@ _WEIGHTINGS = tuple(
     Row(_OF_METHODS.get(name, name), title, _ALL, (f"weighting={name}",)) for name, title in _METHODS.items()
 )
 
-if importlib.util.find_spec("torchjd"):
+_HAS_TORCHJD = importlib.util.find_spec("torchjd") is not None
+if _HAS_TORCHJD:
     _WEIGHTINGS += tuple(
         Row(f"jacobian-{name}", f"Jacobian, {title}", _ALL, ("weighting=jacobian", f"weighting.aggregator={name}"))
         for name, title in {
@@ -263,5 +272,6 @@ EXPERIMENTS: dict[str, Experiment] = {
         lambda _: [*SINGLE, *_WEIGHTINGS],
         orderings=[claim for row in _WEIGHTINGS if row.name != LEARNED for claim in _better(_THREE, row)],
         single={_IOU: _S, _VECTOR: _I, _DISPARITY: _D},
+        missing="" if _HAS_TORCHJD else "rows of weighting=jacobian: left out, torchjd is not installed",
     ),
 }

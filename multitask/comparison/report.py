@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from multitask.build import HELD_OUT
-from multitask.comparison.experiments import HIGHER_IS_BETTER, LEARNED, Experiment
+from multitask.comparison.experiments import HIGHER_IS_BETTER, LEARNED, PAPER_NOISE, Experiment
 from multitask.comparison.plan import Plan
 from multitask.comparison.results import Figures, Result
 from multitask.comparison.rows import Ordering, Row
 from multitask.comparison.statistics import (
+    FAILS,
     HOLDS,
     UNDECIDED,
     Difference,
@@ -17,7 +18,7 @@ from multitask.comparison.statistics import (
     paired_difference,
 )
 from multitask.engine.tracking import write_text
-from multitask.report import canvas, markdown, plot_training, plot_weights, weights_line
+from multitask.report import canvas, markdown, noise_line, plot_training, plot_weights, ratio, weights_line
 
 _TITLES = {key: (title, scale) for key, title, scale in zip(
     HIGHER_IS_BETTER, ("IoU, %", "instance error, px", "disparity error, px"), (100.0, 1.0, 1.0), strict=True
@@ -80,15 +81,23 @@ class Report:
             f"{config['data.name']}, {size} px, {frames} training images drawn by the seed, {config['model.encoder']}, "
             f"{config['trainer.max_steps']} steps of {config['trainer.batch_size']}, {self._compute()}; "
             f"split {self.plan.split}, mean and standard deviation over seeds {', '.join(map(str, self.plan.seeds))}. "
-            f"Learning rates are {self._learning_rates()}. Weights have the sum that each row gives them, but where it "
-            "says otherwise."
+            f"Learning rates are {self._learning_rates()}. Weights {self._sums()}. Seconds are as they passed, "
+            "whatever else the machine did."
         )
+
+    def _sums(self) -> str:
+        """What the sums of weights are, of rows that say nothing of them."""
+        silent = [row.key for row in self.rows if not any(part.startswith("weighting.sum=") for part in row.overrides)]
+        found = (run.config.get("weighting.sum") for key in silent for run in self.reported[key].values())
+        if sums := sorted({value for value in found if value is not None}):
+            return f"are scaled to the sum {' or '.join(map(str, sums))}, but where a row says otherwise"
+        return "have the sum that each row gives them, but where it says otherwise"
 
     def _learning_rates(self) -> str:
         rates = " or ".join(f"{rate:g}" for rate in self.plan.rates)
         text = "the default" if self.plan.rates == [1] else f"{rates} times the default"
         if len(self.plan.rates) > 1:
-            text += ", chosen for each row"
+            text += ", and beyond where the best is at an end, chosen for each row"
         if self.plan.searches:
             text += f" (choices on held-out training images, seed {self.plan.search_seed})"
         return text
@@ -156,23 +165,30 @@ class Report:
         titles = {row.key: row.title for row in self.rows}
         lines = []
         for claim in self.experiment.orderings:
-            if claim.better in titles and claim.worse in titles and (found := self._difference(claim)):
-                title, scale = _TITLES[claim.figure]
-                interval = f"{found.low * scale:+.3g} to {found.high * scale:+.3g}" if found.num_seeds > 1 else "-"
-                relation = f"as good as, within {claim.margin:.0%}" if claim.margin else "better than"
-                mean, _ = mean_and_deviation(list(self._values(claim.worse, claim.figure).values()))
-                verdict = found.verdict(claim.margin * mean)
-                if verdict == HOLDS and self._num_diverged(claim.better):
-                    verdict = UNDECIDED
-                by = f"{found.mean * scale:+.3g}"
-                seeds = str(found.num_seeds)
-                lines.append([titles[claim.better], relation, titles[claim.worse], title, by, interval, seeds, verdict])
+            if not (self.reported.get(claim.better) and self.reported.get(claim.worse)):
+                continue
+            title, scale = _TITLES[claim.figure]
+            relation = f"as good as, within {claim.margin:.0%}" if claim.margin else "better than"
+            line = [titles[claim.better], relation, titles[claim.worse], title]
+            found = self._difference(claim)
+            if found is None:  # no seed with figures of both
+                lines.append([*line, "-", "-", "0", UNDECIDED])
+                continue
+            interval = f"{found.low * scale:+.3g} to {found.high * scale:+.3g}" if found.num_seeds > 1 else "-"
+            mean, _ = mean_and_deviation(list(self._values(claim.worse, claim.figure).values()))
+            verdict = found.verdict(claim.margin * mean)
+            ahead = {HOLDS: claim.better, FAILS: claim.worse}.get(verdict)
+            if ahead and self._num_diverged(ahead):
+                verdict = UNDECIDED
+            lines.append([*line, f"{found.mean * scale:+.3g}", interval, str(found.num_seeds), verdict])
         if not lines:
             return ""
         heading = ["claim", "is", "", "in", "by", "95 % interval", "seeds", "verdict"]
+        total = len(self.experiment.orderings)
+        claims = f"{len(lines)} of {total} claims" if len(lines) < total else f"{total} claims"
         text = (
-            f"{len(lines)} claims, each by its paired difference over seeds, above zero where the first is better; the "
-            "intervals are of each claim alone, so that one in twenty is expected to miss:"
+            f"{claims}, each by its paired difference over seeds, above zero where the first is better; the intervals "
+            "are of each claim alone, so that one in twenty is expected to miss:"
         )
         return text + "\n\n" + markdown([heading, *lines])
 
@@ -191,8 +207,10 @@ class Report:
         last = result.history[-1]["step"]
         early = min(result.history, key=lambda entry: abs(entry["step"] - last / 10))
         tasks = [name for name in self.plan.tasks if f"sigma2/{name}" in result.history[-1]]
-        lines = "\n".join(f"* {weights_line(entry, tasks)}" for entry in (early, result.history[-1]))
-        return f"What {LEARNED} tasks learned (seed {result.seed}):\n\n{lines}"
+        lines = [f"* {weights_line(entry, tasks)}" for entry in (early, result.history[-1])]
+        paper = {when: {name: of[name] for name in tasks if name in of} for when, of in PAPER_NOISE.items()}
+        lines += [f"* the paper's, {when}: {noise_line(variances)}" for when, variances in paper.items()]
+        return f"What {LEARNED} tasks learned (seed {result.seed}):\n\n" + "\n".join(lines)
 
     def _search(self) -> str:
         best = self.plan.choices(self.results).weights
@@ -218,6 +236,7 @@ class Report:
 
     def _missing(self) -> str:
         lines = [f"* {row.title}: left out, no labels" for row in self.plan.left_out()]
+        lines += [f"* {self.experiment.missing}"] if self.experiment.missing else []
         lines += [f"* {row.title}: no finished run" for row in self.rows if not self.reported[row.key]]
         if self.experiment.candidates and not self.plan.choices(self.results).weights:
             why = "not decided yet" if self.plan.candidates else "left out, no labels"
@@ -267,8 +286,7 @@ def _given_weight(override: str) -> tuple[str, str]:
 def _weights_row(title: str, weights: Mapping[str, float]) -> list[str]:
     """Weights, their sum, and their ratio to the last one."""
     values = list(weights.values())
-    ratio = " : ".join(f"{value / values[-1]:.3g}" for value in values)
-    return [title, *(f"{value:.3g}" for value in values), f"{sum(values):.3g}", ratio]
+    return [title, *(f"{value:.3g}" for value in values), f"{sum(values):.3g}", ratio(values)]
 
 
 def _scaled(values: Mapping[int, float], scale: float) -> list[float]:

@@ -1,9 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
 
 from multitask.comparison import EXPERIMENTS, Plan, Report
 from multitask.comparison.results import Result
+from multitask.comparison.rows import Ordering
 from tests.comparison.made import CANDIDATES, DISPARITY, EXPERIMENT, IOU, TASKS, result
 
 CONFIG = {
@@ -87,6 +89,51 @@ def test_report_does_not_praise_a_row_that_diverged() -> None:
     assert "* three/test-rate1-seed0: diverged" in text
 
 
+def test_report_does_not_praise_the_other_row_if_that_diverged() -> None:
+    values = {"three": [(0.40, 0.5), (0.43, 0.6), (0.43, 0.4)], "equal": [(0.50, 0.5), (0.52, 0.6), (0.54, 0.4)]}
+    done = results(values)
+    assert "| does not hold |" in claim_of(report(done).text())
+    lost = {"equal/test-rate1-seed0": result("equal", {}, seed=0, config=CONFIG)}
+    assert "| undecided |" in claim_of(report(done | lost).text()), "-0.09 and -0.11 would have decided it"
+
+
+def test_claim_about_a_row_that_always_diverged_is_undecided() -> None:
+    lost = {f"three/test-rate1-seed{seed}": result("three", {}, seed=seed, config=CONFIG) for seed in range(3)}
+    text = report(DONE | lost).text()
+    assert [cell.strip() for cell in claim_of(text).split("|")[4:-1]] == ["IoU, %", "-", "-", "0", "undecided"]
+    assert "\n2 claims, each by" in text
+
+
+def claim_of(text: str) -> str:
+    return next(line for line in text.splitlines() if line.startswith("| learned | better than | equal"))
+
+
+def test_report_says_how_many_claims_it_has_runs_for() -> None:
+    experiment = replace(EXPERIMENT, orderings=[*EXPERIMENT.orderings, Ordering("three", "semantic-depth", IOU, True)])
+    text = Report(Plan(experiment, TASKS, [0, 1, 2], "test", [1.0], 9), DONE, {}).text()
+    assert "\n2 of 3 claims, each by" in text
+
+
+def test_report_says_what_the_weights_sum_to() -> None:
+    def text(wanted: float | None) -> str:
+        config = {**CONFIG, "weighting.sum": wanted}
+        return report({"equal/test-rate1-seed0": result("equal", {IOU: 0.5}, config=config)}).text()
+
+    assert "Weights have the sum that each row gives them, but where it says otherwise." in text(None)
+    assert "Weights are scaled to the sum 1.0, but where a row says otherwise." in text(1.0)
+
+
+def test_report_has_the_paper_s_noise_beside_ours() -> None:
+    lines = report().text().splitlines()
+    assert "* step 10: sigma^2 of semantic, depth = (0.5, 0.5), inverse 1 : 1; weights 1 : 1" in lines
+    assert "* the paper's, at the end: sigma^2 of semantic, depth = (0.075, 3.25), inverse 43.3 : 1" in lines
+
+
+def test_report_says_which_rows_need_an_optional_library() -> None:
+    text = Report(Plan(replace(EXPERIMENT, missing="rows of glass: left out"), TASKS, [0], "test", [1.0], 9), {}, {})
+    assert "* rows of glass: left out" in text.text().splitlines()
+
+
 def test_report_says_which_learning_rates() -> None:
     def setting(rates: list[float], name: str = "table1") -> str:
         return Report(Plan(EXPERIMENTS[name], TASKS, [0], "test", rates, 9), {}, {})._learning_rates()
@@ -95,7 +142,8 @@ def test_report_says_which_learning_rates() -> None:
     chosen = "(choices on held-out training images, seed 9)"
     assert setting([1.0]) == f"the default {chosen}"
     assert setting([2.0]) == f"2 times the default {chosen}"
-    assert setting([1.0, 2.0]) == f"1 or 2 times the default, chosen for each row {chosen}"
+    beyond = "and beyond where the best is at an end, chosen for each row"
+    assert setting([1.0, 2.0]) == f"1 or 2 times the default, {beyond} {chosen}"
     assert setting([1.0, 2.0], "figure7") == "the default"
 
 

@@ -157,7 +157,9 @@ def make_grouping(config: Config) -> Grouping:
 def pixels_at_once(config: Config) -> int:
     """Pixels of one micro-batch of training: what the memory is known to hold, and more without gradients."""
     schedule = make_schedule(config)
-    height, width = make_augmentation(config).crop or check_size("data.image_size", config["data"]["image_size"])
+    crop, whole = config["data"]["augmentation"]["crop"], config["data"]["image_size"]
+    # Not `make_augmentation`, which refuses crops of frames that are smaller here than in training.
+    height, width = check_size("data.augmentation.crop", crop) if crop else check_size("data.image_size", whole)
     return schedule.batch_size // schedule.accumulate * height * width
 
 

@@ -3,6 +3,7 @@
 import copy
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -21,7 +22,6 @@ from multitask.engine.tracking import write_json
 from multitask.metrics import ResultWriter, check_results_dir, write_results
 from multitask.scene import SceneScorer
 from multitask.tasks.base import Task
-from multitask.tasks.instance import Instance
 from multitask.tasks.semantic import Semantic
 from multitask.trained import load_trained
 
@@ -97,12 +97,14 @@ class Evaluation:
         """
         try:
             train = build.make_frames(self.config, "train")
+            log.info("position prior: reading %d training frames", len(train))
+            tasks = {name: task for name, task in self.tasks.items() if train.has(*task.layers)}
+            fitted = fit_position_prior(Evaluation(train, tasks, self.config).batches(), tasks, self.compute.device)
         except ValueError as error:
-            log.warning("no position prior: %s", error)
+            log.warning(
+                "no position prior: %s", str(error).strip().splitlines()[-1]
+            )  # the rest is a worker's traceback
             return {}
-        log.info("position prior: reading %d training frames", len(train))
-        tasks = {name: task for name, task in self.tasks.items() if train.has(*task.layers)}
-        fitted = fit_position_prior(Evaluation(train, tasks, self.config).batches(), tasks, self.compute.device)
         figures = Evaluation(self.frames, tasks, self.config).all_figures(fitted)
         return {f"position_prior/{key}": value for key, value in figures.items()}
 
@@ -157,16 +159,15 @@ def evaluate_checkpoint(config: Config, overrides: Sequence[str]) -> tuple[dict[
     folder = Path(config["output_dir"] or default)
     if (folder / "config.yaml").exists():
         raise ValueError(f"output_dir={folder}: holds a run, whose metrics.json would be lost; choose another folder")
+    _check_writable(folder)
     for name in merged["tasks"]:
         if name not in trained.tasks and name in merged["task"]:
             log.warning("task %r is off: checkpoint=%s was trained without it", name, source)
     asked = {name: task for name, task in trained.tasks.items() if name in merged["tasks"]}
     # Results are also written for the server, which alone has the labels.
     tasks = build.tasks_with_labels(asked, frames, any_needed=not results_dir)
-    if results_dir and not {Semantic.name, Instance.name} & trained.tasks.keys():
-        raise ValueError(
-            f"results_dir={results_dir}: needed a network of classes or instances, found {list(trained.tasks)}"
-        )
+    if results_dir and Semantic.name not in trained.tasks:  # results of instances have classes, too
+        raise ValueError(f"results_dir={results_dir}: needed a network of classes, found {list(trained.tasks)}")
     evaluation = Evaluation(frames, tasks, merged)
     compute = evaluation.compute
     trained.network.to(memory_format=compute.memory_format).to(compute.device)
@@ -174,9 +175,20 @@ def evaluate_checkpoint(config: Config, overrides: Sequence[str]) -> tuple[dict[
         figures = evaluation.all_figures(network_predictor(trained.network, compute), writer=writer)
     if results_dir:
         log.info("result files written to %s", results_dir)
-    figures |= evaluation.position_prior() if tasks else {}
     write_json(folder / "metrics.json", figures)
+    if tasks and (prior := evaluation.position_prior()):
+        figures |= prior
+        write_json(folder / "metrics.json", figures)
     return figures, tasks, folder / "metrics.json"
+
+
+def _check_writable(folder: Path) -> None:
+    """Refuses a folder that cannot be written to, before time is spent on what is to be written there."""
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not place.is_dir():
+        raise ValueError(f"output_dir={folder}: needed a folder, found that {place} is a file")
+    if not os.access(place, os.W_OK):
+        raise ValueError(f"output_dir={folder}: needed a folder that can be written to, found that {place} cannot")
 
 
 def merge(saved: Config, given: Config, overrides: Sequence[str]) -> dict[str, Any]:

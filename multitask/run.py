@@ -22,7 +22,7 @@ from multitask.engine.interruption import Stopped
 from multitask.engine.memory import keep_freed_memory
 from multitask.engine.objective import Objective
 from multitask.engine.settings import check_frozen, check_weighting
-from multitask.engine.tracking import Tracker, flatten, read_figures, write_json, write_text
+from multitask.engine.tracking import VALIDATION, Tracker, flatten, read_figures, write_json, write_text
 from multitask.engine.trainer import Trainer
 from multitask.evaluation import Evaluation
 from multitask.report import brief, duration, panel, results_text
@@ -142,7 +142,7 @@ class Run:
             keep_freed_memory()
         write_text(self.folder / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
         self._log_start()
-        self._tracker = Tracker(self.folder, trainer.step)
+        self._tracker = Tracker(self.folder, trainer.step, trainer.validated)
         try:
             self._clock = time.perf_counter(), trainer.step
             trainer.run(self._on_log, self._on_val, lambda: self._save(LAST))
@@ -226,7 +226,7 @@ class Run:
     def _on_val(self) -> None:
         step = self.trainer.step
         figures = self._figures = self._evaluate()
-        self._tracker.scalars(step, {f"val/{key}": value for key, value in figures.items()})
+        self._tracker.scalars(step, {VALIDATION + key: value for key, value in figures.items()})
         for name, picture in self._panels(2, tall=True):
             self._tracker.image(step, f"val_panels/{name}", picture)
         log.info("step %d validation: %s", step, brief(figures, figure_groups(self.tasks)))
@@ -272,7 +272,7 @@ class Run:
         for name in self.config["task"]:
             with suppress(ValueError):  # a task that is off may lack what it needs
                 every |= build.make_tasks({**self.config, "tasks": [name]})
-        return [f"val/{name}/{listed[0].key}" for name, listed in figure_groups(every).items()]
+        return [f"{VALIDATION}{name}/{listed[0].key}" for name, listed in figure_groups(every).items()]
 
     def _panels(self, number: int, tall: bool = False) -> list[tuple[str, Any]]:
         """Panels of ``number`` evenly spaced validation frames, by name."""

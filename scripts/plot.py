@@ -16,6 +16,10 @@ def main(given: DictConfig) -> None:
         config = plain(given)
         if not config["output"]:
             raise ValueError("output: needed the path of a PNG, found none")
+        if not isinstance(config["runs"], list):
+            raise ValueError(
+                f"runs: needed a list of folders, such as [runs/quickstart/seed0], found {config['runs']!r}"
+            )
         histories = {run: read_history(Path(run)) for run in config["runs"]}
         for run, history in histories.items():
             if not history:

@@ -133,8 +133,43 @@ def test_results_have_the_size_of_the_frames(shared_tree: Path, tmp_path: Path) 
         assert picture.size == (128, 64)
 
 
-def test_results_of_a_network_without_classes_are_refused(shared_tree: Path, tmp_path: Path) -> None:
+def test_folder_that_cannot_be_written_to_is_refused_before_anything_is_evaluated(
+    shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Run(small(shared_tree, tmp_path / "run", "tasks=[depth]")).train()
-    with pytest.raises(ValueError, match=r"needed a network of classes or instances, found \['depth'\]"):
+    monkeypatch.setattr(Evaluation, "all_figures", lambda *_, **__: pytest.fail("evaluated"))
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"output_dir=.*file/x: needed a folder, found that .*file is a file"):
+        evaluation(tmp_path / "run" / LAST, f"output_dir={tmp_path}/file/x")
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(
+        ValueError, match=r"output_dir=.*last: needed a folder that can be written to, found that .*run"
+    ):
+        evaluation(tmp_path / "run" / LAST)
+
+
+def test_figures_are_kept_where_the_position_prior_cannot_be_had(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = write_tree(tmp_path / "data", {"train": 4, "val": 2})
+    Run(small(root, tmp_path / "run", "tasks=[depth]")).train()
+    path = next((root / "disparity/train").glob("*/*.png"))
+    path.write_bytes(path.read_bytes()[:-20])
+    figures, written = evaluation(tmp_path / "run" / LAST)
+    assert {key.split("/")[0] for key in figures} == {"depth"}
+    assert json.loads(written.read_text()) == figures
+    assert any(f"no position prior: ValueError: {path}" in text or str(path) in text for text in caplog.messages)
+
+
+def test_frames_smaller_than_the_crop_of_training_are_evaluated(tmp_path: Path) -> None:
+    root = write_tree(tmp_path, {"val": 2})
+    found = config("experiment=paper_full", f"data.root={root}", "data.image_size=[32,64]")
+    assert len(Evaluation(build.make_frames(found, "val"), build.make_tasks(found), found).batches()) == 1
+
+
+@pytest.mark.parametrize("task", ["depth", "instance"])
+def test_results_of_a_network_without_classes_are_refused(shared_tree: Path, tmp_path: Path, task: str) -> None:
+    Run(small(shared_tree, tmp_path / "run", f"tasks=[{task}]")).train()
+    with pytest.raises(ValueError, match=rf"needed a network of classes, found \['{task}'\]"):
         evaluation(tmp_path / "run" / LAST, f"results_dir={tmp_path / 'results'}")
     assert not (tmp_path / "results").exists()

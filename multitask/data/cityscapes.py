@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from multitask.data.labels import IGNORE, TRAIN_ID
+from multitask.data.labels import IGNORE, TRAIN_ID, UNSEEN_IDS
 from multitask.data.layout import SUFFIX, decode_disparity, file_path
-from multitask.data.split import Folder, check_class_ids, check_instance_ids
+from multitask.data.split import Folder, check_class_ids, check_instance_ids, size_error
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +27,13 @@ class Cityscapes(Folder):
 
     def __init__(self, root: str | Path, split: str, image_size: Sequence[int], *, strict: bool = True) -> None:
         super().__init__(root, split, image_size, strict=strict)
-        if strict and split == "test" and self._has_placeholders():
-            log.info("data.root=%s: the labels of split 'test' are placeholders without an evaluated class", root)
+        self._only_unseen = strict and split == "test" and self._has_placeholders()
+        if self._only_unseen:
+            log.info(
+                "data.root=%s: the labels of split 'test' are placeholders without an evaluated class; they say which "
+                "pixels depth leaves out, but not where the sky is",
+                root,
+            )
             self.kinds -= {"class_ids", "instance_ids"}
 
     def _has_placeholders(self) -> bool:
@@ -46,6 +51,15 @@ class Cityscapes(Folder):
     def find(self, kind: str) -> dict[Path, str]:
         suffix = SUFFIX[kind][1]
         return {path: path.name.removesuffix(suffix) for path in self.folder(kind).glob(f"*/*{suffix}")}
+
+    def read(self, kind: str, name: str) -> np.ndarray:
+        layer = super().read(kind, name)
+        if kind == "disparity" and self._only_unseen:
+            ids = super().read("class_ids", name)
+            if ids.shape != layer.shape:
+                raise size_error(self.path("class_ids", name), self.path(kind, name), layer.shape, ids.shape)
+            layer = np.where(np.isin(ids, UNSEEN_IDS), np.nan, layer).astype(layer.dtype)
+        return layer
 
     def _decode(self, kind: str, path: Path, coded: np.ndarray) -> np.ndarray:
         if kind == "class_ids":

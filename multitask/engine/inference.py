@@ -53,15 +53,15 @@ def evaluate(
         batch = batch.to(device)
         try:
             predictions = predict(batch.images)
+            for name, metric in metrics.items():
+                metric.update(predictions[name], batch.targets[name])
+            observe(batch, predictions)
         except torch.OutOfMemoryError as error:
             number, _, height, width = batch.images.shape
             raise ValueError(
                 f"trainer.accumulate: {number} frames of {height} x {width} px at once are too many for the memory of "
                 f"{device}; needed a larger one, for fewer frames at once, or a smaller data.image_size"
             ) from error
-        for name, metric in metrics.items():
-            metric.update(predictions[name], batch.targets[name])
-        observe(batch, predictions)
     return {f"{name}/{key}": value for name, metric in metrics.items() for key, value in metric.compute().items()}
 
 

@@ -2,7 +2,7 @@
 
 import ctypes
 
-_LARGEST = 1 << 30  # bytes that are still taken from the heap
+_LARGEST, _LARGEST_OF_OLD = 1 << 30, 1 << 25  # bytes that are still taken from the heap; what older releases allow
 _NEVER = (1 << 31) - 1  # the largest int
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of mallopt(3)
 
@@ -16,5 +16,6 @@ def keep_freed_memory() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
-        mallopt(_MMAP_THRESHOLD, _LARGEST)
+        if not mallopt(_MMAP_THRESHOLD, _LARGEST):
+            mallopt(_MMAP_THRESHOLD, _LARGEST_OF_OLD)
         mallopt(_TRIM_THRESHOLD, _NEVER)

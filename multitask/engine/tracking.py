@@ -13,6 +13,9 @@ from torch.utils.tensorboard.summary import hparams
 
 HISTORY = "history.jsonl"
 
+VALIDATION = "val/"
+"""What the names of a validation's figures begin with."""
+
 _COMPARED = (
     *("tasks", "weighting", "optimizer.lr", "seed", "model.encoder"),
     *("data.name", "data.image_size", "trainer.batch_size", "trainer.max_steps"),
@@ -25,12 +28,14 @@ class Tracker:
 
     Args:
         folder: the run's folder.
-        step: where the run goes on: what was logged from this step on, before it was killed, is dropped.
+        step: where the run goes on: what was logged after it, before the run was killed, is dropped.
+        validated: the last step whose validation is done; what a later one logged is dropped likewise.
     """
 
-    def __init__(self, folder: Path, step: int = 0) -> None:
+    def __init__(self, folder: Path, step: int = 0, validated: int = 0) -> None:
         self._history = folder / HISTORY
-        kept = [entry for entry in read_history(folder) if entry["step"] <= step] if step else []
+        entries = read_history(folder) if step else []
+        kept = [entry for entry in entries if entry["step"] <= (validated if _is_validation(entry) else step)]
         write_text(self._history, "".join(json.dumps(entry) + "\n" for entry in kept))
         self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else 0)
 
@@ -77,6 +82,10 @@ class Tracker:
     def close(self) -> None:
         """Writes out what is still in memory."""
         self._writer.close()
+
+
+def _is_validation(entry: Mapping[str, float]) -> bool:
+    return any(key.startswith(VALIDATION) for key in entry)
 
 
 def _plain(value: Any) -> bool | str | int | float:

@@ -135,6 +135,7 @@ class Trainer:
                     save()
                 self._validate_if_due(on_val, save)
                 self._end_if_asked(save)
+            self._end_if_asked(save)  # a signal that came while the loader ended
 
     @property
     def _on_cuda(self) -> bool:

@@ -147,6 +147,10 @@ class Predictor:
         """What the network makes of pictures of one size."""
         try:
             predictions = self._network(torch.stack([item.image for item in items]).to(self._device))
+            return [
+                self._predicted(item.name, {name: value[row : row + 1] for name, value in predictions.items()})
+                for row, item in enumerate(items)
+            ]
         except torch.OutOfMemoryError:
             height, width = items[0].image.shape[1:]
             needed = "a smaller batch_size, or" if len(items) > 1 else "a smaller"
@@ -157,10 +161,6 @@ class Predictor:
                 )
                 for item in items
             ]
-        return [
-            self._predicted(item.name, {name: value[row : row + 1] for name, value in predictions.items()})
-            for row, item in enumerate(items)
-        ]
 
     def _predicted(self, name: str, predictions: Mapping[str, Tensor]) -> PredictedScene | ValueError:
         try:

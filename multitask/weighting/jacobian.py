@@ -99,7 +99,8 @@ class Jacobian(Weighting):
         return weights
 
     def _keep_features(self, module: nn.Module, inputs: tuple[Tensor, ...], features: Tensor) -> None:
-        self._features = features
+        if module.training:  # what a validation made would stay in memory
+            self._features = features
 
 
 def _make(name: str, number: int) -> Any:

@@ -97,12 +97,18 @@ def test_placeholders_of_the_test_split_are_no_labels(tmp_path: Path, caplog: py
     for split in ("train", "test"):
         for kind, dtype in (("class_ids", np.uint8), ("instance_ids", np.uint16)):
             for path in (tree / "gtFine" / split).glob(f"*/*{SUFFIX[kind][1]}"):
-                ids = np.random.default_rng(0).integers(1, 4, (32, 64))  # ego vehicle, border, out of roi
+                ids = np.random.default_rng(0).integers(0, 4, (32, 64))  # unlabelled, ego vehicle, border, out of roi
                 write_png(path, ids.astype(dtype))
     with caplog.at_level(logging.INFO):
         frames = Cityscapes(tree, "test", SIZE)
     assert frames.kinds == {"disparity", "camera"}
     assert frames[0].class_ids is None
+    measured, name = frames[0].disparity, frames.names[0]
+    unseen = Cityscapes(tree, "test", SIZE, strict=False).read("class_ids", name) > 0
+    before = Cityscapes(tree, "test", SIZE, strict=False).read("disparity", name)
+    assert measured is not None
+    assert np.isnan(frames.read("disparity", name)[unseen]).all(), "no view of the scene"
+    np.testing.assert_array_equal(frames.read("disparity", name)[~unseen], before[~unseen])
     assert any("split 'test' are placeholders" in message for message in caplog.messages)
     assert Cityscapes(tree, "test", SIZE, strict=False).kinds == set(KINDS[1:]), "a check reads every file"
     assert Cityscapes(tree, "train", SIZE).has("class_ids")

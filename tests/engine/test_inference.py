@@ -35,8 +35,15 @@ def test_evaluation_that_memory_cannot_hold_says_what_would_help() -> None:
     def predict(images: torch.Tensor) -> dict[str, torch.Tensor]:
         raise torch.OutOfMemoryError
 
-    with pytest.raises(ValueError, match=r"trainer\.accumulate: 1 frames of 1 x 2 px at once are too many .* cpu"):
-        evaluate(predict, [batch_of([[[1, 2]]], [[[1.0, 2.0]]])], TASKS, CPU)
+    batch, message = (
+        batch_of([[[1, 2]]], [[[1.0, 2.0]]]),
+        r"trainer\.accumulate: 1 frames of 1 x 2 px .* too many .* cpu",
+    )
+    with pytest.raises(ValueError, match=message):
+        evaluate(predict, [batch], TASKS, CPU)
+    ideal = {name: task.ideal(batch.targets[name].value) for name, task in TASKS.items()}
+    with pytest.raises(ValueError, match=message):
+        evaluate(lambda _: ideal, [batch], TASKS, CPU, lambda *_: predict(batch.images))
 
 
 def test_position_prior_is_the_most_frequent_class_and_the_mean_disparity_by_position() -> None:

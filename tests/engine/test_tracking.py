@@ -41,6 +41,18 @@ def test_tracker_that_goes_on_drops_what_came_after_the_checkpoint(tmp_path: Pat
     assert scalars(tmp_path, "loss/x") == [(2, 2.0), (4, 4.0), (6, 60.0)]
 
 
+def test_tracker_that_goes_on_before_a_validation_drops_what_that_logged(tmp_path: Path) -> None:
+    for validated, kept in ((4, [2, 4, 4]), (2, [2, 4])):
+        folder = tmp_path / str(validated)
+        tracker = Tracker(folder)
+        tracker.scalars(2, {"val/semantic/iou_class": 0.1})
+        tracker.scalars(4, {"loss/x": 4})
+        tracker.scalars(4, {"val/semantic/iou_class": 0.2})  # and was killed before it saved that
+        tracker.close()
+        Tracker(folder, step=4, validated=validated).close()
+        assert [entry["step"] for entry in read_history(folder)] == kept
+
+
 def test_tracker_keeps_pictures_and_texts(tmp_path: Path) -> None:
     tracker = Tracker(tmp_path)
     tracker.image(1, "val/frame", np.zeros((4, 6, 3), dtype=np.uint8))

@@ -1,10 +1,13 @@
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from multitask import build
-from multitask.data.loader import EncodedFrames, FrameKey, Loader
+from multitask.data.loader import Batch, EncodedFrames, FrameKey, Loader
+from multitask.engine.interruption import Interrupted
 from multitask.engine.objective import Objective
 from multitask.engine.settings import Optimization, Schedule
 from multitask.engine.trainer import Trainer
@@ -193,6 +196,20 @@ def test_update_that_memory_cannot_hold_says_what_would_help(
     monkeypatch.setattr(torch.optim.SGD, "step", out_of_memory)
     with pytest.raises(ValueError, match=r"trainer\.accumulate=2: 2 frames at once are too many"):
         trainer.run(lambda *_: None, lambda: None, lambda: pytest.fail("saved half an update"))
+
+
+def test_signal_while_the_loader_ends_is_answered(shared_tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_trainer(shared_tree, "trainer.max_steps=2")
+    batches, saved = trainer._kept_from_errors, []
+
+    def ending_late(loader: Loader, save: Callable[[], None]) -> Iterator[Batch]:
+        yield from batches(loader, save)
+        trainer.stop.append(signal.SIGTERM)
+
+    monkeypatch.setattr(trainer, "_kept_from_errors", ending_late)
+    with pytest.raises(Interrupted, match="stopped by SIGTERM after step 2"):
+        trainer.run(lambda *_: None, lambda: None, lambda: saved.append(trainer.step))
+    assert saved[-1] == 2
 
 
 def out_of_memory(*_: object, **__: object) -> None:

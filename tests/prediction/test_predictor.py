@@ -234,6 +234,17 @@ def test_predict_names_pictures_that_the_memory_cannot_hold(
         predictor.predict([photo((32, 64))] * 3)
 
 
+def test_predict_names_pictures_of_whose_scenes_the_memory_cannot_hold_the_layers(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("multitask.prediction.predictor.make_scenes", full)
+    with pytest.raises(ValueError, match=r"image: 1 pictures of 32 x 64 px .* needed a smaller size="):
+        predictor.predict(photo((32, 64)))
+
+
 def test_predict_takes_fewer_pictures_at_once_where_they_are_larger(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

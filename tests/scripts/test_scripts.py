@@ -211,6 +211,7 @@ WRONG = [
     ("prepare_data.py", ["check=true", "data=camvid"], "error: data.root=data/camvid: no such folder"),
     ("train.py", ["data=mixed"], "error: data.roots: needed folders of data sets, such as [data/a,data/b], found []"),
     ("train.py", ["data=kitti", "data.roots=[a,b]"], "Key 'roots' is not in struct"),
+    ("plot.py", ["runs=nowhere", "output=x.png"], "error: runs: needed a list of folders"),
     ("plot.py", ["runs=[nowhere]", "output=x.png"], "error: runs: needed folders of runs, found no history in nowhere"),
     ("benchmark.py", ["repeats=0"], "error: repeats: needed a whole number above zero, found 0"),
 ]

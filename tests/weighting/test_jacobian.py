@@ -127,6 +127,17 @@ def test_absent_task_has_no_row_and_a_decoder_with_gradients_of_zero(aggregator:
     torch.testing.assert_close(_shared(found), weights @ rows, rtol=1e-4, atol=1e-5)
 
 
+def test_features_of_a_validation_are_not_kept() -> None:
+    network, weighting = Network(tuple(FORMS)), Jacobian(FORMS, "mgda")
+    weighting.watch(network)
+    network.eval()
+    _losses(network)
+    assert not hasattr(weighting, "_features")
+    network.train()
+    _losses(network)
+    assert weighting._features.requires_grad
+
+
 def test_nothing_present_leaves_gradients_of_zero() -> None:
     found = _backward(Jacobian(_forms(NAMES)), Network(NAMES), absent=NAMES)
     assert all(gradient is not None and not gradient.any() for gradient in found.values())

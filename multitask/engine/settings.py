@@ -21,7 +21,7 @@ class Optimization:
         weight_decay: of the network; log-variances have none, which would pull sigma to 1.
         power: the learning rates are multiplied by (1 - step / max_steps) ** power.
         log_variance_lr: learning rate of the log-variances, which are moved without momentum.
-        encoder_lr_factor: the ResNet's learning rate as a part of ``lr``; 0 freezes its parameters.
+        encoder_lr_factor: the ResNet's learning rate as a fraction of ``lr``; 0 freezes its parameters.
     """
 
     lr: float

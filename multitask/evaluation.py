@@ -101,9 +101,8 @@ class Evaluation:
             tasks = {name: task for name, task in self.tasks.items() if train.has(*task.layers)}
             fitted = fit_position_prior(Evaluation(train, tasks, self.config).batches(), tasks, self.compute.device)
         except ValueError as error:
-            log.warning(
-                "no position prior: %s", str(error).strip().splitlines()[-1]
-            )  # the rest is a worker's traceback
+            # The last line is the error itself, where torch's loader has wrapped it in the traceback of a worker.
+            log.warning("no position prior: %s", str(error).strip().splitlines()[-1])
             return {}
         figures = Evaluation(self.frames, tasks, self.config).all_figures(fitted)
         return {f"position_prior/{key}": value for key, value in figures.items()}

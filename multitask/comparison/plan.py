@@ -11,7 +11,7 @@ from multitask.engine.inference import score
 from multitask.tasks.base import Task
 
 _MOST_BEYOND = 3
-"""Learning rates that are tried beyond each end of those that are given."""
+"""At most so many learning rates are tried beyond each end of those that are given."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,8 @@ class Plan:
         otherwise one range would do for rows of large weights what it does not for those of small ones.
         """
         rates = list(self.rates)
+        if len(rates) == 1:
+            return rates
         down, up = rates[0] / rates[1], rates[-1] / rates[-2]
         lowest, highest = rates[0] * down**_MOST_BEYOND, rates[-1] * up**_MOST_BEYOND
         while self._all_tried(row, rates, results):

@@ -125,13 +125,19 @@ class Report:
                 line.append(_spread([100 * value for value in self._improvements(row)], 100))
             line += [f"{row.paper[key] * shown[key][1]:.3g}" if key in row.paper else "-" for key in of_paper]
             runs, diverged = self.reported[row.key].values(), self._num_diverged(row.key)
-            rate = self.rates[row.key]
-            line.append("-" if rate is None else f"{rate:g}")
+            line.append(self._rate(row))
             line.append(f"{len(runs)}, {diverged} diverged" if diverged else str(len(runs)))
             seconds = [run.seconds for run in runs if run.figures]
             line.append(f"{sum(seconds) / len(seconds):.0f}" if seconds else "-")
             cells.append(line)
         return markdown([heading, *cells])
+
+    def _rate(self, row: Row) -> str:
+        """The factor of a row's learning rate, with a word where a further one might be better."""
+        rate, tried = self.rates[row.key], self.plan.rates_to_try(row, self.results)
+        if rate is None:
+            return "-"
+        return f"{rate:g}, an end" if len(tried) > 1 and rate in (tried[0], tried[-1]) else f"{rate:g}"
 
     def _values(self, key: str, figure: str) -> dict[int, float]:
         runs = self.reported[key]

@@ -147,6 +147,23 @@ def test_report_says_which_learning_rates() -> None:
     assert setting([1.0, 2.0], "figure7") == "the default"
 
 
+def test_report_says_where_the_best_learning_rate_was_the_last_one_tried() -> None:
+    def rate(best: float) -> str:
+        done = {
+            f"equal/held_out-rate{rate:g}-seed9": result(
+                "equal", {IOU: 0.5 - abs(rate - best) / 100, DISPARITY: 1.0}, "held_out", rate, 9
+            )
+            for rate in (0.0625, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+        }
+        plan = Plan(EXPERIMENT, TASKS, [0], "test", [0.5, 1.0, 2.0], 9)
+        return cells(Report(plan, done, {}).text(), "equal")[-3]
+
+    assert rate(1.0) == "1"
+    assert rate(8.0) == "8"
+    assert rate(16.0) == "16, an end"
+    assert rate(0.0) == "0.0625, an end"
+
+
 def test_report_leaves_out_rows_without_labels() -> None:
     plan = Plan(EXPERIMENT, {"semantic": TASKS["semantic"]}, [0], "test", [1.0], 9)
     text = Report(plan, DONE, {}).text()

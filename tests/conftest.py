@@ -10,9 +10,10 @@ from tests.trees import write_tree
 
 
 def pytest_configure() -> None:
-    """Takes SIGINT back: a shell has what it runs in the background ignore it, and tests send it."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Takes SIGINT and SIGHUP back: what runs in the background or under nohup ignores them, and tests send them."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)

@@ -101,7 +101,7 @@ class Plan:
 
     def choices(self, results: Mapping[str, Result]) -> Choices:
         """What the results decide so far: nothing before all that there is to choose from is done."""
-        searched = [self._search(row, self.usual_rate) for row in self.candidates]
+        searched = [self.search(row, self.usual_rate) for row in self.candidates]
         if not searched or any(job.key not in results for job in searched):
             return Choices()
         best = max(searched, key=lambda job: self._score(job, results))
@@ -148,10 +148,10 @@ class Plan:
         rows = self.rows(results)
         searches: list[Job] = []
         if len(self.rates) > 1:
-            searches += [self._search(row, rate) for row in rows for rate in self.rates_to_try(row, results)]
+            searches += [self.search(row, rate) for row in rows for rate in self.rates_to_try(row, results)]
         if self.candidates:  # the weights that were found are also tried with the sum of those that are learned
-            searches += [self._search(row, self.usual_rate) for row in rows if row.name == LEARNED]
-        searches += [self._search(row, self.usual_rate) for row in self.candidates]
+            searches += [self.search(row, self.usual_rate) for row in rows if row.name == LEARNED]
+        searches += [self.search(row, self.usual_rate) for row in self.candidates]
         reported = [
             Job(row, self.split, rate, seed)
             for seed in self.seeds
@@ -187,20 +187,21 @@ class Plan:
         rate = self.rate(learned, results) if learned else None
         if not learned or rate is None:
             return None
-        result = results.get(self._search(learned, rate).key)
+        result = results.get(self.search(learned, rate).key)
         return _mean_sum(result) if result and result.history else None
 
     def _all_tried(self, row: Row, rates: Sequence[float], results: Mapping[str, Result]) -> bool:
-        return all(self._search(row, rate).key in results for rate in rates)
+        return all(self.search(row, rate).key in results for rate in rates)
 
     def _best_rate(self, row: Row, rates: Sequence[float], results: Mapping[str, Result]) -> float:
-        return max(rates, key=lambda rate: self._score(self._search(row, rate), results))
+        return max(rates, key=lambda rate: self._score(self.search(row, rate), results))
 
     def _score(self, job: Job, results: Mapping[str, Result]) -> float:
         """To choose by; a run that diverged has no figures, and is the worst."""
         return score(results[job.key].figures, {name: self.tasks[name] for name in job.row.tasks})
 
-    def _search(self, row: Row, rate: float) -> Job:
+    def search(self, row: Row, rate: float) -> Job:
+        """The run by which a row's learning rate, or fixed weights, are chosen."""
         return Job(row, HELD_OUT, rate, self.search_seed)
 
     def _possible(self, rows: Sequence[Row]) -> list[Row]:

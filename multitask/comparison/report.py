@@ -47,7 +47,7 @@ class Report:
     def text(self) -> str:
         """The report in Markdown."""
         parts = [f"# {self.experiment.title}", self._setting(), self._table(), self._verdicts()]
-        parts += [self._learned(), self._search(), self._missing()]
+        parts += [self._learned(), self._search(), self._searched_weights(), self._searched_rates(), self._missing()]
         return "\n\n".join(part for part in parts if part) + "\n"
 
     def write(self, folder: Path) -> list[Path]:
@@ -240,6 +240,40 @@ class Report:
         text = f"The search for fixed weights took {len(seconds)} runs and {sum(seconds):.0f} s{beside}:"
         return text + "\n\n" + markdown([heading, *rows])
 
+    def _searched_weights(self) -> str:
+        """The candidates of fixed weights and what they reached."""
+        rate, best = self.plan.usual_rate, self.plan.choices(self.results).weights
+        found = {row: self._found(row, rate) for row in self.plan.candidates}
+        if not any(found.values()):
+            return ""
+        cells = [[row.title, _bold(text, row == best)] for row, text in found.items() if text]
+        return f"Fixed weights tried, {self._by()}:\n\n" + markdown([["weights", "reached"], *cells])
+
+    def _searched_rates(self) -> str:
+        """The learning rates that were tried, and what each row reached with them."""
+        rates = sorted({rate for row in self.rows for rate in self.plan.rates_to_try(row, self.results)})
+        found = {row: {rate: self._found(row, rate) for rate in rates} for row in self.rows}
+        if len(rates) == 1 or not any(any(texts.values()) for texts in found.values()):
+            return ""
+        cells = [
+            [row.title, *(_bold(text, rate == self.rates[row.key]) for rate, text in texts.items())]
+            for row, texts in found.items()
+        ]
+        heading = ["lr x", *(f"{rate:g}" for rate in rates)]
+        return f"Learning rates tried, {self._by()}:\n\n" + markdown([heading, *cells])
+
+    def _by(self) -> str:
+        titles = ", ".join(title for title, _ in _TITLES.values())
+        return f"on held-out training images with seed {self.plan.search_seed} ({titles}), the chosen ones in bold"
+
+    def _found(self, row: Row, rate: float) -> str:
+        """The figures of table 1 of a run to choose by; empty if it is not done."""
+        result = self.results.get(self.plan.search(row, rate).key)
+        if not result:
+            return ""
+        shown = [(key, scale) for key, (_, scale) in _TITLES.items() if key in result.figures]
+        return " / ".join(_spread([result.figures[key] * scale], scale) for key, scale in shown) or "diverged"
+
     def _missing(self) -> str:
         lines = [f"* {row.title}: left out, no labels" for row in self.plan.left_out()]
         lines += [f"* {self.experiment.missing}"] if self.experiment.missing else []
@@ -287,6 +321,10 @@ def _given_weight(override: str) -> tuple[str, str]:
     """Task and value of ``weighting.weights.<task>=<value>``."""
     key, _, value = override.partition("=")
     return key.rpartition(".")[2], value
+
+
+def _bold(text: str, chosen: bool) -> str:
+    return f"**{text}**" if chosen and text else text
 
 
 def _weights_row(title: str, weights: Mapping[str, float]) -> list[str]:

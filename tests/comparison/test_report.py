@@ -164,6 +164,30 @@ def test_report_says_where_the_best_learning_rate_was_the_last_one_tried() -> No
     assert rate(0.0) == "0.0625, an end"
 
 
+def test_report_shows_what_was_tried() -> None:
+    tried = {
+        f"{name}/held_out-rate{rate:g}-seed9": result(name, figures, "held_out", rate, 9)
+        for name, rate, figures in (
+            ("equal", 1.0, {IOU: 0.3, DISPARITY: 1.0}),
+            ("equal", 2.0, {IOU: 0.2, DISPARITY: 1.0}),
+            ("equal", 0.5, {}),
+            ("semantic", 1.0, {IOU: 0.4}),
+            ("fixed0.25", 1.0, {IOU: 0.1, DISPARITY: 2.0}),
+            ("fixed0.75", 1.0, {IOU: 0.2, DISPARITY: 1.5}),
+        )
+    }
+    text = Report(Plan(EXPERIMENT, TASKS, [0], "test", [0.5, 1.0, 2.0], 9), tried, {}).text()
+    assert "Learning rates tried, on held-out training images with seed 9" in text
+    rates = text[text.index("Learning rates tried") :]
+    assert cells(rates, "lr x") == ["lr x", "0.5", "1", "2"]
+    assert cells(rates, "equal") == ["equal weights", "diverged", "**30.0 / 1.000**", "20.0 / 1.000"]
+    assert cells(rates, "semantic only") == ["semantic only", "", "40.0", ""]
+    weights = text[text.index("Fixed weights tried") :]
+    assert cells(weights, "fixed 0.25") == ["fixed 0.25", "10.0 / 2.000"]
+    assert cells(weights, "fixed 0.75") == ["fixed 0.75", "**20.0 / 1.500**"]
+    assert "tried" not in report().text()
+
+
 def test_report_leaves_out_rows_without_labels() -> None:
     plan = Plan(EXPERIMENT, {"semantic": TASKS["semantic"]}, [0], "test", [1.0], 9)
     text = Report(plan, DONE, {}).text()

@@ -263,7 +263,7 @@ class Report:
         return f"Learning rates tried, {self._by()}:\n\n" + markdown([heading, *cells])
 
     def _by(self) -> str:
-        titles = ", ".join(title for title, _ in _TITLES.values())
+        titles = " / ".join(title for title, _ in _TITLES.values())
         return f"on held-out training images with seed {self.plan.search_seed} ({titles}), the chosen ones in bold"
 
     def _found(self, row: Row, rate: float) -> str:

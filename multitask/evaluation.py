@@ -16,6 +16,7 @@ from torch import Tensor
 from multitask import build
 from multitask.build import Config
 from multitask.data.loader import Batch, EncodedFrames, Loader, in_order
+from multitask.data.parallel import own_message
 from multitask.data.split import Split
 from multitask.engine.inference import Predict, evaluate, fit_position_prior, network_predictor
 from multitask.engine.tracking import write_json
@@ -101,8 +102,7 @@ class Evaluation:
             tasks = {name: task for name, task in self.tasks.items() if train.has(*task.layers)}
             fitted = fit_position_prior(Evaluation(train, tasks, self.config).batches(), tasks, self.compute.device)
         except ValueError as error:
-            # The last line is the error itself, where torch's loader has wrapped it in the traceback of a worker.
-            log.warning("no position prior: %s", str(error).strip().splitlines()[-1])
+            log.warning("no position prior: %s", own_message(error))
             return {}
         figures = Evaluation(self.frames, tasks, self.config).all_figures(fitted)
         return {f"position_prior/{key}": value for key, value in figures.items()}

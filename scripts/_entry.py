@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from multitask.data.parallel import own_message
 from multitask.engine.interruption import Interrupted
 
 
@@ -29,12 +30,7 @@ def short_errors() -> Iterator[None]:
     except (ValueError, OSError, OmegaConfBaseException) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        _exit(f"error: {_without_worker(str(error))}", 2)
-
-
-def _without_worker(text: str) -> str:
-    """The error itself, where torch's loader has wrapped it in the traceback of a worker."""
-    return text.strip().splitlines()[-1].partition(": ")[2] if "\nOriginal Traceback" in text else text
+        _exit(f"error: {own_message(error)}", 2)
 
 
 def _exit(text: str, code: int) -> None:

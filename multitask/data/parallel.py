@@ -17,6 +17,12 @@ _CHUNK = 8
 """Items that a process is handed at once."""
 
 
+def own_message(error: Exception) -> str:
+    """What an error says, without the traceback of a worker in which torch's loader may have wrapped it."""
+    text = str(error)
+    return text.strip().splitlines()[-1].partition(": ")[2] if "\nOriginal Traceback" in text else text
+
+
 def for_each(work: Callable[[T], R], items: Sequence[T], workers: int) -> Iterator[list[R]]:
     """Does ``work`` on every item, in any order; the first error ends it and surfaces.
 

@@ -206,6 +206,30 @@ _WEIGHTINGS = tuple(
     Row(_OF_METHODS.get(name, name), title, _ALL, (f"weighting={name}",)) for name, title in _METHODS.items()
 )
 
+
+def _varied(row: Row, name: str, title: str, *overrides: str) -> Row:
+    """A row with something else changed, at the learning rate that is best for it as it is."""
+    return Row(f"{row.name}-{name}", f"{row.title}, {title}", row.tasks, (*row.overrides, *overrides), rated_as=row)
+
+
+_ABLATED = (*SINGLE, _THREE)
+_OF_ALL = (
+    ("steps2400", "2400 steps", "trainer.max_steps=2400"),
+    ("resnet18", "ResNet-18", "model.encoder=resnet18"),
+    ("draw125", "125 images", "data.draw=125"),
+    ("draw500", "500 images", "data.draw=500"),
+)
+_OF_LEARNING = (
+    ("slow-s", "s five times slower", "optimizer.log_variance_lr=0.023"),
+    ("fast-s", "s five times faster", "optimizer.log_variance_lr=0.575"),
+)
+_ABLATIONS = (
+    _ABLATED,
+    *(tuple(_varied(row, *variant) for row in _ABLATED) for variant in _OF_ALL),
+    *((*SINGLE, _varied(_THREE, *variant)) for variant in _OF_LEARNING),
+)
+"""Single tasks and the row of three: as they are, and with other budgets, capacity, data, learning of s."""
+
 _HAS_TORCHJD = importlib.util.find_spec("torchjd") is not None
 if _HAS_TORCHJD:
     _WEIGHTINGS += tuple(
@@ -266,6 +290,11 @@ EXPERIMENTS: dict[str, Experiment] = {
         "Likelihoods: the paper's form and others",
         lambda _: _LIKELIHOODS,
         orderings=[claim for row in _LIKELIHOODS[1:] for claim in _better(_THREE, row)],
+    ),
+    "ablations": Experiment(
+        "Ablations: three tasks against one, with more steps, a larger network, other amounts of data",
+        lambda _: list(dict.fromkeys(row for rows in _ABLATIONS for row in rows)),
+        orderings=[claim for *single, three in _ABLATIONS for row in single for claim in _better(three, row)],
     ),
     "weightings": Experiment(
         "Weightings, against networks of a single task",

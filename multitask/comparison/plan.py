@@ -119,7 +119,7 @@ class Plan:
         """The factor of a row's learning rate, or None as long as runs are missing that decide it."""
         if len(self.rates) == 1:
             return self.usual_rate
-        tried = self.rates_to_try(row, results)
+        row, tried = row.rated_as or row, self.rates_to_try(row, results)
         return self._best_rate(row, tried, results) if self._all_tried(row, tried, results) else None
 
     def rates_to_try(self, row: Row, results: Mapping[str, Result]) -> list[float]:
@@ -128,7 +128,7 @@ class Plan:
         Those that are given and, in the same steps, as many more as it takes for the best one to lie between others:
         otherwise one range would do for rows of large weights what it does not for those of small ones.
         """
-        rates = list(self.rates)
+        row, rates = row.rated_as or row, list(self.rates)
         if len(rates) == 1:
             return rates
         down, up = rates[0] / rates[1], rates[-1] / rates[-2]
@@ -148,7 +148,8 @@ class Plan:
         rows = self.rows(results)
         searches: list[Job] = []
         if len(self.rates) > 1:
-            searches += [self.search(row, rate) for row in rows for rate in self.rates_to_try(row, results)]
+            searched = dict.fromkeys(row.rated_as or row for row in rows)
+            searches += [self.search(row, rate) for row in searched for rate in self.rates_to_try(row, results)]
         if self.candidates:  # the weights that were found are also tried with the sum of those that are learned
             searches += [self.search(row, self.usual_rate) for row in rows if row.name == LEARNED]
         searches += [self.search(row, self.usual_rate) for row in self.candidates]
@@ -174,12 +175,14 @@ class Plan:
 
     def expected(self, results: Mapping[str, Result]) -> int:
         """How many runs there are in all, as far as can be said before everything is chosen."""
-        jobs, rows = self.jobs(results), len(self.rows(results))
+        jobs, known = self.jobs(results), self.rows(results)
+        undecided = 0
         if self.candidates:
             choices = self.choices(results)
-            rows += (choices.weights is None) + (choices.learned_sum is None)
-        searches = rows * len(self.rates) if len(self.rates) > 1 else 0
-        return max(len(jobs), len(self.candidates) + searches + rows * len(self.seeds))
+            undecided = (choices.weights is None) + (choices.learned_sum is None)
+        rated = sum(row.rated_as is None for row in known) + undecided
+        searches = rated * len(self.rates) if len(self.rates) > 1 else 0
+        return max(len(jobs), len(self.candidates) + searches + (len(known) + undecided) * len(self.seeds))
 
     def _learned_sum(self, results: Mapping[str, Result]) -> float | None:
         """Mean sum of the learned weights in the search run whose learning rate was chosen."""

@@ -252,11 +252,12 @@ class Report:
     def _searched_rates(self) -> str:
         """The learning rates that were tried, and what each row reached with them."""
         rates = sorted({rate for row in self.rows for rate in self.plan.rates_to_try(row, self.results)})
-        found = {row: {rate: self._found(row, rate) for rate in rates} for row in self.rows}
+        rows = dict.fromkeys(row.rated_as or row for row in self.rows)
+        found = {row: {rate: self._found(row, rate) for rate in rates} for row in rows}
         if len(rates) == 1 or not any(any(texts.values()) for texts in found.values()):
             return ""
         cells = [
-            [row.title, *(_bold(text, rate == self.rates[row.key]) for rate, text in texts.items())]
+            [row.title, *(_bold(text, rate == self.plan.rate(row, self.results)) for rate, text in texts.items())]
             for row, texts in found.items()
         ]
         heading = ["lr x", *(f"{rate:g}" for rate in rates)]

@@ -15,6 +15,7 @@ class Row:
         tasks: that are on.
         overrides: beside ``tasks=``, as for ``scripts/train.py``.
         paper: the paper's figures, ``<task>/<figure>``, fractions and px; empty where it has none.
+        rated_as: another row, whose learning rate it takes; None where its own is searched.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Row:
     overrides: tuple[str, ...] = ()
     paper: Mapping[str, float] = field(default_factory=dict, hash=False)
     role: str = ""
+    rated_as: "Row | None" = None
 
     @property
     def key(self) -> str:

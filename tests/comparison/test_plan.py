@@ -1,6 +1,8 @@
+from dataclasses import replace
+
 import pytest
 
-from multitask.comparison.experiments import EXPERIMENTS
+from multitask.comparison.experiments import EXPERIMENTS, Choices
 from multitask.comparison.plan import Job, Plan
 from multitask.comparison.results import Result
 from tests.comparison.made import CANDIDATES, DISPARITY, EQUAL, EXPERIMENT, IOU, LEARNED, SINGLE, TASKS, result
@@ -98,6 +100,31 @@ def test_the_search_goes_on_where_the_best_learning_rate_is_at_an_end() -> None:
     assert chosen.rate(EQUAL, down | searched({"equal": 0.4}, 0.25)) == 0.5
     nothing = {key: result("equal", {}, "held_out", 1, 9) for key in down}
     assert chosen.rates_to_try(EQUAL, nothing) == [0.25, 0.5, 1.0, 2.0], "what diverges is tried with lower ones"
+
+
+def test_a_row_may_take_the_learning_rate_of_another() -> None:
+    varied = replace(EQUAL, name="equal-longer", overrides=("weighting=equal", "trainer.max_steps=9"), rated_as=EQUAL)
+    both = plan(rates=[0.5, 1.0])
+    both.experiment = replace(EXPERIMENT, rows=lambda _: [varied], candidates=())
+    first = both.jobs({})
+    assert keys(first) == ["equal/held_out-rate0.5-seed9", "equal/held_out-rate1-seed9"], "the other's are searched"
+    assert [job.row for job in first] == [EQUAL, EQUAL]
+    assert both.expected({}) == len(both.seeds), "of a search it has none of its own"
+    tried = searched({"equal": 0.4}, 0.5) | searched({"equal": 0.3}, 1.0) | searched({"equal": 0.3}, 0.25)
+    assert both.rate(varied, tried) == 0.5
+    assert keys(both.jobs(tried))[-2:] == ["equal-longer/test-rate0.5-seed0", "equal-longer/test-rate0.5-seed1"]
+    done = {"equal-longer/test-rate0.5-seed1": result("equal-longer", {IOU: 0.5}, rate=0.5, seed=1)}
+    assert list(both.reported(varied, tried | done)) == [1]
+
+
+def test_ablations_change_one_thing_of_single_tasks_and_of_three() -> None:
+    rows = {row.name: row for row in EXPERIMENTS["ablations"].rows(Choices())}
+    assert rows["depth-draw125"].arguments == ("tasks=[depth]", "weighting=equal", "data.draw=125")
+    assert rows["three-resnet18"].rated_as == rows["three"]
+    claims = {(claim.better, claim.worse) for claim in EXPERIMENTS["ablations"].orderings}
+    assert ("three-draw125", "depth-draw125") in claims
+    assert ("three-slow-s", "depth") in claims
+    assert ("three-draw125", "depth") not in claims
 
 
 def test_a_single_factor_is_every_experiment_s() -> None:

@@ -6,7 +6,7 @@ from PIL import Image
 from multitask.comparison import EXPERIMENTS, Plan, Report
 from multitask.comparison.results import Result
 from multitask.comparison.rows import Ordering
-from tests.comparison.made import CANDIDATES, DISPARITY, EXPERIMENT, IOU, TASKS, result
+from tests.comparison.made import CANDIDATES, DISPARITY, EQUAL, EXPERIMENT, IOU, TASKS, result
 
 CONFIG = {
     "data.name": "made",
@@ -186,6 +186,21 @@ def test_report_shows_what_was_tried() -> None:
     assert cells(weights, "fixed 0.25") == ["fixed 0.25", "10.0 / 2.000"]
     assert cells(weights, "fixed 0.75") == ["fixed 0.75", "**20.0 / 1.500**"]
     assert "tried" not in report().text()
+
+
+def test_a_row_that_takes_another_s_learning_rate_is_not_among_those_tried() -> None:
+    longer = replace(EQUAL, name="equal-longer", title="longer", rated_as=EQUAL)
+    experiment = replace(EXPERIMENT, rows=lambda _: [longer], candidates=())
+    tried = {
+        f"equal/held_out-rate{rate:g}-seed9": result("equal", {IOU: iou, DISPARITY: 1.0}, "held_out", rate, 9)
+        for rate, iou in ((0.5, 0.3), (1.0, 0.4), (2.0, 0.3))
+    }
+    done = {"equal-longer/test-rate1-seed0": result("equal-longer", {IOU: 0.5, DISPARITY: 1.0}, config=CONFIG)}
+    text = Report(Plan(experiment, TASKS, [0], "test", [0.5, 1.0, 2.0], 9), tried | done, {}).text()
+    assert cells(text, "longer")[-3:] == ["1", "1", "60"]
+    rates = text[text.index("Learning rates tried") :]
+    assert "**40.0 / 1.000**" in cells(rates, EQUAL.title)
+    assert "longer" not in rates
 
 
 def test_report_leaves_out_rows_without_labels() -> None:

@@ -4,7 +4,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -35,6 +35,33 @@ _ONE_STOP = 1.0
 
 
 @contextmanager
+def handled_signals(
+    handler: Callable[[int, FrameType | None], object], numbers: Sequence[signal.Signals] = STOPPING
+) -> Iterator[Callable[[], None]]:
+    """Has a function handle signals, but those that are ignored: a background job's SIGINT, the SIGHUP of nohup.
+
+    Args:
+        handler: of the signal and the frame; in the main thread, to which alone Python hands signals.
+        numbers: which signals.
+    Yields:
+        What brings back the handlers there were, before the end does.
+    """
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    before = {number: old for number, old in handlers.items() if old is not signal.SIG_IGN}
+
+    def restore() -> None:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+    for number in before:
+        signal.signal(number, handler)
+    try:
+        yield restore
+    finally:
+        restore()
+
+
+@contextmanager
 def deferred_signals(pending: list[int]) -> Iterator[None]:
     """Collects SIGINT, SIGTERM and SIGHUP, so that a step is never torn; one that comes later again acts at once.
 
@@ -42,14 +69,11 @@ def deferred_signals(pending: list[int]) -> Iterator[None]:
         pending: list to which the signals' numbers are added.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # Python hands signals to the main thread alone
+        yield
         return
-    handlers = {number: signal.getsignal(number) for number in STOPPING}
-    # A background job ignores SIGINT, and one of nohup SIGHUP, and goes on ignoring it.
-    before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
     first = 0.0
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def note(number: int, _: FrameType | None) -> None:
         nonlocal first
         now = time.monotonic()
         if not pending:
@@ -60,13 +84,5 @@ def deferred_signals(pending: list[int]) -> Iterator[None]:
             restore()
             signal.raise_signal(number)
 
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    for number in before:
-        signal.signal(number, note)
-    try:
+    with handled_signals(note) as restore:
         yield
-    finally:
-        restore()

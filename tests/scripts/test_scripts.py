@@ -176,7 +176,7 @@ def test_compare_py_runs_what_is_missing_and_reports(frames: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ([], "error: experiment: needed one of ['figure2a', "),
+        ([], "error: experiment: needed one of ['ablations', "),
         (["experiment=table7"], "table7"),
         (["experiment=table1", "seeds=[1,1]"], "error: seeds: needed each seed once"),
         (["experiment=table1", "base=nothing"], "nothing"),

@@ -119,7 +119,7 @@ class Plan:
         """The factor of a row's learning rate, or None as long as runs are missing that decide it."""
         if len(self.rates) == 1:
             return self.usual_rate
-        row, tried = row.rated_as or row, self.rates_to_try(row, results)
+        tried = self.rates_to_try(row, results)
         return self._best_rate(row, tried, results) if self._all_tried(row, tried, results) else None
 
     def rates_to_try(self, row: Row, results: Mapping[str, Result]) -> list[float]:
@@ -128,7 +128,7 @@ class Plan:
         Those that are given and, in the same steps, as many more as it takes for the best one to lie between others:
         otherwise one range would do for rows of large weights what it does not for those of small ones.
         """
-        row, rates = row.rated_as or row, list(self.rates)
+        rates = list(self.rates)
         if len(rates) == 1:
             return rates
         down, up = rates[0] / rates[1], rates[-1] / rates[-2]
@@ -148,8 +148,7 @@ class Plan:
         rows = self.rows(results)
         searches: list[Job] = []
         if len(self.rates) > 1:
-            searched = dict.fromkeys(row.rated_as or row for row in rows)
-            searches += [self.search(row, rate) for row in searched for rate in self.rates_to_try(row, results)]
+            searches += [self.search(row, rate) for row in rows for rate in self.rates_to_try(row, results)]
         if self.candidates:  # the weights that were found are also tried with the sum of those that are learned
             searches += [self.search(row, self.usual_rate) for row in rows if row.name == LEARNED]
         searches += [self.search(row, self.usual_rate) for row in self.candidates]
@@ -205,7 +204,7 @@ class Plan:
 
     def search(self, row: Row, rate: float) -> Job:
         """The run by which a row's learning rate, or fixed weights, are chosen."""
-        return Job(row, HELD_OUT, rate, self.search_seed)
+        return Job(row.rated_as or row, HELD_OUT, rate, self.search_seed)
 
     def _possible(self, rows: Sequence[Row]) -> list[Row]:
         return [row for row in rows if set(row.tasks) <= self.tasks.keys()]

@@ -115,6 +115,7 @@ _GRID = tuple(
 
 
 _OWN = {_S: _IOU, _I: _VECTOR, _D: _DISPARITY}
+_OF_SINGLE = {figure: task for task, figure in _OWN.items()}
 
 
 def _better(better: Row, worse: Row, margin: float = 0.0) -> list[Ordering]:
@@ -256,6 +257,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             *_better(_NORMALISED, _SEARCHED, margin=0.01),
         ],
         histories=[LEARNED],
+        single=_OF_SINGLE,
     ),
     "figure2a": Experiment(
         "Figure 2a: the weight of semantic segmentation against depth",
@@ -300,7 +302,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         "Weightings, against networks of a single task",
         lambda _: [*SINGLE, *_WEIGHTINGS],
         orderings=[claim for row in _WEIGHTINGS if row.name != LEARNED for claim in _better(_THREE, row)],
-        single={_IOU: _S, _VECTOR: _I, _DISPARITY: _D},
+        single=_OF_SINGLE,
         missing="" if _HAS_TORCHJD else "rows of weighting=jacobian: left out, torchjd is not installed",
     ),
 }

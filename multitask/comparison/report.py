@@ -81,9 +81,14 @@ class Report:
             f"{config['data.name']}, {size} px, {frames} training images drawn by the seed, {config['model.encoder']}, "
             f"{config['trainer.max_steps']} steps of {config['trainer.batch_size']}, {self._compute()}; "
             f"split {self.plan.split}, mean and standard deviation over seeds {', '.join(map(str, self.plan.seeds))}. "
-            f"Learning rates are {self._learning_rates()}. Weights {self._sums()}. Seconds are as they passed, "
-            "whatever else the machine did."
+            f"Learning rates are {self._learning_rates()}. Weights {self._sums()}. {self._improvement()}Seconds are as "
+            "they passed, whatever else the machine did."
         )
+
+    def _improvement(self) -> str:
+        if not self.experiment.single:
+            return ""
+        return "Delta m is the mean relative improvement upon networks of a single task with the same seed. "
 
     def _sums(self) -> str:
         """What the sums of weights are, of rows that say nothing of them."""

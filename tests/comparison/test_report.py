@@ -1,6 +1,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from multitask.comparison import EXPERIMENTS, Plan, Report
@@ -251,18 +252,23 @@ def test_table1_claims_what_the_paper_s_table_says() -> None:
     assert len(claims) == 3 * 15
 
 
-def test_mean_improvement_is_against_the_single_tasks() -> None:
-    plan = Plan(EXPERIMENTS["weightings"], TASKS, [0], "test", [1.0], 9)
+@pytest.mark.parametrize(
+    ("name", "row", "title", "other"),
+    [("weightings", "dwa", "DWA", "RLW"), ("table1", "three", "three tasks, learned ", "three tasks, learned, sum 1")],
+)
+def test_mean_improvement_is_against_the_single_tasks(name: str, row: str, title: str, other: str) -> None:
+    plan = Plan(EXPERIMENTS[name], TASKS, [0], "test", [1.0], 9)
     vector = "instance/mean_error_px"
     done = {
         "semantic/test-rate1-seed0": result("semantic", {IOU: 0.5}, config=CONFIG),
         "instance/test-rate1-seed0": result("instance", {vector: 10.0}, config=CONFIG),
         "depth/test-rate1-seed0": result("depth", {DISPARITY: 2.0}, config=CONFIG),
-        "dwa/test-rate1-seed0": result("dwa", {IOU: 0.6, vector: 9.0, DISPARITY: 2.0}, config=CONFIG),
+        f"{row}/test-rate1-seed0": result(row, {IOU: 0.6, vector: 9.0, DISPARITY: 2.0}, config=CONFIG),
     }
     text = Report(plan, done, {}).text()
-    assert cells(text, "DWA")[4] == "10.0"
-    assert cells(text, "RLW")[4] == "-"
+    assert "Delta m is the mean relative improvement" in text
+    assert cells(text, title)[4] == "10.0"
+    assert cells(text, other)[4] == "-"
 
 
 def test_every_experiment_names_its_rows_once() -> None:

@@ -282,7 +282,7 @@ def plot_weights(runs: Mapping[str, Sequence[Mapping[str, float]]], path: Path) 
         axes[1][column].set_xlabel("step")
     axes[0][0].set_ylabel("log sigma^2")
     axes[1][0].set_ylabel("effective weight")
-    axes[0][0].legend()
+    figure.legend(handles=axes[0][0].get_lines(), loc="outside right upper")  # lines of many runs leave no room within
     save(path)
 
 

@@ -81,11 +81,12 @@ class Report:
             f"{config['data.name']}, {size} px, {frames} training images drawn by the seed, {config['model.encoder']}, "
             f"{config['trainer.max_steps']} steps of {config['trainer.batch_size']}, {self._compute()}; "
             f"split {self.plan.split}, mean and standard deviation over seeds {', '.join(map(str, self.plan.seeds))}. "
-            f"Learning rates are {self._learning_rates()}. Weights {self._sums()}. {self._improvement()}Seconds are as "
+            f"Learning rates are {self._learning_rates()}. Weights {self._sums()}. {self._delta_m()}Seconds are as "
             "they passed, whatever else the machine did."
         )
 
-    def _improvement(self) -> str:
+    def _delta_m(self) -> str:
+        """What the column of that name means, where there is one."""
         if not self.experiment.single:
             return ""
         return "Delta m is the mean relative improvement upon networks of a single task with the same seed. "

@@ -53,7 +53,12 @@ _FREE_KEYS = (
 _FREE_ELSEWHERE = ("name", "trainer.max_steps", "trainer.val_every")
 """What may also differ where a run goes on in another folder."""
 
-_SINCE = {"data.held_out": 0, "optimizer.encoder_lr_factor": 1.0, "model.freeze_batch_norm": False}
+SINCE = {
+    "data.held_out": 0,
+    "optimizer.encoder_lr_factor": 1.0,
+    "optimizer.warmup_steps": 0,
+    "model.freeze_batch_norm": False,
+}
 """Keys that runs of older versions lack, and what those did."""
 
 _FIRST_FILES = (".lock", "config.yaml.tmp")
@@ -184,7 +189,7 @@ class Run:
 
     def _difference(self, previous: Mapping[str, Any], *more_free: str) -> str | None:
         """The first key of a flat configuration that is given otherwise now, in words; None if there is none."""
-        previous, now = _SINCE | dict(previous), flatten(self.config)
+        previous, now = SINCE | dict(previous), flatten(self.config)
         for key in [*now, *(key for key in previous if key not in now)]:
             if not is_free(key) and key not in more_free and previous.get(key) != now.get(key):
                 return f"{key} was {previous.get(key)!r}, is {now.get(key)!r}"

@@ -362,7 +362,8 @@ def test_run_stopped_in_validation_validates_when_it_goes_on(
 def _as_an_older_version_left_it(folder: Path) -> None:
     """Takes the keys that came later out of a run's files."""
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    del config["optimizer"]["encoder_lr_factor"], config["model"]["freeze_batch_norm"], config["data"]["held_out"]
+    del config["optimizer"]["encoder_lr_factor"], config["optimizer"]["warmup_steps"]
+    del config["model"]["freeze_batch_norm"], config["data"]["held_out"]
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     state = checkpoint.load(folder / LAST)
     checkpoint.save(folder / LAST, {**state, "config": config})
@@ -487,6 +488,8 @@ BAD = [
     ("optimizer.lr=0", r"optimizer\.lr: needed a number above zero, found 0"),
     ("optimizer.momentum=1.5", r"optimizer\.momentum: needed a number from 0 to below 1, found 1\.5"),
     ("optimizer.encoder_lr_factor=-1", r"optimizer\.encoder_lr_factor: needed a number >= 0, found -1"),
+    ("optimizer.warmup_steps=-1", r"optimizer\.warmup_steps: needed a whole number >= 0, found -1"),
+    ("optimizer.warmup_steps=0.5", r"optimizer\.warmup_steps: needed int, found 0\.5"),
     ("model.freeze_batch_norm=1", r"model\.freeze_batch_norm: needed bool, found 1"),
     ("optimizer.weight_decay=-1", r"optimizer\.weight_decay: needed a number >= 0, found -1"),
     ("tasks=[semantic,smell]", r"tasks: needed some of .* found 'smell'"),

@@ -8,7 +8,7 @@ from typing import Any
 
 from multitask.data.split import Split
 from multitask.engine.tracking import write_text
-from multitask.run import SECONDS
+from multitask.run import SECONDS, SINCE
 
 Figures = dict[str, float]
 
@@ -92,14 +92,17 @@ def load(path: Path) -> Result:
 
 
 def check_config(path: Path, result: Result, config: Mapping[str, Any]) -> None:
-    """Checks that a result is of this configuration, in the keys that both have: later versions may know more.
+    """Checks that a result is of this configuration.
+
+    A key that it lacks was not there yet: it counts where older versions did otherwise than now.
 
     Raises:
         ValueError: naming the file and the first key that differs.
     """
-    for key in (key for key in config if key in result.config):
-        if result.config[key] != config[key]:
+    previous = SINCE | result.config
+    for key in (key for key in config if key in previous):
+        if previous[key] != config[key]:
             raise ValueError(
-                f"{path}: of another configuration: {key} was {result.config[key]!r}, is {config[key]!r}; "
+                f"{path}: of another configuration: {key} was {previous[key]!r}, is {config[key]!r}; "
                 "choose another output_dir, or delete the file and the run's folder to run this again"
             )

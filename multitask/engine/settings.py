@@ -22,6 +22,9 @@ class Optimization:
         power: the learning rates are multiplied by (1 - step / max_steps) ** power.
         log_variance_lr: learning rate of the log-variances, which are moved without momentum.
         encoder_lr_factor: the ResNet's learning rate as a fraction of ``lr``; 0 freezes its parameters.
+        warmup_steps: over which the network's learning rates rise linearly, from a share of 1 / warmup_steps in the
+            first one; those of the log-variances do not, which are to find their tasks' noise before the network moves
+            fast.
     """
 
     lr: float
@@ -30,6 +33,7 @@ class Optimization:
     power: float
     log_variance_lr: float
     encoder_lr_factor: float = 1.0
+    warmup_steps: int = 0
 
     def __post_init__(self) -> None:
         for key in ("lr", "log_variance_lr"):
@@ -40,6 +44,8 @@ class Optimization:
         for key in ("weight_decay", "power", "encoder_lr_factor"):
             if not 0 <= getattr(self, key) < float("inf"):
                 raise ValueError(f"optimizer.{key}: needed a number >= 0, found {getattr(self, key)}")
+        if self.warmup_steps < 0:
+            raise ValueError(f"optimizer.warmup_steps: needed a whole number >= 0, found {self.warmup_steps}")
 
     def make(self, network: nn.Module, weighting: Weighting) -> torch.optim.SGD:
         """The optimiser, with the log-variances in a group of their own, and so the ResNet if its rate is another.
@@ -66,12 +72,14 @@ class Optimization:
             "momentum": self.momentum,
             "nesterov": self.momentum > 0,
             "weight_decay": self.weight_decay,
+            "warmup_steps": self.warmup_steps,
         }
 
     def set_rates(self, optimizer: torch.optim.Optimizer, step: int, max_steps: int) -> None:
         """Sets the learning rates of ``step`` (the first is 0)."""
         for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * (1 - step / max_steps) ** self.power
+            warmth = min(1.0, (step + 1) / max(1, group.get("warmup_steps", 0)))
+            group["lr"] = group["initial_lr"] * warmth * (1 - step / max_steps) ** self.power
 
 
 @dataclass(frozen=True)

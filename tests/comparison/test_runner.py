@@ -16,7 +16,7 @@ import pytest
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from multitask.comparison import Plan, Report, Runner, find_places
+from multitask.comparison import Plan, Report, Runner, find_places, results
 from multitask.comparison.plan import Job
 from multitask.comparison.runner import _quoted
 from multitask.engine.interruption import Interrupted
@@ -216,6 +216,16 @@ def test_results_of_another_configuration_are_refused(tmp_path: Path) -> None:
         make(tmp_path / "out", "trainer.max_steps=10", seeds=[0], frames="9 of 4 x 8 px").load()
     with pytest.raises(ValueError, match=r"held_out-.*data\.train_frames was '16 of 4 x 8 px', is '17 of 4 x 8 px'"):
         make(tmp_path / "out", "trainer.max_steps=10", seeds=[0], train_frames="17 of 4 x 8 px").load()
+
+
+def test_results_of_an_older_version_are_refused_where_it_did_otherwise(tmp_path: Path) -> None:
+    path = tmp_path / "out/results/three/test-rate1-seed0.json"
+    make(tmp_path / "out", seeds=[0]).run()
+    result = results.load(path)
+    assert "optimizer.warmup_steps" not in result.config
+    results.check_config(path, result, {**result.config, "optimizer.warmup_steps": 0, "later.key": 1})
+    with pytest.raises(ValueError, match=r"another configuration: optimizer\.warmup_steps was 0, is 100"):
+        results.check_config(path, result, {**result.config, "optimizer.warmup_steps": 100})
 
 
 def test_choices_on_held_out_frames_are_the_same_for_every_split(tmp_path: Path) -> None:

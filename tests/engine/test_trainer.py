@@ -42,6 +42,30 @@ def test_optimization_rates_follow_the_polynomial() -> None:
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1 * 0.25**0.9, 0.02 * 0.25**0.9])
 
 
+def test_warm_up_raises_the_networks_rate_and_no_other_linearly() -> None:
+    optimization = Optimization(
+        lr=0.1, momentum=0.9, weight_decay=1e-4, power=1.0, log_variance_lr=0.02, warmup_steps=4
+    )
+    optimizer = optimization.make(torch.nn.Linear(1, 1), Uncertainty({"a": REGRESSION["paper"]}))
+    rates = []
+    for step in range(10):
+        optimization.set_rates(optimizer, step, 10)
+        rates.append([group["lr"] for group in optimizer.param_groups])
+    decay = [1 - step / 10 for step in range(10)]
+    assert [of_s for _, of_s in rates] == pytest.approx([0.02 * share for share in decay])
+    warmth = [0.25, 0.5, 0.75, *[1.0] * 7]
+    assert [lr for lr, _ in rates] == pytest.approx([0.1 * a * b for a, b in zip(warmth, decay, strict=True)])
+
+
+def test_warm_up_is_the_resnets_too(shared_tree: Path) -> None:
+    trainer = make_trainer(
+        shared_tree, "optimizer.encoder_lr_factor=0.1", "optimizer.lr=0.02", "optimizer.warmup_steps=8"
+    )
+    trainer.optimization.set_rates(trainer.optimizer, 0, 6)
+    rates = [group["lr"] for group in trainer.optimizer.param_groups]
+    assert rates == pytest.approx([0.02 / 8, 0.002 / 8, trainer.optimization.log_variance_lr])
+
+
 def test_optimization_keeps_weight_decay_and_momentum_off_log_variances(shared_tree: Path) -> None:
     trainer = make_trainer(shared_tree)
     network, own = trainer.optimizer.param_groups

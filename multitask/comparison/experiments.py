@@ -142,12 +142,16 @@ _RESCALED = Row("", "fixed weights, searched, rescaled", _ALL, role="searched-re
 """The fixed weights that were found, as they are and with the sum of those that are learned, before they are known."""
 
 
+def _searched(choices: Choices) -> list[Row]:
+    """The row of the fixed weights that were found, none before."""
+    found = choices.weights
+    if not found:
+        return []
+    return [replace(_SEARCHED, name=found.name, title=f"{found.title}, searched", overrides=found.overrides)]
+
+
 def _table1_rows(choices: Choices) -> list[Row]:
-    rows = [*SINGLE, _EQUAL]
-    if choices.weights:
-        found = choices.weights
-        rows.append(replace(_SEARCHED, name=found.name, title=f"{found.title}, searched", overrides=found.overrides))
-    rows += [*_PAIRS, _THREE, _NORMALISED]
+    rows = [*SINGLE, _EQUAL, *_searched(choices), *_PAIRS, _THREE, _NORMALISED]
     if choices.weights and choices.learned_sum:
         total = f"{choices.learned_sum:.3g}"
         overrides = (*choices.weights.overrides, f"weighting.sum={total}")
@@ -210,10 +214,11 @@ _WEIGHTINGS = tuple(
 
 def _varied(row: Row, name: str, title: str, *overrides: str) -> Row:
     """A row with something else changed, at the learning rate that is best for it as it is."""
-    return Row(f"{row.name}-{name}", f"{row.title}, {title}", row.tasks, (*row.overrides, *overrides), rated_as=row)
+    role = row.role and f"{row.role}-{name}"
+    overrides = (*row.overrides, *overrides)
+    return Row(f"{row.name}-{name}", f"{row.title}, {title}", row.tasks, overrides, role=role, rated_as=row)
 
 
-_ABLATED = (*SINGLE, _THREE)
 _OF_ALL = (
     ("steps2400", "2400 steps", "trainer.max_steps=2400"),
     ("resnet18", "ResNet-18", "model.encoder=resnet18"),
@@ -224,12 +229,22 @@ _OF_LEARNING = (
     ("slow-s", "s five times slower", "optimizer.log_variance_lr=0.023"),
     ("fast-s", "s five times faster", "optimizer.log_variance_lr=0.575"),
 )
-_ABLATIONS = (
-    _ABLATED,
-    *(tuple(_varied(row, *variant) for row in _ABLATED) for variant in _OF_ALL),
-    *((*SINGLE, _varied(_THREE, *variant)) for variant in _OF_LEARNING),
-)
-"""Single tasks and the row of three: as they are, and with other budgets, capacity, data, learning of s."""
+
+
+def _ablations(searched: Sequence[Row]) -> list[tuple[Row, ...]]:
+    """Single tasks, searched and learned weights, with other budgets, capacity, data, learning of s."""
+    ablated = (*SINGLE, *searched, _THREE)
+    of_all = [tuple(_varied(row, *variant) for row in ablated) for variant in _OF_ALL]
+    return [ablated, *of_all, *((*SINGLE, *searched, _varied(_THREE, *variant)) for variant in _OF_LEARNING)]
+
+
+def _ablation_claims() -> list[Ordering]:
+    claims = []
+    for *single, searched, three in _ablations([_SEARCHED]):
+        claims += [claim for row in single for claim in _better(three, row)]
+        claims += _better(three, searched, margin=0.01)
+    return claims
+
 
 _HAS_TORCHJD = importlib.util.find_spec("torchjd") is not None
 if _HAS_TORCHJD:
@@ -294,9 +309,10 @@ EXPERIMENTS: dict[str, Experiment] = {
         orderings=[claim for row in _LIKELIHOODS[1:] for claim in _better(_THREE, row)],
     ),
     "ablations": Experiment(
-        "Ablations: three tasks against one, with more steps, a larger network, other amounts of data",
-        lambda _: list(dict.fromkeys(row for rows in _ABLATIONS for row in rows)),
-        orderings=[claim for *single, three in _ABLATIONS for row in single for claim in _better(three, row)],
+        "Ablations: learned weights with more steps, a larger network, other amounts of data",
+        lambda choices: list(dict.fromkeys(itertools.chain(*_ablations(_searched(choices))))),
+        candidates=_GRID,
+        orderings=_ablation_claims(),
     ),
     "weightings": Experiment(
         "Weightings, against networks of a single task",

@@ -5,6 +5,7 @@ import pytest
 from multitask.comparison.experiments import EXPERIMENTS, Choices
 from multitask.comparison.plan import Job, Plan
 from multitask.comparison.results import Result
+from multitask.comparison.rows import fixed
 from tests.comparison.made import CANDIDATES, DISPARITY, EQUAL, EXPERIMENT, IOU, LEARNED, SINGLE, TASKS, result
 
 
@@ -118,13 +119,21 @@ def test_a_row_may_take_the_learning_rate_of_another() -> None:
 
 
 def test_ablations_change_one_thing_of_single_tasks_and_of_three() -> None:
-    rows = {row.name: row for row in EXPERIMENTS["ablations"].rows(Choices())}
+    found = fixed("fixed-a", "fixed a", {"semantic": 0.7, "instance": 0.1, "depth": 0.2})
+    rows = {row.name: row for row in EXPERIMENTS["ablations"].rows(Choices(found))}
     assert rows["depth-draw125"].arguments == ("tasks=[depth]", "weighting=equal", "data.draw=125")
     assert rows["three-resnet18"].rated_as == rows["three"]
     claims = {(claim.better, claim.worse) for claim in EXPERIMENTS["ablations"].orderings}
     assert ("three-draw125", "depth-draw125") in claims
     assert ("three-slow-s", "depth") in claims
     assert ("three-draw125", "depth") not in claims
+    searched = rows["fixed-a-draw125"]
+    assert searched.overrides == (*found.overrides, "data.draw=125")
+    assert searched.rated_as == rows["fixed-a"]
+    assert ("three-draw125", searched.key) in claims
+    assert ("three-slow-s", rows["fixed-a"].key) in claims
+    undecided = {row.name for row in EXPERIMENTS["ablations"].rows(Choices())}
+    assert undecided == {name for name in rows if not name.startswith("fixed-a")}
 
 
 def test_a_single_factor_is_every_experiment_s() -> None:

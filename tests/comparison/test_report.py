@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from multitask.comparison import EXPERIMENTS, Plan, Report
+from multitask.comparison.experiments import Choices
 from multitask.comparison.results import Result
 from multitask.comparison.rows import Ordering
 from tests.comparison.made import CANDIDATES, DISPARITY, EQUAL, EXPERIMENT, IOU, TASKS, result
@@ -273,13 +274,12 @@ def test_mean_improvement_is_against_the_single_tasks(name: str, row: str, title
 
 def test_every_experiment_names_its_rows_once() -> None:
     for experiment in EXPERIMENTS.values():
-        plan = Plan(experiment, TASKS, [0], "test", [0.5, 1.0], 9)
-        names = [row.name for row in plan.rows({})]
-        assert len(names) == len(set(names))
-        arguments = [tuple(sorted(row.arguments)) for row in plan.rows({})]
-        assert len(arguments) == len(set(arguments))
-        known = {*(row.key for row in plan.rows({})), "searched", "searched-rescaled"}
-        assert {name for claim in experiment.orderings for name in (claim.better, claim.worse)} <= known
+        rows = experiment.rows(Choices(CANDIDATES[0], learned_sum=1.9))
+        for names in ([row.name for row in rows], [row.key for row in rows], [row.arguments for row in rows]):
+            assert len(names) == len(set(names))
+        keys = {row.key for row in rows}
+        assert {name for claim in experiment.orderings for name in (claim.better, claim.worse)} <= keys
+        assert {row.key for row in experiment.rows(Choices())} <= keys
 
 
 def test_report_puts_searched_and_learned_weights_side_by_side() -> None:

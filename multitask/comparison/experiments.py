@@ -127,6 +127,11 @@ def _better(better: Row, worse: Row, margin: float = 0.0) -> list[Ordering]:
     ]
 
 
+def _as_good(row: Row, other: Row) -> list[Ordering]:
+    """Not worse, by more than 1 %, in any figure of table 1 that both have."""
+    return _better(row, other, margin=0.01)
+
+
 def _as_in_paper(rows: Sequence[Row]) -> list[Ordering]:
     """Every ordering of two rows in the paper's table, in the paper's direction."""
     claims = []
@@ -242,7 +247,7 @@ def _ablation_claims() -> list[Ordering]:
     claims = []
     for *single, searched, three in _ablations([_SEARCHED]):
         claims += [claim for row in single for claim in _better(three, row)]
-        claims += _better(three, searched, margin=0.01)
+        claims += _as_good(three, searched)
     return claims
 
 
@@ -267,9 +272,9 @@ EXPERIMENTS: dict[str, Experiment] = {
         orderings=[
             *_as_in_paper([*SINGLE, _EQUAL, _SEARCHED, *_PAIRS, _THREE]),
             # What the paper could not separate: whether learned weights are better, or only larger.
-            *_better(_THREE, _SEARCHED, margin=0.01),
-            *_better(_THREE, _RESCALED, margin=0.01),
-            *_better(_NORMALISED, _SEARCHED, margin=0.01),
+            *_as_good(_THREE, _SEARCHED),
+            *_as_good(_THREE, _RESCALED),
+            *_as_good(_NORMALISED, _SEARCHED),
         ],
         histories=[LEARNED],
         single=_OF_SINGLE,

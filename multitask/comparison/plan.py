@@ -174,14 +174,13 @@ class Plan:
 
     def expected(self, results: Mapping[str, Result]) -> int:
         """How many runs there are in all, as far as can be said before everything is chosen."""
-        jobs, known = self.jobs(results), self.rows(results)
-        undecided = 0
-        if self.candidates:
-            choices = self.choices(results)
-            undecided = (choices.weights is None) + (choices.learned_sum is None)
-        rated = sum(row.rated_as is None for row in known) + undecided
+        choices = self.choices(results)
+        if self.candidates:  # what is not chosen yet adds as many rows as anything else that may be
+            choices = Choices(choices.weights or self.candidates[0], choices.learned_sum or 1.0)
+        rows = self._possible(self.experiment.rows(choices))
+        rated = sum(row.rated_as is None for row in rows)
         searches = rated * len(self.rates) if len(self.rates) > 1 else 0
-        return max(len(jobs), len(self.candidates) + searches + (len(known) + undecided) * len(self.seeds))
+        return max(len(self.jobs(results)), len(self.candidates) + searches + len(rows) * len(self.seeds))
 
     def _learned_sum(self, results: Mapping[str, Result]) -> float | None:
         """Mean sum of the learned weights in the search run whose learning rate was chosen."""

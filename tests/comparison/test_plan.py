@@ -69,9 +69,16 @@ def test_the_sum_of_learned_weights_is_that_of_the_search() -> None:
 
 def test_expected_runs_are_at_least_those_that_are_named() -> None:
     chosen = plan(rates=[0.5, 1.0])
-    # Two candidates, and at most five rows of two searches and two seeds each.
-    assert chosen.expected({}) == 2 + 5 * (2 + 2)
+    # Two candidates, and three rows that are known and the one to be found, of two searches and two seeds each.
+    assert chosen.expected({}) == 2 + 4 * (2 + 2)
     assert chosen.expected({}) >= len(chosen.jobs({}))
+
+
+def test_expected_runs_count_every_row_of_the_weights_that_are_yet_to_be_found() -> None:
+    ablations = plan()
+    ablations.experiment = EXPERIMENTS["ablations"]
+    # Of sixteen candidates; five rows as they are and with four changes, and two more of learned weights; two seeds.
+    assert ablations.expected({}) == 16 + (5 * (1 + 4) + 2) * 2
 
 
 def test_the_learning_rate_is_chosen_for_each_row() -> None:

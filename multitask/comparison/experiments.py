@@ -201,8 +201,6 @@ _LIKELIHOODS = (
     Row("softmax-exact", "exact softmax", _ALL, (*_UNCERTAINTY, f"task.{_S}.likelihood=softmax_exact")),
 )  # fmt: skip
 _METHODS = {
-    "equal": "equal weights",
-    "uncertainty": "uncertainty",
     "liebel_koerner": "Liebel & Koerner",
     "uw_so": "UW-SO",
     "dwa": "DWA",
@@ -211,9 +209,10 @@ _METHODS = {
     "imtl_l": "IMTL-L",
     "famo": "FAMO",
 }
-_OF_METHODS = {"equal": _EQUAL.name, "uncertainty": LEARNED}
-_WEIGHTINGS = tuple(
-    Row(_OF_METHODS.get(name, name), title, _ALL, (f"weighting={name}",)) for name, title in _METHODS.items()
+_WEIGHTINGS = (
+    _EQUAL,
+    replace(_THREE, title="uncertainty"),
+    *(Row(name, title, _ALL, (f"weighting={name}",)) for name, title in _METHODS.items()),
 )
 
 

@@ -189,7 +189,7 @@ class Plan:
         if not learned or rate is None:
             return None
         result = results.get(self.search(learned, rate).key)
-        return _mean_sum(result) if result and result.history else None
+        return sum(result.mean_weights.values()) if result and result.mean_weights else None
 
     def _all_tried(self, row: Row, rates: Sequence[float], results: Mapping[str, Result]) -> bool:
         return all(self.search(row, rate).key in results for rate in rates)
@@ -211,9 +211,3 @@ class Plan:
 
 def _is_seed(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _mean_sum(result: Result) -> float:
-    """Mean over training of the sum of the weights."""
-    sums = [sum(value for key, value in entry.items() if key.startswith("weight/")) for entry in result.history]
-    return sum(sums) / len(sums)

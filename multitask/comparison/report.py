@@ -47,7 +47,8 @@ class Report:
     def text(self) -> str:
         """The report in Markdown."""
         parts = [f"# {self.experiment.title}", self._setting(), self._table(), self._verdicts()]
-        parts += [self._learned(), self._search(), self._searched_weights(), self._searched_rates(), self._missing()]
+        parts += [self._weights(), self._learned(), self._search(), self._searched_weights(), self._searched_rates()]
+        parts.append(self._missing())
         return "\n\n".join(part for part in parts if part) + "\n"
 
     def write(self, folder: Path) -> list[Path]:
@@ -212,6 +213,21 @@ class Report:
         runs = self.reported.get(name, {})
         return runs[min(runs)] if runs else None
 
+    def _weights(self) -> str:
+        """What several tasks were weighted by."""
+        cells = []
+        for row in self.rows:
+            sound = [run.mean_weights for run in self.reported[row.key].values() if run.figures]
+            runs = [weights for weights in sound if set(row.tasks) <= weights.keys()]
+            if len(row.tasks) > 1 and runs:
+                means = {task: sum(run[task] for run in runs) / len(runs) for task in row.tasks}
+                values = [f"{means[task]:.3g}" if task in means else "-" for task in self.plan.tasks]
+                cells.append([row.title, *values, f"{sum(means.values()):.3g}", ratio(list(means.values()))])
+        if not cells:
+            return ""
+        text = "Weights with which the encoder learned from each task's loss, means over training and seeds:"
+        return text + "\n\n" + markdown([["mean weights", *self.plan.tasks, "sum", "ratio"], *cells])
+
     def _learned(self) -> str:
         result = self._first(LEARNED) if LEARNED in self.experiment.histories else None
         if not result or not result.history:
@@ -236,11 +252,10 @@ class Report:
         learned = self._first(LEARNED)
         beside = f", against {learned.seconds:.0f} s of one run that learns them" if learned else ""
         if learned and learned.history:
-            weights = [{task: entry[f"weight/{task}"] for task in best.tasks} for entry in learned.history]
-            means = {task: sum(entry[task] for entry in weights) / len(weights) for task in best.tasks}
+            last = {task: learned.history[-1][f"weight/{task}"] for task in best.tasks}
             rows += [
-                _weights_row("learned, mean over training", means),
-                _weights_row("learned, at the end", weights[-1]),
+                _weights_row("learned, mean over training", learned.mean_weights),
+                _weights_row("learned, at the end", last),
             ]
         heading = ["weights", *best.tasks, "sum", " : ".join(best.tasks)]
         text = f"The search for fixed weights took {len(seconds)} runs and {sum(seconds):.0f} s{beside}:"

@@ -1,8 +1,8 @@
 """What is kept of a finished run: one small JSON file."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from multitask.run import SECONDS, SINCE
 Figures = dict[str, float]
 
 _MOST_POINTS = 60
-_KEPT = ("step", "loss/", "weight/", "log_variance/", "sigma2/")
+_WEIGHT = "weight/"
+_KEPT = ("step", "loss/", _WEIGHT, "log_variance/", "sigma2/")
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Result:
         seconds: that training and evaluation took.
         compute: arithmetic and device, such as ``bfloat16 on cpu``.
         history: of a run that learned log-variances, some evenly spaced entries: step, losses, weights, log-variances.
+        mean_weights: task -> mean over training of the weight with which the encoder learned from its loss.
     """
 
     row: str
@@ -41,6 +43,7 @@ class Result:
     seconds: float
     compute: str
     history: list[Figures]
+    mean_weights: dict[str, float] = field(default_factory=dict)
 
 
 def make_result(
@@ -57,14 +60,23 @@ def make_result(
     entries = [
         {key: float(f"{value:.5g}") for key, value in entry.items() if key.startswith(_KEPT)}
         for entry in history
-        if any(key.startswith("log_variance/") for key in entry)
+        if any(key.startswith(_WEIGHT) for key in entry)
     ]
     stride = max(1, -(-len(entries) // _MOST_POINTS))
-    spaced = sorted({*range(0, len(entries), stride), *range(len(entries))[-1:]})
+    spaced = [entries[place] for place in sorted({*range(0, len(entries), stride), *range(len(entries))[-1:]})]
+    learned = spaced if any(key.startswith("log_variance/") for entry in spaced for key in entry) else []
     kept = {key: value for key, value in figures.items() if key.count("/") == 1}
     kept |= {key: value for key, value in figures.items() if key.startswith("position_prior/") and key.count("/") == 2}
     seconds = next((entry[SECONDS] for entry in reversed(history) if SECONDS in entry), 0.0)
-    return Result(row, split, rate, seed, dict(config), kept, seconds, compute, [entries[place] for place in spaced])
+    means = _mean_weights(spaced)
+    return Result(row, split, rate, seed, dict(config), kept, seconds, compute, learned, means)
+
+
+def _mean_weights(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Of each task over the entries that have it: a task without a valid pixel has no weight in that step."""
+    keys = dict.fromkeys(key for entry in history for key in entry if key.startswith(_WEIGHT))
+    values = {key: [entry[key] for entry in history if key in entry] for key in keys}
+    return {key.removeprefix(_WEIGHT): sum(found) / len(found) for key, found in values.items()}
 
 
 def describe(frames: Split) -> str:
@@ -86,8 +98,9 @@ def load(path: Path) -> Result:
     """
     try:
         content = json.loads(path.read_text())
-        return Result(**content)
-    except (ValueError, TypeError) as error:
+        # Older files lack it; it follows from the history, where they have one.
+        return Result(**{"mean_weights": _mean_weights(content["history"])} | content)
+    except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path}: not the result of a run ({error}); delete it to run this again") from error
 
 

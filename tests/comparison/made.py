@@ -62,4 +62,5 @@ def result(
         60.0,
         "float32 on cpu",
         history if row == "three" else [],
+        {"three": {"semantic": 0.5, "depth": 0.5}, "equal": {"semantic": 1.0, "depth": 1.0}}.get(row, {}),
     )

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,6 +71,24 @@ def test_report_verdicts_hand_worked() -> None:
     # Errors: differences -0.05, 0.05, 0.01: undecided.
     assert verdicts[1][1] == "+0.00333"
     assert verdicts[1][-1] == "undecided"
+
+
+def test_report_has_mean_weights_of_rows_with_several_tasks() -> None:
+    found = [DONE[f"three/test-rate1-seed{seed}"] for seed in (0, 1)]
+    weights: list[dict[str, float]] = [{"semantic": 1.0, "depth": 0.2}, {"semantic": 2.0, "depth": 0.4}]
+    runs = {
+        f"three/test-rate1-seed{run.seed}": replace(run, mean_weights=means)
+        for run, means in zip(found, weights, strict=True)
+    }
+    diverged = {"three/test-rate1-seed2": replace(found[0], seed=2, figures={}, mean_weights={"semantic": math.nan})}
+    text = report(DONE | runs | diverged).text()
+    heading = ["mean weights", "semantic", "instance", "depth", "sum", "ratio"]
+    assert cells(text, "mean weights") == heading
+    table = text[text.index("| mean weights") :].split("\n\n")[0]
+    assert cells(table, "learned")[1:] == ["1.5", "-", "0.3", "1.8", "5 : 1"]
+    assert cells(table, "equal")[1:] == ["1", "-", "1", "2", "1 : 1"]
+    assert "semantic only" not in table
+    assert "mean weights" not in report(results({"semantic": [(0.3, 0.0)]})).text()
 
 
 def test_report_half_way_says_what_is_missing() -> None:

@@ -225,7 +225,7 @@ class Report:
                 cells.append([row.title, *values, f"{sum(means.values()):.3g}", ratio(list(means.values()))])
         if not cells:
             return ""
-        text = "Weights with which the encoder learned from each task's loss, means over training and seeds:"
+        text = "Weights with which the encoder learned from each task's loss, means over logged steps and seeds:"
         return text + "\n\n" + markdown([["mean weights", *self.plan.tasks, "sum", "ratio"], *cells])
 
     def _learned(self) -> str:
@@ -254,7 +254,7 @@ class Report:
         if learned and learned.history:
             last = {task: learned.history[-1][f"weight/{task}"] for task in best.tasks}
             rows += [
-                _weights_row("learned, mean over training", learned.mean_weights),
+                _weights_row("learned, mean over training", {task: learned.mean_weights[task] for task in best.tasks}),
                 _weights_row("learned, at the end", last),
             ]
         heading = ["weights", *best.tasks, "sum", " : ".join(best.tasks)]

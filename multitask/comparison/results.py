@@ -31,7 +31,7 @@ class Result:
         seconds: that training and evaluation took.
         compute: arithmetic and device, such as ``bfloat16 on cpu``.
         history: of a run that learned log-variances, some evenly spaced entries: step, losses, weights, log-variances.
-        mean_weights: task -> mean over training of the weight with which the encoder learned from its loss.
+        mean_weights: task -> weight with which the encoder learned from its loss, mean over as many logged steps.
     """
 
     row: str
@@ -73,7 +73,7 @@ def make_result(
 
 
 def _mean_weights(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Of each task over the entries that have it: a task without a valid pixel has no weight in that step."""
+    """Of each task, over the entries that have it."""
     keys = dict.fromkeys(key for entry in history for key in entry if key.startswith(_WEIGHT))
     values = {key: [entry[key] for entry in history if key in entry] for key in keys}
     return {key.removeprefix(_WEIGHT): sum(found) / len(found) for key, found in values.items()}

@@ -7,7 +7,7 @@ from multitask.comparison.results import Result, load, make_result, save
 
 WEIGHTS = [
     {"step": 10.0, "loss/total": 3.0, "weight/semantic": 0.25, "weight/depth": 1.0, "images_per_second": 9.0},
-    {"step": 20.0, "loss/total": 2.0, "weight/semantic": 0.75},  # no disparity in that batch
+    {"step": 20.0, "loss/total": 2.0, "weight/semantic": 0.75},
     {"step": 30.0, "loss/total": 1.0, "weight/semantic": 0.5, "weight/depth": 3.0},
     {"step": 30.0, "run/seconds": 7.0},
 ]

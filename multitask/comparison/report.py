@@ -221,8 +221,7 @@ class Report:
             runs = [weights for weights in sound if set(row.tasks) <= weights.keys()]
             if len(row.tasks) > 1 and runs:
                 means = {task: sum(run[task] for run in runs) / len(runs) for task in row.tasks}
-                values = [f"{means[task]:.3g}" if task in means else "-" for task in self.plan.tasks]
-                cells.append([row.title, *values, f"{sum(means.values()):.3g}", ratio(list(means.values()))])
+                cells.append(_weights_row(row.title, means, list(self.plan.tasks)))
         if not cells:
             return ""
         text = "Weights with which the encoder learned from each task's loss, means over logged steps and seeds:"
@@ -245,7 +244,7 @@ class Report:
         if not best:
             return ""
         found = {task: float(value) for task, value in map(_given_weight, best.overrides[1:])}
-        rows = [_weights_row("fixed weights, searched", found)]
+        rows = [_weights_row("fixed weights, searched", found, best.tasks)]
         names, rate = {row.name for row in self.plan.candidates}, self.plan.usual_rate
         runs = [run for run in self.results.values() if run.row in names and run.split == HELD_OUT and run.rate == rate]
         seconds = [run.seconds for run in runs]
@@ -254,8 +253,8 @@ class Report:
         if learned and learned.history:
             last = {task: learned.history[-1][f"weight/{task}"] for task in best.tasks}
             rows += [
-                _weights_row("learned, mean over training", {task: learned.mean_weights[task] for task in best.tasks}),
-                _weights_row("learned, at the end", last),
+                _weights_row("learned, mean over training", learned.mean_weights, best.tasks),
+                _weights_row("learned, at the end", last, best.tasks),
             ]
         heading = ["weights", *best.tasks, "sum", " : ".join(best.tasks)]
         text = f"The search for fixed weights took {len(seconds)} runs and {sum(seconds):.0f} s{beside}:"
@@ -349,10 +348,11 @@ def _bold(text: str, chosen: bool) -> str:
     return f"**{text}**" if chosen and text else text
 
 
-def _weights_row(title: str, weights: Mapping[str, float]) -> list[str]:
-    """Weights, their sum, and their ratio to the last one."""
-    values = list(weights.values())
-    return [title, *(f"{value:.3g}" for value in values), f"{sum(values):.3g}", ratio(values)]
+def _weights_row(title: str, weights: Mapping[str, float], tasks: Sequence[str]) -> list[str]:
+    """Weights of those of the tasks that have one, their sum, and their ratio to the last one."""
+    values = [weights[task] for task in tasks if task in weights]
+    cells = [f"{weights[task]:.3g}" if task in weights else "-" for task in tasks]
+    return [title, *cells, f"{sum(values):.3g}", ratio(values)]
 
 
 def _scaled(values: Mapping[int, float], scale: float) -> list[float]:

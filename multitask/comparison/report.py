@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from multitask.build import HELD_OUT
 from multitask.comparison.experiments import HIGHER_IS_BETTER, LEARNED, PAPER_NOISE, Experiment
@@ -321,7 +322,8 @@ class Report:
         swept = self._swept()
         learned = [row for row in self.rows if "weighting=uncertainty" in row.overrides]
         shown = [key for key in _TITLES if any(self._values(row.key, key) for row in swept.values())]
-        figure, save = canvas(5 * len(shown), 4)
+        figure, save = canvas(5 * len(shown), 4.3)
+        handles: dict[str, Any] = {}
         for axes, key in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
             title, scale = _TITLES[key]
             points = {w: values for w, row in swept.items() if (values := _scaled(self._values(row.key, key), scale))}
@@ -334,7 +336,8 @@ class Report:
                     axes.axhspan(mean - (deviation or 0), mean + (deviation or 0), color=f"C{color}", alpha=0.2)
             axes.set_xlabel(f"weight of {self.experiment.swept}")
             axes.set_ylabel(title)
-            axes.legend()
+            handles |= {handle.get_label(): handle for handle in axes.get_legend_handles_labels()[0]}
+        figure.legend(handles=list(handles.values()), loc="outside upper center", ncols=3)  # it would hide bars within
         save(path)
 
 

@@ -1,6 +1,7 @@
 """What people look at: panels of pictures, tables of figures, plots of learned weights."""
 
 import itertools
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -241,7 +242,7 @@ def ratio(values: Sequence[float]) -> str:
 
 
 def canvas(width: float, height: float) -> tuple["Canvas", Callable[[Path], None]]:
-    """An empty plot of a size in inches, and what writes it as a PNG.
+    """An empty plot of a size in inches, and what writes it as a PNG, whole or not at all.
 
     Raises:
         ValueError: if matplotlib is not installed.
@@ -254,7 +255,9 @@ def canvas(width: float, height: float) -> tuple["Canvas", Callable[[Path], None
 
     def save(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=120)
+        temporary = path.with_name(path.name + ".tmp")
+        figure.savefig(temporary, dpi=120, format="png")
+        os.replace(temporary, path)
 
     return figure, save
 

@@ -1,5 +1,6 @@
 """Compares ways to train over seeds: python scripts/compare.py experiment=table1 [seeds=[0,1,2]] [report=true]."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,7 @@ def main(given: DictConfig) -> None:
             report = Report(plan, runner.results, runner.failed)
             paths = report.write(folder / name)
         print(f"\n{report.text()}\nwritten to {', '.join(map(str, paths))}")
+        sys.exit(1 if runner.failed else 0)
 
 
 if __name__ == "__main__":

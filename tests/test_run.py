@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -150,7 +151,16 @@ def test_run_stopped_by_a_signal_goes_on_bit_for_bit(
 
 @pytest.mark.parametrize(
     "options",
-    [("weighting=dwa", "weighting.period=2"), ("weighting=famo",), ("weighting=rlw",), ("weighting=imtl_l",)],
+    [
+        ("weighting=dwa", "weighting.period=2"),
+        ("weighting=famo",),
+        ("weighting=rlw",),
+        ("weighting=imtl_l",),
+        pytest.param(
+            ("weighting=jacobian", "weighting.aggregator=nash_mtl"),
+            marks=pytest.mark.skipif(not find_spec("torchjd"), reason="needs torchjd"),
+        ),
+    ],
     ids=lambda options: options[0],
 )
 def test_run_of_every_kind_of_weighting_goes_on_bit_for_bit(

@@ -132,13 +132,15 @@ class Plan:
         if len(rates) == 1:
             return rates
         down, up = rates[0] / rates[1], rates[-1] / rates[-2]
-        lowest, highest = rates[0] * down**_MOST_BEYOND, rates[-1] * up**_MOST_BEYOND
+        below = above = 0
         while self._all_tried(row, rates, results):
             best = self._best_rate(row, rates, results)
-            if best == rates[-1] < highest:
+            if best == rates[-1] and above < _MOST_BEYOND:
                 rates.append(best * up)
-            elif best == rates[0] > lowest:
+                above += 1
+            elif best == rates[0] and below < _MOST_BEYOND:
                 rates.insert(0, best * down)
+                below += 1
             else:
                 break
         return rates

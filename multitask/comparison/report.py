@@ -7,7 +7,7 @@ from typing import Any
 from multitask.build import HELD_OUT
 from multitask.comparison.experiments import HIGHER_IS_BETTER, LEARNED, PAPER_NOISE, Experiment
 from multitask.comparison.plan import Plan
-from multitask.comparison.results import Figures, Result
+from multitask.comparison.results import Figures, Result, early
 from multitask.comparison.rows import Ordering, Row
 from multitask.comparison.statistics import (
     FAILS,
@@ -211,8 +211,9 @@ class Report:
         return paired_difference(better, worse, claim.higher_is_better)
 
     def _first(self, name: str) -> Result | None:
+        """The run of the lowest seed, of those that did not diverge where there are any."""
         runs = self.reported.get(name, {})
-        return runs[min(runs)] if runs else None
+        return runs[min(runs, key=lambda seed: (not runs[seed].figures, seed))] if runs else None
 
     def _weights(self) -> str:
         """What several tasks were weighted by."""
@@ -232,10 +233,8 @@ class Report:
         result = self._first(LEARNED) if LEARNED in self.experiment.histories else None
         if not result or not result.history:
             return ""
-        last = result.history[-1]["step"]
-        early = min(result.history, key=lambda entry: abs(entry["step"] - last / 10))
         tasks = [name for name in self.plan.tasks if f"sigma2/{name}" in result.history[-1]]
-        lines = [f"* {weights_line(entry, tasks)}" for entry in (early, result.history[-1])]
+        lines = [f"* {weights_line(entry, tasks)}" for entry in (early(result.history), result.history[-1])]
         paper = {when: {name: of[name] for name in tasks if name in of} for when, of in PAPER_NOISE.items()}
         lines += [f"* the paper's, {when}: {noise_line(variances)}" for when, variances in paper.items()]
         return f"What {LEARNED} tasks learned (seed {result.seed}):\n\n" + "\n".join(lines)
@@ -297,7 +296,8 @@ class Report:
         return " / ".join(_spread([result.figures[key] * scale], scale) for key, scale in shown) or "diverged"
 
     def _missing(self) -> str:
-        lines = [f"* {row.title}: left out, no labels" for row in self.plan.left_out()]
+        left_out = [row.title for row in self.plan.left_out()]
+        lines = [f"* left out, no labels: {'; '.join(left_out)}"] if left_out else []
         lines += [f"* {self.experiment.missing}"] if self.experiment.missing else []
         lines += [f"* {row.title}: no finished run" for row in self.rows if not self.reported[row.key]]
         if self.experiment.candidates and not self.plan.choices(self.results).weights:

@@ -13,6 +13,8 @@ from multitask.run import SECONDS, SINCE
 Figures = dict[str, float]
 
 _MOST_POINTS = 60
+_EARLY = 500
+"""Step at which figure 7 of the paper first gives its numbers, of 50,000."""
 _WEIGHT = "weight/"
 _KEPT = ("step", "loss/", _WEIGHT, "log_variance/", "sigma2/")
 
@@ -63,13 +65,21 @@ def make_result(
         if any(key.startswith(_WEIGHT) for key in entry)
     ]
     stride = max(1, -(-len(entries) // _MOST_POINTS))
-    spaced = [entries[place] for place in sorted({*range(0, len(entries), stride), *range(len(entries))[-1:]})]
-    learned = spaced if any(key.startswith("log_variance/") for entry in spaced for key in entry) else []
+    spaced = {*range(0, len(entries), stride), *range(len(entries))[-1:]}
+    learned = []
+    if any(key.startswith("log_variance/") for entry in entries for key in entry):
+        learned = [entries[place] for place in sorted(spaced | {entries.index(early(entries))})]
     kept = {key: value for key, value in figures.items() if key.count("/") == 1}
     kept |= {key: value for key, value in figures.items() if key.startswith("position_prior/") and key.count("/") == 2}
     seconds = next((entry[SECONDS] for entry in reversed(history) if SECONDS in entry), 0.0)
-    means = _mean_weights(spaced)
+    means = _mean_weights([entries[place] for place in sorted(spaced)])
     return Result(row, split, rate, seed, dict(config), kept, seconds, compute, learned, means)
+
+
+def early(history: Sequence[Figures]) -> Figures:
+    """The entry nearest to step 500, or to a tenth of the training where that is earlier; where figure 7 begins."""
+    step = min(_EARLY, history[-1]["step"] / 10)
+    return min(history, key=lambda entry: abs(entry["step"] - step))
 
 
 def _mean_weights(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -98,10 +108,17 @@ def load(path: Path) -> Result:
     """
     try:
         content = json.loads(path.read_text())
-        # Older files lack it; it follows from the history, where they have one.
-        return Result(**{"mean_weights": _mean_weights(content["history"])} | content)
-    except (ValueError, TypeError, KeyError) as error:
+        for name in ("config", "figures", "mean_weights"):
+            if not isinstance(content.get(name, {}), dict):
+                raise ValueError(f"{name}: needed names with values, found {content[name]!r}")
+        history = content["history"]
+        if not isinstance(history, list) or not all(isinstance(entry, dict) for entry in history):
+            raise ValueError(f"history: needed a list of entries, found {history!r}")
+        # Older files lack mean weights; they follow from the history, where they have one.
+        result = Result(**{"mean_weights": _mean_weights(history)} | content)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path}: not the result of a run ({error}); delete it to run this again") from error
+    return result
 
 
 def check_config(path: Path, result: Result, config: Mapping[str, Any]) -> None:

@@ -107,13 +107,9 @@ class Runner:
         Raises:
             ValueError: naming the file, if one is damaged or of another configuration.
         """
-        while missing := [
-            job for job in self.plan.jobs(self.results) if job.key not in self.results and self._path(job).exists()
-        ]:
-            for job in missing:
-                result = results.load(self._path(job))
-                results.check_config(self._path(job), result, self._config(job))
-                self.results[job.key] = result
+        while unread := self._unread():
+            for job in unread:
+                self._read(job)
 
     def run(self) -> None:
         """Runs everything that is left.
@@ -121,12 +117,12 @@ class Runner:
         Raises:
             Interrupted: by a signal, after the runs have saved their state.
         """
-        self.load()
-        for left in self._todo({}):
-            self._is_possible(left)  # said before anything runs
         running: dict[int, _Running] = {}
         shown = -_REDRAW
         with exclusive(self.folder, "running comparisons"), deferred_signals(self._stop), _ended(running):
+            self.load()  # again: another runner may have done some since
+            for left in self._todo({}):
+                self._is_possible(left)  # said before anything runs
             while not self._stop and (self._todo(running) or running):
                 for place, environment in enumerate(self.places):
                     if place in running:
@@ -157,6 +153,16 @@ class Runner:
             f"optimizer.lr={base_rate * job.rate:g}",
             f"seed={job.seed}",
         ]
+
+    def _unread(self) -> list[Job]:
+        known = self.plan.jobs(self.results)
+        return [job for job in known if job.key not in self.results | self.failed and self._path(job).exists()]
+
+    def _read(self, job: Job) -> None:
+        path = self._path(job)
+        result = results.load(path)
+        results.check_config(path, result, self._config(job))
+        self.results[job.key] = result
 
     def _todo(self, running: Mapping[int, _Running]) -> list[Job]:
         busy = {run.job.key for run in running.values()}
@@ -226,7 +232,12 @@ class Runner:
         results.save(self._path(job), result)
         self.results[job.key] = result
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        self.load()  # what this result allows to name may be done already
+        while unread := self._unread():  # what this result allows to name may be done already
+            for found in unread:
+                try:
+                    self._read(found)
+                except ValueError as error:  # keeps no other from running
+                    self._note_failure(found, str(error))
 
     def _note_failure(self, job: Job, why: str) -> None:
         self.failed[job.key] = why

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -108,6 +109,17 @@ def test_the_search_goes_on_where_the_best_learning_rate_is_at_an_end() -> None:
     assert chosen.rate(EQUAL, down | searched({"equal": 0.4}, 0.25)) == 0.5
     nothing = {key: result("equal", {}, "held_out", 1, 9) for key in down}
     assert chosen.rates_to_try(EQUAL, nothing) == [0.25, 0.5, 1.0, 2.0], "what diverges is tried with lower ones"
+
+
+@pytest.mark.parametrize("rates", [[1.0, 3.0], [0.1, 0.3], [0.3, 1.0]])
+def test_the_search_goes_three_steps_beyond_whatever_the_rounding(rates: list[float]) -> None:
+    for better in (1, -1):
+        chosen, found = plan(rates=rates), {}
+        for _ in range(9):  # as often as one more rate is named, and beyond
+            for rate in chosen.rates_to_try(EQUAL, found):
+                figures = {IOU: 0.5 + better * math.log(rate) / 100, DISPARITY: 1.0}
+                found[chosen.search(EQUAL, rate).key] = result("equal", figures, "held_out", rate, 9)
+        assert len(chosen.rates_to_try(EQUAL, found)) == 2 + 3
 
 
 def test_a_row_may_take_the_learning_rate_of_another() -> None:

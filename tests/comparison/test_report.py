@@ -9,6 +9,7 @@ from multitask.comparison import EXPERIMENTS, Plan, Report
 from multitask.comparison.experiments import Choices
 from multitask.comparison.results import Result
 from multitask.comparison.rows import Ordering
+from multitask.report import canvas
 from tests.comparison.made import CANDIDATES, DISPARITY, EQUAL, EXPERIMENT, IOU, TASKS, result
 
 CONFIG = {
@@ -227,8 +228,11 @@ def test_a_row_that_takes_another_s_learning_rate_is_not_among_those_tried() -> 
 def test_report_leaves_out_rows_without_labels() -> None:
     plan = Plan(EXPERIMENT, {"semantic": TASKS["semantic"]}, [0], "test", [1.0], 9)
     text = Report(plan, DONE, {}).text()
-    assert "* learned: left out, no labels" in text
-    assert "* fixed weights, searched: left out, no labels" in text
+    left_out = [line for line in text.splitlines() if "no labels" in line]
+    assert left_out == [
+        "* left out, no labels: equal weights; learned",
+        "* fixed weights, searched: left out, no labels",
+    ]
     assert plan.expected(DONE) == 1
     assert "| learned" not in text
 
@@ -241,18 +245,33 @@ def test_report_writes_figures(tmp_path: Path) -> None:
             assert picture.width > 400
 
 
-def test_report_of_a_sweep_plots_it(tmp_path: Path) -> None:
+def test_report_of_a_sweep_plots_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = EXPERIMENTS["figure2a"]
+    learned = ["semantic + depth, learned", "semantic + depth, learned, sum 1"]
     plan = Plan(experiment, TASKS, [0, 1], "test", [1.0], 9)
     done = {}
     for row in plan.rows({}):
         for seed in (0, 1):
-            made = result(row.name, {IOU: 0.5, DISPARITY: 0.5 + seed / 10}, seed=seed, config=CONFIG)
+            values = {IOU: 0.5, DISPARITY: 0.5 + seed / 10}
+            figures = {key: value for key, value in values.items() if key.partition("/")[0] in row.tasks}
+            made = result(row.name, figures, seed=seed, config=CONFIG)
             done[f"{row.name}/test-rate1-seed{seed}"] = made
     sweep = Report(plan, done, {})
     assert sum("sum 1" in line for line in sweep.text().splitlines() if line.startswith("| semantic + depth")) > 1
     assert list(sweep._swept()) == [0, 0.1, 0.2, 0.5, 0.7, 0.8, 0.85, 0.9, 0.95, 0.975, 1]
+    plot = canvas(10, 4)
+    monkeypatch.setattr("multitask.comparison.report.canvas", lambda *size: plot)
     assert "sweep.png" in {path.name for path in sweep.write(tmp_path)}
+    iou, disparity = plot[0].axes
+    assert [axes.get_ylabel() for axes in (iou, disparity)] == ["IoU, %", "disparity error, px"]
+    (points, _, (bars,)) = disparity.containers[0]
+    assert list(points.get_xdata()) == [0, 0.1, 0.2, 0.5, 0.7, 0.8, 0.85, 0.9, 0.95, 0.975], "without semantic only"
+    assert points.get_ydata() == pytest.approx([0.55] * 10)
+    assert bars.get_segments()[0][:, 1] == pytest.approx([0.55 - 0.1 / 2**0.5, 0.55 + 0.1 / 2**0.5])
+    assert list(iou.containers[0][0].get_xdata())[-1] == 1, "semantic only"
+    (legend,) = plot[0].legends
+    assert [text.get_text() for text in legend.get_texts()] == [*learned, "fixed"]
+    assert [line.get_ydata()[0] for line in disparity.get_lines() if line.get_label() in learned] == [0.55, 0.55]
 
 
 def test_report_of_a_sweep_without_the_other_task_s_labels(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from multitask.comparison.results import Result, load, make_result, save
+from multitask.comparison.results import Result, early, load, make_result, save
 
 WEIGHTS = [
     {"step": 10.0, "loss/total": 3.0, "weight/semantic": 0.25, "weight/depth": 1.0, "images_per_second": 9.0},
@@ -41,11 +41,19 @@ def test_a_long_history_is_thinned_and_keeps_its_ends(steps: int) -> None:
     history = [{"step": float(step), "log_variance/depth": 0.0, "weight/depth": float(step)} for step in range(steps)]
     kept = made(history)
     places = [entry["step"] for entry in kept.history]
-    assert len(places) <= 61
+    assert len(places) <= 62
     assert places[0] == 0
     assert places[-1] == steps - 1
     assert places == sorted(set(places))
-    assert kept.mean_weights["depth"] == pytest.approx(sum(places) / len(places))
+    assert min(abs(place - (steps - 1) / 10) for place in places) <= 0.5, "the tenth, for figure 7"
+    assert kept.mean_weights["depth"] == pytest.approx((steps - 1) / 2, abs=max(1.0, steps / 60))
+
+
+@pytest.mark.parametrize(("last", "step"), [(50_000, 500), (5_000, 500), (1_200, 120), (700, 60), (10, 10)])
+def test_figure_7_begins_at_step_500_or_a_tenth_of_the_training(last: int, step: int) -> None:
+    history = [{"step": float(at), "log_variance/depth": 1.0, "weight/depth": 1.0} for at in range(10, last + 1, 10)]
+    assert early(history)["step"] == pytest.approx(step, abs=10)
+    assert early(made(history).history) == early(history)
 
 
 def test_an_older_file_has_mean_weights_where_it_has_a_history(tmp_path: Path) -> None:
@@ -59,6 +67,16 @@ def test_an_older_file_has_mean_weights_where_it_has_a_history(tmp_path: Path) -
         del content["mean_weights"]
         path.write_text(json.dumps(content))
         assert load(path).mean_weights == (result.mean_weights if history is learned else {})
+
+
+@pytest.mark.parametrize("key", ["config", "figures", "mean_weights", "history"])
+@pytest.mark.parametrize("value", [None, [1], 3])
+def test_values_of_another_kind_are_refused(tmp_path: Path, key: str, value: object) -> None:
+    path = tmp_path / "result.json"
+    save(path, made(WEIGHTS))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(ValueError, match=rf"result\.json: not the result of a run \({key}: needed "):
+        load(path)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"row": "a", "history": []}', '{"history": 3}'])

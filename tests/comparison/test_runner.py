@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from multitask.comparison import Plan, Report, Runner, find_places, results
 from multitask.comparison.plan import Job
 from multitask.comparison.runner import _quoted
 from multitask.engine.interruption import Interrupted
-from tests.comparison.made import EXPERIMENT, LEARNED, TASKS
+from tests.comparison.made import EQUAL, EXPERIMENT, LEARNED, TASKS
 from tests.holding import held
 
 SCRIPT = """
@@ -204,6 +205,38 @@ def test_damaged_result_is_named(tmp_path: Path) -> None:
         path.write_text(content)
         with pytest.raises(ValueError, match=r"test-rate1-seed0\.json: not the result of a run .*; delete it"):
             make(tmp_path / "out", seeds=[0]).load()
+
+
+def test_a_damaged_result_that_is_named_late_keeps_no_other_from_running(tmp_path: Path) -> None:
+    late = tmp_path / "out/results/fixed0.25/test-rate1-seed0.json"  # named when the search is over
+    late.parent.mkdir(parents=True)
+    late.write_text("{")
+    runner = make(tmp_path / "out", seeds=[0])
+    runner.run()
+    assert set(runner.failed) == {"fixed0.25/test-rate1-seed0"}
+    assert "test-rate1-seed0.json: not the result of a run" in runner.failed["fixed0.25/test-rate1-seed0"]
+    assert len(runner.results) == 3 + 3
+    assert late.read_text() == "{"
+
+
+def test_what_another_runner_did_in_between_is_not_done_again(tmp_path: Path) -> None:
+    early = make(tmp_path / "out", seeds=[0])
+    early.load()
+    make(tmp_path / "out", seeds=[0]).run()
+    done = len(calls(tmp_path / "out"))
+    early.run()
+    assert len(early.results) == len(calls(tmp_path / "out")) == done
+
+
+def test_rows_that_two_experiments_share_are_run_once(tmp_path: Path) -> None:
+    first = make(tmp_path / "out", seeds=[0])
+    first.run()
+    other = make(tmp_path / "out", seeds=[0])
+    only = replace(EXPERIMENT, candidates=(), rows=lambda _: [LEARNED, EQUAL, replace(EQUAL, name="new")])
+    other.plan = Plan(only, TASKS, [0], "test", [1.0], 9)
+    other.run()
+    assert len(other.results) == 3
+    assert calls(tmp_path / "out")[len(first.results) :] == ["new/test-rate1-seed0"]
 
 
 def test_results_of_another_configuration_are_refused(tmp_path: Path) -> None:

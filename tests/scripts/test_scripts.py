@@ -177,7 +177,7 @@ def test_compare_py_runs_what_is_missing_and_reports(frames: Path, tmp_path: Pat
     ("given", "message"),
     [
         ([], "error: experiment: needed one of ['ablations', "),
-        (["experiment=table7"], "table7"),
+        (["experiment=table7"], "Could not find 'experiment/table7'"),
         (["experiment=table1", "seeds=[1,1]"], "error: seeds: needed each seed once"),
         (["experiment=table1", "base=nothing"], "nothing"),
         (["experiment=table1", "split=tset"], "tset: no such folder; needed split 'tset', found"),
@@ -188,7 +188,15 @@ def test_compare_py_refuses_what_makes_no_sense(frames: Path, tmp_path: Path, gi
     result = call("compare.py", *COMPARE, f"data.root={frames}", *given, cwd=tmp_path)
     assert result.returncode != 0
     assert message in result.stderr
+    assert "Traceback" not in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_compare_py_exits_with_1_where_a_run_failed(frames: Path, tmp_path: Path) -> None:
+    given = [*COMPARE, f"data.root={frames}", "experiment=figure7", "seeds=[0]", "model.pretrained=nowhere.pt"]
+    result = call("compare.py", *given, cwd=tmp_path)
+    assert result.returncode == 1, result.stderr
+    assert "three/test-rate1-seed0 failed: error: model.pretrained" in result.stdout
 
 
 def test_plot_py_writes_a_picture(trained: Path, tmp_path: Path) -> None:

@@ -100,6 +100,20 @@ def test_conflicting_gradients_are_aggregated_without_conflict(aggregator: str) 
     assert (rows @ found).min() >= -1e-3 * rows.norm(dim=1).max() * found.norm()
 
 
+def test_nash_mtl_solves_the_bargaining_problem() -> None:
+    """The gain of each task is the inverse of its weight (Navon et al. 2022, claim 3.1), up to the norm of 1."""
+    weighting, rows = Jacobian(_forms(NAMES), "nash_mtl"), _task_gradients(NAMES)
+    network = Network(NAMES)
+    for _ in range(20):  # each step's problem is solved from the last one's solution
+        network.zero_grad()
+        found = _shared(_backward(weighting, network))
+    weights = torch.stack(list(weighting.weights().values()))
+    gains = weights * (rows @ found)
+    torch.testing.assert_close(gains, gains.mean().expand(3), rtol=0.05, atol=0)
+    assert gains.min() > 0
+    torch.testing.assert_close(found.norm(), torch.tensor(1.0), rtol=1e-3, atol=0)
+
+
 @pytest.mark.parametrize(("aggregator", "factor"), [("upgrad", 1.0), ("pcgrad", 2.0), ("mgda", 1.0), ("cagrad", 1.4)])
 def test_identical_gradients_keep_their_direction(aggregator: str, factor: float) -> None:
     network, weighting = Network(NAMES[:2]), Jacobian(_forms(NAMES[:2]), aggregator)

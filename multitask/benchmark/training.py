@@ -82,13 +82,44 @@ def _weightings(batch: Batch, tasks: dict[str, Task], repeats: int) -> Results:
     moved = batch.to(compute.device)
     kinds: tuple[Callable[..., Weighting], ...] = (_fixed, Uncertainty)
     steps = [_stepper(tasks, compute, kind, encoder="resnet18", channels=64, rates=[3, 6, 9]) for kind in kinds]
+    for step in steps:
+        step(moved)  # the first one does not count
     pairs = [[seconds(partial(step, moved)) for step in steps] for _ in range(4 * repeats)]
     fixed, learned = (statistics.median(times) for times in zip(*pairs, strict=True))
-    return {"learned / fixed weights, step": (learned / fixed, "x")}
+    alone = [median_seconds(_arithmetic(tasks, compute, kind), 100) for kind in kinds]
+    return {
+        "learned / fixed weights, step": (learned / fixed, "x"),
+        "learned - fixed weights, their arithmetic alone": (1000 * (alone[1] - alone[0]), "ms"),
+        "the same in per cent of a step": (100 * (alone[1] - alone[0]) / fixed, "%"),
+    }
 
 
 def _fixed(likelihoods: dict[str, object]) -> Weighting:
     return Fixed(likelihoods, dict.fromkeys(likelihoods, 1.0))  # type: ignore[arg-type]
+
+
+def _arithmetic(tasks: dict[str, Task], compute: Compute, kind: Callable[..., Weighting]) -> Callable[[], None]:
+    """What a weighting adds to a step: forward and backward pass behind the losses, and the update of its own."""
+    weighting = kind({name: task.likelihood for name, task in tasks.items()}).to(compute.device)
+    own = list(weighting.parameters())
+    optimizer = torch.optim.SGD(own, lr=1e-4, momentum=0.9, nesterov=True) if own else None
+    losses = {name: torch.ones((), device=compute.device, requires_grad=True) for name in tasks}
+    present = {name: torch.ones((), dtype=torch.bool, device=compute.device) for name in tasks}
+
+    def step() -> None:
+        weighting.backward(weighting(losses, present), losses, present)
+        weighting.bound_gradients()
+        if optimizer:
+            optimizer.step()
+            optimizer.zero_grad()
+        _wait_for(compute)
+
+    return step
+
+
+def _wait_for(compute: Compute) -> None:
+    if compute.device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def _stepper(
@@ -117,9 +148,9 @@ def _stepper(
     def step(batch: Batch) -> None:
         counts = {name: target.valid.sum() for name, target in batch.targets.items()}
         objective(batch, counts, compute)[0].backward()
+        objective.weighting.bound_gradients()
         optimizer.step()
         optimizer.zero_grad()
-        if compute.device.type == "cuda":
-            torch.cuda.synchronize()
+        _wait_for(compute)
 
     return step

@@ -107,9 +107,8 @@ class Runner:
         Raises:
             ValueError: naming the file, if one is damaged or of another configuration.
         """
-        while unread := self._unread():
-            for job in unread:
-                self._read(job)
+        for job in self._unread():
+            self._read(job)
 
     def run(self) -> None:
         """Runs everything that is left.
@@ -154,9 +153,10 @@ class Runner:
             f"seed={job.seed}",
         ]
 
-    def _unread(self) -> list[Job]:
-        known = self.plan.jobs(self.results)
-        return [job for job in known if job.key not in self.results | self.failed and self._path(job).exists()]
+    def _unread(self) -> Iterator[Job]:
+        """Jobs that have a result; each is to be read or noted as failed, which may allow to name more."""
+        while found := [job for job in self._todo({}) if self._path(job).exists()]:
+            yield from found
 
     def _read(self, job: Job) -> None:
         path = self._path(job)
@@ -232,12 +232,11 @@ class Runner:
         results.save(self._path(job), result)
         self.results[job.key] = result
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        while unread := self._unread():  # what this result allows to name may be done already
-            for found in unread:
-                try:
-                    self._read(found)
-                except ValueError as error:  # keeps no other from running
-                    self._note_failure(found, str(error))
+        for found in self._unread():  # what this result allows to name may be done already
+            try:
+                self._read(found)
+            except ValueError as error:  # keeps no other from running
+                self._note_failure(found, str(error))
 
     def _note_failure(self, job: Job, why: str) -> None:
         self.failed[job.key] = why

@@ -18,6 +18,7 @@ from multitask.data.transforms import Augmentation
 from multitask.engine.compute import Compute, make_compute
 from multitask.engine.pretrained import find_run, start_from
 from multitask.engine.settings import Optimization, Schedule
+from multitask.errors import UserError
 from multitask.instances import Grouping
 from multitask.models.network import MultiTaskNetwork, make_network
 from multitask.tasks.base import Task
@@ -36,14 +37,14 @@ def make_tasks(config: Config) -> dict[str, Task]:
     """The tasks of ``config["tasks"]``, in that order."""
     names, known = config["tasks"], config["task"]
     if not isinstance(names, list):
-        raise ValueError(f"tasks: needed a list such as {sorted(known)}, found {names!r}")
+        raise UserError(f"tasks: needed a list such as {sorted(known)}, found {names!r}")
     if not names:
-        raise ValueError(f"tasks: needed at least one of {sorted(known)}, found none")
+        raise UserError(f"tasks: needed at least one of {sorted(known)}, found none")
     if len(set(names)) < len(names):
-        raise ValueError(f"tasks: needed each task once, found {list(names)}")
+        raise UserError(f"tasks: needed each task once, found {list(names)}")
     for name in names:
         if name not in known:
-            raise ValueError(f"tasks: needed some of {sorted(known)}, found {name!r}")
+            raise UserError(f"tasks: needed some of {sorted(known)}, found {name!r}")
     return {name: make(f"task.{name}", known[name], Task) for name in names}
 
 
@@ -61,16 +62,16 @@ def make_frames(config: Config, split: str) -> Split:
     frames = open_split(data, "train")
     held_out, draw = data.get("held_out", 0), data.get("draw")
     if not _fits(held_out, int) or not 0 <= held_out < len(frames):
-        raise ValueError(f"data.held_out: needed 0 to {len(frames) - 1} frames, found {held_out!r}")
+        raise UserError(f"data.held_out: needed 0 to {len(frames) - 1} frames, found {held_out!r}")
     rest = len(frames) - held_out
     if split == HELD_OUT:
         if not held_out:
-            raise ValueError(f"split {HELD_OUT!r}: needed data.held_out above zero, found {held_out}")
+            raise UserError(f"split {HELD_OUT!r}: needed data.held_out above zero, found {held_out}")
         return frames.only(range(rest, len(frames)))
     if draw is None:
         return frames.only(range(rest))
     if not _fits(draw, int) or not 1 <= draw <= rest:
-        raise ValueError(f"data.draw: needed null or 1 to {rest} frames, found {draw!r}")
+        raise UserError(f"data.draw: needed null or 1 to {rest} frames, found {draw!r}")
     drawn = np.random.default_rng((make_seed(config), _DRAW)).choice(rest, draw, replace=False)
     return frames.only(sorted(drawn.tolist()))
 
@@ -79,7 +80,7 @@ def tasks_with_labels(tasks: Mapping[str, Task], frames: Split, *, any_needed: b
     """The tasks whose labels the data set has; a line says which are off for the want of them.
 
     Raises:
-        ValueError: if none is left and ``any_needed``.
+        UserError: if none is left and ``any_needed``.
     """
     on = {}
     for name, task in tasks.items():
@@ -96,7 +97,7 @@ def tasks_with_labels(tasks: Mapping[str, Task], frames: Split, *, any_needed: b
         for where, layers in lacking.items():
             log.warning("task %r without %s: no %s for split %r", name, where, " and ".join(layers), frames.split)
     if any_needed and not on:
-        raise ValueError(f"{frames.where}: split {frames.split!r} has no labels for any of tasks={list(tasks)}")
+        raise UserError(f"{frames.where}: split {frames.split!r} has no labels for any of tasks={list(tasks)}")
     return on
 
 
@@ -111,7 +112,7 @@ def make_augmentation(config: Config) -> Augmentation:
     if augmentation.crop:
         largest = [round(side * augmentation.scale[1]) for side in config["data"]["image_size"]]
         if any(crop > side for crop, side in zip(augmentation.crop, largest, strict=True)):
-            raise ValueError(
+            raise UserError(
                 f"data.augmentation.crop: needed at most {largest}, the largest scaled frame, found {values['crop']}"
             )
     return augmentation
@@ -167,7 +168,7 @@ def make_seed(config: Config) -> int:
     """The run's seed."""
     seed = config["seed"]
     if not _fits(seed, int) or seed < 0:
-        raise ValueError(f"seed: needed a whole number >= 0, found {seed!r}")
+        raise UserError(f"seed: needed a whole number >= 0, found {seed!r}")
     return int(seed)
 
 
@@ -187,16 +188,16 @@ def make(key: str, spec: Config, base: type[T], *args: Any) -> T:
         args: positional arguments in front.
     """
     if not isinstance(spec, Mapping):
-        raise ValueError(f"{key}: needed _target_ and its arguments, found {spec!r}")
+        raise UserError(f"{key}: needed _target_ and its arguments, found {spec!r}")
     arguments = dict(spec)
     target = arguments.pop("_target_", None)
     module, _, name = str(target).rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise ValueError(f"{key}._target_: needed the dotted name of a class, found {target!r} ({error})") from error
+        raise UserError(f"{key}._target_: needed the dotted name of a class, found {target!r} ({error})") from error
     if not (isinstance(found, type) and issubclass(found, base) and not inspect.isabstract(found)):
-        raise ValueError(f"{key}._target_: needed a {base.__name__}, found {target!r}")
+        raise UserError(f"{key}._target_: needed a {base.__name__}, found {target!r}")
     return call(key, found, arguments, *args)
 
 
@@ -206,12 +207,12 @@ def call(key: str, function: Callable[..., T], arguments: Config, *args: Any) ->
     hints = get_type_hints(function.__init__ if isinstance(function, type) else function)  # type: ignore[misc]
     for name, value in arguments.items():
         if name not in parameters:
-            raise ValueError(f"{key}.{name}: unknown key, needed some of {list(parameters)}")
+            raise UserError(f"{key}.{name}: unknown key, needed some of {list(parameters)}")
         if not _fits(value, hints.get(name, Any)):
-            raise ValueError(f"{key}.{name}: needed {_words(hints[name])}, found {value!r}")
+            raise UserError(f"{key}.{name}: needed {_words(hints[name])}, found {value!r}")
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in arguments:
-            raise ValueError(f"{key}.{name}: needed a value, found none")
+            raise UserError(f"{key}.{name}: needed a value, found none")
     return function(*args, **arguments)
 
 

@@ -8,6 +8,7 @@ from multitask.build import Config
 from multitask.data.census import KINDS, Census, take_census
 from multitask.data.formats import FORMATS, MIXED, check_keys, format_of
 from multitask.data.labels import LABELS
+from multitask.errors import UserError
 from multitask.prepare import num_workers
 from multitask.progress import Progress
 from multitask.report import markdown
@@ -19,14 +20,14 @@ def check(config: Config) -> None:
     Args:
         config: resolved, of ``configs/prepare_data.yaml``.
     Raises:
-        ValueError: naming the key; or at the end, if there is any fault.
+        UserError: naming the key; or at the end, if there is any fault.
     """
     data, workers = config["data"], num_workers(config["num_workers"])
     name = check_keys(data)
     roots = {root: format_of(root) for root in data["roots"]} if name == MIXED else {data["root"]: name}
     faults = sum(_check_root(Path(root), layout, workers) for root, layout in roots.items())
     if faults:
-        raise ValueError(f"{', '.join(roots)}: needed files without a fault, found {faults} faults, listed above")
+        raise UserError(f"{', '.join(roots)}: needed files without a fault, found {faults} faults, listed above")
 
 
 def _check_root(root: Path, layout: str, workers: int) -> int:

@@ -19,7 +19,8 @@ from multitask.data.loader import Batch, EncodedFrames, Loader, in_order
 from multitask.data.parallel import own_message
 from multitask.data.split import Split
 from multitask.engine.inference import Predict, evaluate, fit_position_prior, network_predictor
-from multitask.engine.tracking import write_json
+from multitask.errors import UserError
+from multitask.files import write_json
 from multitask.metrics import ResultWriter, check_results_dir, write_results
 from multitask.scene import SceneScorer
 from multitask.tasks.base import Task
@@ -101,7 +102,7 @@ class Evaluation:
             log.info("position prior: reading %d training frames", len(train))
             tasks = {name: task for name, task in self.tasks.items() if train.has(*task.layers)}
             fitted = fit_position_prior(Evaluation(train, tasks, self.config).batches(), tasks, self.compute.device)
-        except ValueError as error:
+        except UserError as error:
             log.warning("no position prior: %s", own_message(error))
             return {}
         figures = Evaluation(self.frames, tasks, self.config).all_figures(fitted)
@@ -143,10 +144,10 @@ def evaluate_checkpoint(config: Config, overrides: Sequence[str]) -> tuple[dict[
     Returns:
         Figures (with the position prior's), tasks, and the file that the figures were written to.
     Raises:
-        ValueError: naming the key or file.
+        UserError: naming the key or file.
     """
     if not config["checkpoint"]:
-        raise ValueError("checkpoint: needed the path of a checkpoint, e.g. runs/quickstart/seed0/checkpoints/last.pt")
+        raise UserError("checkpoint: needed the path of a checkpoint, e.g. runs/quickstart/seed0/checkpoints/last.pt")
     source, results_dir = Path(config["checkpoint"]), config["results_dir"]
     if results_dir:
         check_results_dir(results_dir)
@@ -157,7 +158,7 @@ def evaluate_checkpoint(config: Config, overrides: Sequence[str]) -> tuple[dict[
     default = source.parent.parent / "evaluation" / f"{merged['data']['name']}-{split}-{source.stem}"
     folder = Path(config["output_dir"] or default)
     if (folder / "config.yaml").exists():
-        raise ValueError(f"output_dir={folder}: holds a run, whose metrics.json would be lost; choose another folder")
+        raise UserError(f"output_dir={folder}: holds a run, whose metrics.json would be lost; choose another folder")
     _check_writable(folder)
     for name in merged["tasks"]:
         if name not in trained.tasks and name in merged["task"]:
@@ -166,7 +167,7 @@ def evaluate_checkpoint(config: Config, overrides: Sequence[str]) -> tuple[dict[
     # Results are also written for the server, which alone has the labels.
     tasks = build.tasks_with_labels(asked, frames, any_needed=not results_dir)
     if results_dir and Semantic.name not in trained.tasks:  # results of instances have classes, too
-        raise ValueError(f"results_dir={results_dir}: needed a network of classes, found {list(trained.tasks)}")
+        raise UserError(f"results_dir={results_dir}: needed a network of classes, found {list(trained.tasks)}")
     evaluation = Evaluation(frames, tasks, merged)
     compute = evaluation.compute
     trained.network.to(memory_format=compute.memory_format).to(compute.device)
@@ -185,22 +186,22 @@ def _check_writable(folder: Path) -> None:
     """Refuses a folder that cannot be written to, before time is spent on what is to be written there."""
     place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not place.is_dir():
-        raise ValueError(f"output_dir={folder}: needed a folder, found that {place} is a file")
+        raise UserError(f"output_dir={folder}: needed a folder, found that {place} is a file")
     if not os.access(place, os.W_OK):
-        raise ValueError(f"output_dir={folder}: needed a folder that can be written to, found that {place} cannot")
+        raise UserError(f"output_dir={folder}: needed a folder that can be written to, found that {place} cannot")
 
 
 def merge(saved: Config, given: Config, overrides: Sequence[str]) -> dict[str, Any]:
     """A saved configuration with the values of ``given`` at the keys that ``overrides`` name.
 
     Raises:
-        ValueError: for an override that is not ``key=value``.
+        UserError: for an override that is not ``key=value``.
     """
     merged: dict[str, Any] = copy.deepcopy(dict(saved))
     for override in overrides:
         key, equals, _ = override.lstrip("+").partition("=")
         if not equals or key.startswith("~") or key == "experiment":
-            raise ValueError(f"{override}: needed key=value or group=choice, of the checkpoint's configuration")
+            raise UserError(f"{override}: needed key=value or group=choice, of the checkpoint's configuration")
         if key in _OWN_KEYS:
             continue
         *parents, last = key.split(".")

@@ -1,7 +1,6 @@
 """A checkpoint's network as one file that runs without this package: what ``scripts/export.py`` calls."""
 
 import json
-import os
 import warnings
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
@@ -14,6 +13,8 @@ from torch import Tensor, nn
 from multitask.build import Config
 from multitask.data.labels import CLASS_NAMES
 from multitask.data.loader import normalize
+from multitask.errors import UserError
+from multitask.files import whole
 from multitask.models.network import MultiTaskNetwork
 from multitask.models.pretrained import first_line
 from multitask.tasks.base import Task
@@ -68,33 +69,27 @@ def export_checkpoint(source: str | None, format: str, output: str | None) -> di
         For each task the largest absolute difference, and the largest prediction where it was found, over two sizes
         and numbers of pictures that were not traced.
     Raises:
-        ValueError: naming the key or file.
+        UserError: naming the key or file.
     """
     path = _check(source, format, output)
     network, tasks, metadata = _load(str(source))
-    temporary = path.with_name(path.name + ".tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        run = (_write_onnx if format == "onnx" else _write_torch)(network, tasks, metadata, temporary)
-        differences = _differences(network, run, path)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return differences
+    with whole(path) as file:
+        run = (_write_onnx if format == "onnx" else _write_torch)(network, tasks, metadata, Path(file.name))
+        return _differences(network, run, path)
 
 
 def _check(source: str | None, format: str, output: str | None) -> Path:
     if not source:
-        raise ValueError("checkpoint: needed the path of a checkpoint, e.g. runs/quickstart/seed0/checkpoints/last.pt")
+        raise UserError("checkpoint: needed the path of a checkpoint, e.g. runs/quickstart/seed0/checkpoints/last.pt")
     if format not in _SMALLEST:
-        raise ValueError(f"format: needed one of {list(_SMALLEST)}, found {format!r}")
+        raise UserError(f"format: needed one of {list(_SMALLEST)}, found {format!r}")
     if not output:
-        raise ValueError("output: needed the path of the file to write, such as network.onnx, found none")
+        raise UserError("output: needed the path of the file to write, such as network.onnx, found none")
     if Path(output).exists():
-        raise ValueError(f"output={output}: needed a new file, found one that exists")
+        raise UserError(f"output={output}: needed a new file, found one that exists")
     for package in ("onnx", "onnxruntime") if format == "onnx" else ():
         if find_spec(package) is None:
-            raise ValueError(f"format=onnx: needs {package}: pip install -e '.[export]'")
+            raise UserError(f"format=onnx: needs {package}: pip install -e '.[export]'")
     return Path(output)
 
 
@@ -159,7 +154,7 @@ def _write_torch(network: ExportedNetwork, _: Mapping[str, Task], metadata: Conf
     except OSError:
         raise
     except Exception as error:  # torch raises many kinds, and torch 2.6 cannot save this network
-        raise ValueError(
+        raise UserError(
             f"format=torch: torch {torch.__version__} cannot export this network ({first_line(error)})"
         ) from error
 
@@ -175,7 +170,7 @@ def _differences(network: ExportedNetwork, run: Runner, path: Path) -> dict[str,
             allowed = TOLERANCE * max(1.0, largest)
             difference = (found[name] - value).abs().max().item()
             if not difference <= allowed:
-                raise ValueError(
+                raise UserError(
                     f"output={path}: not written: {name} of {list(shape)} pictures differs from the network's by "
                     f"{difference:.2g}, needed at most {allowed:.2g}"
                 )

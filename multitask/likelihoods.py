@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from multitask.errors import UserError
+
 Error = Literal["absolute", "squared", "cross-entropy"]
 
 
@@ -56,9 +58,7 @@ class Likelihood:
     def optimum(self, loss: float) -> float:
         """The s at which a constant loss L has the least `nll`: ``ln(precision * L / penalty)``."""
         if self.tempered:
-            raise ValueError(
-                f"likelihood {self.name!r}: the best temperature depends on the logits, not on a mean loss"
-            )
+            raise UserError(f"likelihood {self.name!r}: the best temperature depends on the logits, not on a mean loss")
         return math.log(self.precision * loss / self.penalty)
 
 
@@ -89,8 +89,8 @@ def choose(likelihoods: dict[str, Likelihood], task: str, name: str) -> Likeliho
     """The likelihood of that name.
 
     Raises:
-        ValueError: naming the key, if there is none.
+        UserError: naming the key, if there is none.
     """
     if name not in likelihoods:
-        raise ValueError(f"task.{task}.likelihood: needed one of {sorted(likelihoods)}, found {name!r}")
+        raise UserError(f"task.{task}.likelihood: needed one of {sorted(likelihoods)}, found {name!r}")
     return likelihoods[name]

@@ -8,6 +8,7 @@ from multitask.data.parallel import num_cpus
 from multitask.data.split import check_size
 from multitask.data.synthetic import write_dataset
 from multitask.data.tiny import shrink
+from multitask.errors import UserError
 from multitask.progress import Progress
 
 Counts = dict[str, int]
@@ -18,7 +19,7 @@ def prepare(config: Config) -> None:
     """Writes the data set of the configuration ``configs/prepare_data.yaml`` and says what there is.
 
     Raises:
-        ValueError: naming the key or file.
+        UserError: naming the key or file.
     """
     data = dict(config["data"])
     name = data.pop("name")
@@ -26,7 +27,7 @@ def prepare(config: Config) -> None:
         data.pop(key, None)
     writers: dict[str, Callable[..., Counts]] = {"synthetic": _synthetic, "tiny_cityscapes": _tiny}
     if name not in writers:
-        raise ValueError(
+        raise UserError(
             f"data={name}: needed {' or '.join(writers)}; {name} is used as it is, and check=true checks it"
         )
     counts = call("data", writers[name], data, num_workers(config["num_workers"]))
@@ -46,7 +47,7 @@ def _synthetic(
 def _tiny(workers: int, root: str, image_size: list[int], source: str | None) -> Counts:
     size = check_size("data.image_size", image_size)
     if not source:
-        raise ValueError("data.source: needed the folder of Cityscapes as downloaded, found none")
+        raise UserError("data.source: needed the folder of Cityscapes as downloaded, found none")
     return shrink(Path(source), Path(root), size, workers, Progress("frames"))
 
 
@@ -56,4 +57,4 @@ def num_workers(given: int | str) -> int:
         return num_cpus()
     if isinstance(given, int) and given > 0:
         return given
-    raise ValueError(f"num_workers: needed auto or a whole number above zero, found {given!r}")
+    raise UserError(f"num_workers: needed auto or a whole number above zero, found {given!r}")

@@ -1,7 +1,6 @@
 """What people look at: panels of pictures, tables of figures, plots of learned weights."""
 
 import itertools
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from multitask.data.loader import Batch
+from multitask.errors import UserError
+from multitask.files import whole
 from multitask.tasks.base import Figure, Task
 
 if TYPE_CHECKING:
@@ -245,19 +246,17 @@ def canvas(width: float, height: float) -> tuple["Canvas", Callable[[Path], None
     """An empty plot of a size in inches, and what writes it as a PNG, whole or not at all.
 
     Raises:
-        ValueError: if matplotlib is not installed.
+        UserError: if matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure as Canvas
     except ImportError:
-        raise ValueError("plots need matplotlib: pip install -e '.[plots]'") from None
+        raise UserError("plots need matplotlib: pip install -e '.[plots]'") from None
     figure = Canvas(figsize=(width, height), layout="constrained")
 
     def save(path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
-        figure.savefig(temporary, dpi=120, format="png")
-        os.replace(temporary, path)
+        with whole(path) as file:
+            figure.savefig(file, dpi=120, format="png")
 
     return figure, save
 
@@ -269,11 +268,11 @@ def plot_weights(runs: Mapping[str, Sequence[Mapping[str, float]]], path: Path) 
         runs: title -> history of a run.
         path: of the PNG.
     Raises:
-        ValueError: if matplotlib is not installed, or no run has learned weights.
+        UserError: if matplotlib is not installed, or no run has learned weights.
     """
     names = _learned(entry for history in runs.values() for entry in history)
     if not names:
-        raise ValueError(f"runs: needed one with learned weights, found none in {list(runs)}")
+        raise UserError(f"runs: needed one with learned weights, found none in {list(runs)}")
     figure, save = canvas(4 * len(names), 5)
     axes = figure.subplots(2, len(names), sharex=True, squeeze=False)
     for column, name in enumerate(names):
@@ -296,11 +295,11 @@ def plot_training(history: Sequence[Mapping[str, float]], path: Path) -> None:
         history: of the run.
         path: of the PNG.
     Raises:
-        ValueError: if matplotlib is not installed, or the run has no learned weights.
+        UserError: if matplotlib is not installed, or the run has no learned weights.
     """
     names = _learned(history)
     if not names:
-        raise ValueError("history: needed a run with learned weights, found none")
+        raise UserError("history: needed a run with learned weights, found none")
     figure, save = canvas(12, 4)
     for axes, kind, title in zip(
         figure.subplots(1, 3), ("loss", "sigma2", "weight"), ("loss", "sigma^2", "effective weight"), strict=True

@@ -9,22 +9,24 @@ from typing import Any
 
 import torch
 import yaml
-from PIL import Image
 
 from multitask import build
 from multitask.build import Config
+from multitask.data.layout import write_png
 from multitask.data.loader import EncodedFrames, FrameKey, Loader
 from multitask.data.split import Split
 from multitask.engine import checkpoint
-from multitask.engine.exclusive import exclusive
+from multitask.engine.exclusive import LOCK, exclusive
 from multitask.engine.inference import network_predictor, score
 from multitask.engine.interruption import Stopped
 from multitask.engine.memory import keep_freed_memory
 from multitask.engine.objective import Objective
 from multitask.engine.settings import check_frozen, check_weighting
-from multitask.engine.tracking import VALIDATION, Tracker, flatten, read_figures, write_json, write_text
+from multitask.engine.tracking import VALIDATION, Tracker, flatten, read_figures
 from multitask.engine.trainer import Trainer
+from multitask.errors import UserError
 from multitask.evaluation import Evaluation
+from multitask.files import is_leftover, write_json, write_text
 from multitask.report import brief, duration, panel, results_text
 from multitask.scene import figure_groups
 from multitask.tasks.base import Task
@@ -61,9 +63,6 @@ SINCE = {
 }
 """Keys that runs of older versions lack, and what those did."""
 
-_FIRST_FILES = (".lock", "config.yaml.tmp")
-"""What a run that was killed at its very start may leave."""
-
 
 def is_free(key: str) -> bool:
     """Whether a key (dotted) may be given otherwise when a run is started again: nothing that training depends on."""
@@ -78,7 +77,7 @@ class Run:
     Args:
         config: resolved, plain configuration (``configs/train.yaml``).
     Raises:
-        ValueError: naming the key or file.
+        UserError: naming the key or file.
     """
 
     def __init__(self, config: Config) -> None:
@@ -162,27 +161,27 @@ class Run:
             if last.exists() or (self.folder / METRICS).exists():
                 self._check_same_config(previous)
         # A run that was killed while it wrote its first files is nobody else's.
-        elif self.folder.exists() and any(path.name not in _FIRST_FILES for path in self.folder.iterdir()):
-            raise ValueError(
+        elif self.folder.exists() and any(not _is_a_start(path) for path in self.folder.iterdir()):
+            raise UserError(
                 f"output_dir={self.folder}: needed a new or empty folder or a run's, found other files in it"
             )
         if resume is None and last.exists():
-            raise ValueError(f"trainer.resume=null: output_dir={self.folder} holds a run; delete it or choose another")
+            raise UserError(f"trainer.resume=null: output_dir={self.folder} holds a run; delete it or choose another")
         if last.exists():
             return last
         if resume in ("auto", None):
             return None
         if not Path(str(resume)).is_file():
-            raise ValueError(f"trainer.resume={resume}: needed auto, null or an existing checkpoint")
+            raise UserError(f"trainer.resume={resume}: needed auto, null or an existing checkpoint")
         return Path(str(resume))
 
     def _check_same_config(self, path: Path) -> None:
         try:
             previous = flatten(yaml.safe_load(path.read_text()))
         except (yaml.YAMLError, AttributeError) as error:
-            raise ValueError(f"{path}: not the configuration of a run ({error})") from error
+            raise UserError(f"{path}: not the configuration of a run ({error})") from error
         if difference := self._difference(previous):
-            raise ValueError(
+            raise UserError(
                 f"output_dir={self.folder}: holds a run of another configuration: {difference}; choose another "
                 "output_dir"
             )
@@ -198,12 +197,12 @@ class Run:
     def _check_resumed(self, state: Mapping[str, Any], source: Path, frames: Split) -> None:
         """Checks that a checkpoint's run, in this folder or another one, is the one to go on with."""
         if difference := self._difference(flatten(state["config"]), *_FREE_ELSEWHERE):
-            raise ValueError(
+            raise UserError(
                 f"trainer.resume={source}: of another configuration: {difference}; model.pretrained={source} starts a "
                 "new run from its weights"
             )
         if (found := state.get("frames", frames.fingerprint)) != frames.fingerprint:
-            raise ValueError(f"checkpoint={source}: was trained on {found}; {frames.where} has {frames.fingerprint}")
+            raise UserError(f"checkpoint={source}: was trained on {found}; {frames.where} has {frames.fingerprint}")
 
     def _log_start(self) -> None:
         compute, schedule = self.trainer.compute, self.trainer.schedule
@@ -262,9 +261,7 @@ class Run:
     def _finish(self) -> dict[str, float]:
         figures = (self._figures or self._evaluate()) | self._evaluation.position_prior()
         for name, picture in self._panels(self.trainer.schedule.num_panels):
-            path = self.folder / "panels" / f"{name}.png"
-            path.parent.mkdir(exist_ok=True)
-            Image.fromarray(picture).save(path)
+            write_png(self.folder / "panels" / f"{name}.png", picture)
         self._tracker.hyperparameters(self.config, self._columns())
         self._tracker.text(self.trainer.step, "results", results_text(figures, figure_groups(self.tasks)))
         self._tracker.scalars(self.trainer.step, {SECONDS: self._elapsed()})
@@ -275,7 +272,7 @@ class Run:
         """The first figure of each group, also of tasks that are off: TensorBoard takes all runs' columns from one."""
         every: dict[str, Task] = {}
         for name in self.config["task"]:
-            with suppress(ValueError):  # a task that is off may lack what it needs
+            with suppress(UserError):  # a task that is off may lack what it needs
                 every |= build.make_tasks({**self.config, "tasks": [name]})
         return [f"{VALIDATION}{name}/{listed[0].key}" for name, listed in figure_groups(every).items()]
 
@@ -289,6 +286,11 @@ class Run:
             batch = batch.to(self.trainer.compute.device)
             panels.append((batch.names[0], panel(batch, 0, self._predict(batch.images), self.tasks, tall)))
         return panels
+
+
+def _is_a_start(path: Path) -> bool:
+    """Whether a file is what a run may leave that was killed at its very start."""
+    return path.name == LOCK or is_leftover(path)
 
 
 def _number(value: float | None) -> str:

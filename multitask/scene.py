@@ -8,6 +8,7 @@ from torch import Tensor
 
 from multitask.data.labels import EVALUATED
 from multitask.data.loader import Batch
+from multitask.errors import UserError
 from multitask.instances import Grouping, Instances, group
 from multitask.metrics import PANOPTIC, PredictedInstance, PredictedScene, ResultWriter, SceneMetrics
 from multitask.tasks.base import Figure, Task
@@ -38,7 +39,7 @@ def make_scenes(
         predictions: of each task, [B, channels, H, W] on any device. Instances need classes and vectors.
         grouping: how votes become instances.
     Raises:
-        ValueError: naming the frame, if vectors or classes are not finite.
+        UserError: naming the frame, if vectors or classes are not finite.
     """
     layers = _layers(predictions)
     return [
@@ -63,13 +64,13 @@ def _layers(predictions: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
 def _scene(name: str, layers: Mapping[str, np.ndarray], grouping: Grouping | None) -> PredictedScene:
     train_ids, disparity = layers.get("train_ids"), layers.get("disparity")
     if train_ids is not None and (wrong := int((~np.isfinite(layers["probability"])).sum())):
-        raise ValueError(f"{name}: class scores: needed finite numbers, found {wrong} px where they are not")
+        raise UserError(f"{name}: class scores: needed finite numbers, found {wrong} px where they are not")
     if train_ids is None or "offsets" not in layers:
         return PredictedScene(train_ids, disparity=disparity)
     try:
         found = group(train_ids, layers["offsets"], layers["probability"], grouping)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
     return PredictedScene(train_ids, found.ids, predicted_instances(found), disparity)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from multitask import build
 from multitask.build import Config
 from multitask.engine import checkpoint
+from multitask.errors import UserError
 from multitask.models.network import MultiTaskNetwork
 from multitask.tasks.base import Task
 
@@ -36,11 +37,11 @@ def load_trained(source: str | Path, change: Callable[[Config], Config] = dict) 
         source: path of the checkpoint.
         change: gets the configuration that the checkpoint holds and returns the one to build by.
     Raises:
-        ValueError: naming the file, if it cannot be read, is none of this package, newer than it, or not whole.
+        UserError: naming the file, if it cannot be read, is none of this package, newer than it, or not whole.
     """
     state: dict[str, Any] = checkpoint.load(source)
     if not isinstance(state["config"], Mapping):
-        raise ValueError(f"checkpoint={source}: needed a configuration, found {type(state['config']).__name__}")
+        raise UserError(f"checkpoint={source}: needed a configuration, found {type(state['config']).__name__}")
     config = change(state["config"])
     _check_targets(config, state["tasks"], source)
     try:
@@ -48,7 +49,7 @@ def load_trained(source: str | Path, change: Callable[[Config], Config] = dict) 
         # What a checkpoint brings along is not fetched from anywhere else.
         network = build.make_model({**config, "model": {**config["model"], "pretrained": None}}, tasks)
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"checkpoint={source}: needed the whole configuration of a run ({error!r})") from error
+        raise UserError(f"checkpoint={source}: needed the whole configuration of a run ({error!r})") from error
     checkpoint.load_network(network, state, source)
     return Trained(config, tasks, network)
 
@@ -63,7 +64,7 @@ def _check_targets(config: Config, tasks: Iterable[str], source: str | Path) -> 
         top = module.partition(".")[0]
         chosen = any((folder / top).is_dir() or (folder / f"{top}.py").is_file() for folder in folders)
         if module and top != __name__.partition(".")[0] and module not in sys.modules and not chosen:
-            raise ValueError(
+            raise UserError(
                 f"checkpoint={source}: task.{name}._target_: needed a class of this package, or of a module that is "
                 f"imported already or lies in a folder of PYTHONPATH, found {target!r}"
             )

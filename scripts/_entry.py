@@ -1,38 +1,130 @@
-"""What the entry points share: Hydra at the edge, plain dicts inwards, errors in one line."""
+"""What the entry points share: paths as typed, Hydra at the edge, plain dicts inwards, errors in one line."""
 
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from multitask.data.parallel import own_message
 from multitask.engine.interruption import Interrupted
+from multitask.errors import UserError, of_the_machine, reason
+
+_PATHS = (
+    *("checkpoint", "input", "output", "output_dir", "results_dir", "camera"),
+    *("data.root", "data.source", "model.pretrained", "trainer.resume"),
+)
+_LISTS_OF_PATHS = ("data.roots", "runs")
+"""Keys whose values are paths, in all scripts."""
+
+_TYPED = re.compile(rf"(\+{{0,2}}({'|'.join(map(re.escape, _PATHS + _LISTS_OF_PATHS))})=)(.+)", re.DOTALL)
+_SWEEP = re.compile(r"(choice|range|interval|glob|shuffle|sort)\(.*\)", re.DOTALL)
+
+_statuses: list[int] = []
+"""Exit statuses of the jobs of this process that did not end well: several with Hydra's --multirun."""
+
+
+def run(main: Callable[[], Any]) -> None:
+    """Runs a script's decorated function on what was typed, and ends the process as its jobs say.
+
+    Hydra reads ``2011_09_26`` as the number 20110926 and refuses ``~/data``; values that are paths reach it quoted.
+    """
+    _statuses.clear()
+    several = bool({"-m", "--multirun"} & set(sys.argv))
+    sys.argv[1:] = [quoted_path(argument, several) for argument in sys.argv[1:]]
+    main()
+    sys.exit(max(_statuses, default=0))
+
+
+def end_with(status: int) -> None:
+    """Notes what the process shall end with, at least, when all its jobs are done."""
+    _statuses.append(status)
+
+
+def quoted_path(argument: str, several: bool = False) -> str:
+    """A command-line argument, in which Hydra takes the value for a text if its key is a path's.
+
+    Args:
+        argument: as typed, such as ``input=2011_09_26``.
+        several: whether commas part the values of several jobs.
+    """
+    typed = _TYPED.fullmatch(argument)
+    if not typed:
+        return argument
+    front, key, value = typed.groups()
+    if value[0] in "'\"" or "${" in value or value.lower() == "null" or (several and _SWEEP.fullmatch(value)):
+        return argument
+    if key in _LISTS_OF_PATHS:
+        if not (value.startswith("[") and value.endswith("]")):
+            return argument
+        return f"{front}[{','.join(_quoted(item.strip()) for item in value[1:-1].split(',') if item.strip())}]"
+    return front + ",".join(map(_quoted, value.split(","))) if several else front + _quoted(value)
+
+
+def _quoted(text: str) -> str:
+    """A text as Hydra reads it back, whatever characters it has."""
+    if text[:1] in ("", "'", '"'):
+        return text
+    # Of its backslashes Hydra takes away those in front of a quote: each is doubled there, and at the end.
+    return "'" + re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + (r"\'" if found[2] else ""), text) + "'"
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """The resolved configuration without anything of Hydra's."""
+    """The resolved configuration without anything of Hydra's; in its paths a leading ``~`` is the home folder.
+
+    Raises:
+        UserError: naming the key, if a path is none.
+    """
     content = OmegaConf.to_container(config, resolve=True)
     assert isinstance(content, dict)
+    for key in (*_PATHS, *_LISTS_OF_PATHS):
+        *parents, last = key.split(".")
+        group: Any = content
+        for parent in parents:
+            group = group.get(parent) if isinstance(group, dict) else None
+        if isinstance(group, dict) and group.get(last) is not None:
+            group[last] = _expanded(key, group[last])
     return {str(key): value for key, value in content.items()}
+
+
+def _expanded(key: str, value: Any) -> Any:
+    if key in _LISTS_OF_PATHS and isinstance(value, list):
+        return [_expanded(key, item) for item in value]
+    if not isinstance(value, str):
+        raise UserError(
+            f"{key}: needed a path, found {value!r}; a path of digits needs quotes in a file of configuration"
+        )
+    try:
+        return str(Path(value).expanduser()) if value.startswith("~") else value
+    except RuntimeError as error:
+        raise UserError(f"{key}={value}: needed a path, found no such user's home folder") from error
 
 
 @contextmanager
 def short_errors() -> Iterator[None]:
-    """Ends the program with one line where the user can mend it; with HYDRA_FULL_ERROR=1 by the traceback."""
+    """Notes with one line what the user can mend; with HYDRA_FULL_ERROR=1 it shows the traceback.
+
+    Other jobs of the same call go on, but for a signal, which ends them all.
+    """
     try:
         yield
     except Interrupted as stop:
-        _exit(str(stop), 128 + stop.signum)
-    except (ValueError, OSError, OmegaConfBaseException) as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        _say(str(stop))
+        sys.exit(128 + stop.signum)
+    except KeyboardInterrupt:
+        _say("stopped by SIGINT")
+        sys.exit(130)
+    except (UserError, OmegaConfBaseException, OSError) as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1" or (isinstance(error, OSError) and not of_the_machine(error)):
             raise
-        _exit(f"error: {own_message(error)}", 2)
+        named = f"{error.filename}: {reason(error)}" if isinstance(error, OSError) and error.filename else str(error)
+        _say(f"error: {named}")
+        end_with(2)
 
 
-def _exit(text: str, code: int) -> None:
+def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-    sys.exit(code)

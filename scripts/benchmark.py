@@ -5,9 +5,9 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from _entry import plain, short_errors
+from _entry import plain, run, short_errors
 from multitask.benchmark import measure
-from multitask.engine.tracking import write_json
+from multitask.files import write_json
 from multitask.report import markdown
 
 
@@ -28,4 +28,4 @@ def main(given: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

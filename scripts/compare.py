@@ -1,6 +1,5 @@
 """Compares ways to train over seeds: python scripts/compare.py experiment=table1 [seeds=[0,1,2]] [report=true]."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from _entry import plain, short_errors
+from _entry import end_with, plain, run, short_errors
 from multitask import build
 from multitask.comparison import EXPERIMENTS, Plan, Report, Runner, find_places
 from multitask.comparison.results import describe
@@ -68,8 +67,8 @@ def main(given: DictConfig) -> None:
             report = Report(plan, runner.results, runner.failed)
             paths = report.write(folder / name)
         print(f"\n{report.text()}\nwritten to {', '.join(map(str, paths))}")
-        sys.exit(1 if runner.failed else 0)
+        end_with(1 if runner.failed else 0)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -4,7 +4,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from _entry import plain, short_errors
+from _entry import plain, run, short_errors
 from multitask.evaluation import evaluate_checkpoint
 from multitask.report import results_text
 from multitask.scene import figure_groups
@@ -19,4 +19,4 @@ def main(given: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

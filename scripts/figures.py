@@ -5,7 +5,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from _entry import plain, short_errors
+from _entry import plain, run, short_errors
 from multitask.figures import figure4
 
 
@@ -18,4 +18,4 @@ def main(given: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -5,7 +5,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from _entry import plain, short_errors
+from _entry import plain, run, short_errors
 from multitask.engine.tracking import read_history
 from multitask.report import plot_weights
 
@@ -29,4 +29,4 @@ def main(given: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -6,7 +6,7 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from _entry import plain, short_errors
+from _entry import end_with, plain, run, short_errors
 from multitask.engine.interruption import handled_signals
 from multitask.prediction.command import predict
 
@@ -20,8 +20,8 @@ def main(config: DictConfig) -> None:
     with handled_signals(lambda number, _: sys.exit(128 + number), _ENDING), short_errors():
         predicted = predict(plain(config))
         print(predicted)
-        sys.exit(1 if predicted.failures else 0)
+        end_with(1 if predicted.failures else 0)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from _entry import plain, short_errors
+from _entry import plain, run, short_errors
 from multitask.check import check
 from multitask.prepare import prepare
 
@@ -19,4 +19,4 @@ def main(given: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -5,7 +5,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from _entry import plain, short_errors
+from _entry import plain, run, short_errors
 from multitask.engine.tracking import read_history
 from multitask.report import results_text, weights_text
 from multitask.run import Run
@@ -16,13 +16,13 @@ from multitask.scene import figure_groups
 def main(given: DictConfig) -> None:
     with short_errors():
         config = plain(given)
-        run = Run(config)
-        figures = run.train()
-        print(f"\n{results_text(figures, figure_groups(run.tasks))}")
-        if text := weights_text(read_history(Path(config["output_dir"])), run.tasks):
+        training = Run(config)
+        figures = training.train()
+        print(f"\n{results_text(figures, figure_groups(training.tasks))}")
+        if text := weights_text(read_history(Path(config["output_dir"])), training.tasks):
             print(f"\n{text}")
         print(f"\nwritten to {config['output_dir']}: checkpoints, metrics.json, panels, TensorBoard events")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

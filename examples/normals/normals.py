@@ -11,6 +11,7 @@ from torch.nn import functional
 from multitask.data.labels import SKY_ID, UNSEEN_IDS
 from multitask.data.layout import Camera
 from multitask.data.sample import Sample, Target
+from multitask.errors import UserError
 from multitask.likelihoods import Likelihood
 from multitask.metrics import Metric
 from multitask.tasks.base import Figure, Task
@@ -42,10 +43,10 @@ class VonMisesFisher(Likelihood):
         """The s at which the mean cosine is that of the density: coth(kappa) - 1 / kappa = 1 - L; ln L for a small L.
 
         Raises:
-            ValueError: for an L that is not between 0 and 1, where no kappa is the best.
+            UserError: for an L that is not between 0 and 1, where no kappa is the best.
         """
         if not 0 < loss < 1:
-            raise ValueError(f"likelihood {self.name!r}: needed a loss between 0 and 1, found {loss}")
+            raise UserError(f"likelihood {self.name!r}: needed a loss between 0 and 1, found {loss}")
         low, high = math.log(loss) - 1, 50.0
         for _ in range(100):
             s = (low + high) / 2
@@ -62,7 +63,7 @@ class Normals(Task):
     Args:
         radius: px around each pixel, to which a plane is fitted; more smooths more noise and more corners.
     Raises:
-        ValueError: naming the key, if the radius is not above zero.
+        UserError: naming the key, if the radius is not above zero.
     """
 
     name = "normals"
@@ -75,7 +76,7 @@ class Normals(Task):
 
     def __init__(self, radius: int = 4) -> None:
         if radius < 1:
-            raise ValueError(f"task.{self.name}.radius: needed a whole number above zero, found {radius}")
+            raise UserError(f"task.{self.name}.radius: needed a whole number above zero, found {radius}")
         self.radius = radius
         self.likelihood = VonMisesFisher()
 

@@ -6,6 +6,7 @@ from multitask.benchmark.clustering import measure_clustering
 from multitask.benchmark.evaluation import measure_metrics
 from multitask.benchmark.timing import Results
 from multitask.benchmark.training import measure_training
+from multitask.errors import UserError
 
 PARTS = ("training", "instances", "metrics")
 
@@ -20,13 +21,13 @@ def measure(repeats: int, parts: Sequence[str] = PARTS, num_frames: int = 4) -> 
         parts: which ones, of `PARTS`.
         num_frames: at Cityscapes' size, that the metrics are taken of.
     Raises:
-        ValueError: naming the argument, what it needs and what was found.
+        UserError: naming the argument, what it needs and what was found.
     """
     for name, number in (("repeats", repeats), ("num_frames", num_frames)):
         if not isinstance(number, int) or number < 1:
-            raise ValueError(f"{name}: needed a whole number above zero, found {number}")
+            raise UserError(f"{name}: needed a whole number above zero, found {number}")
     if not isinstance(parts, Sequence) or not parts or not set(parts) <= set(PARTS):
-        raise ValueError(f"parts: needed some of {list(PARTS)}, found {parts}")
+        raise UserError(f"parts: needed some of {list(PARTS)}, found {parts}")
     results: Results = {}
     if "training" in parts:
         results |= measure_training(repeats)

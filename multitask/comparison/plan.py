@@ -8,6 +8,7 @@ from multitask.comparison.experiments import LEARNED, Choices, Experiment
 from multitask.comparison.results import Result
 from multitask.comparison.rows import Row
 from multitask.engine.inference import score
+from multitask.errors import UserError
 from multitask.tasks.base import Task
 
 _MOST_BEYOND = 3
@@ -51,7 +52,7 @@ class Plan:
             search goes on beyond it.
         search_seed: not among ``seeds``.
     Raises:
-        ValueError: naming the key, if seeds or rates make no sense.
+        UserError: naming the key, if seeds or rates make no sense.
     """
 
     def __init__(
@@ -64,19 +65,19 @@ class Plan:
         search_seed: int,
     ) -> None:
         if not isinstance(seeds, (list, tuple)) or not all(map(_is_seed, seeds)):
-            raise ValueError(f"seeds: needed a list of whole numbers >= 0, found {seeds!r}")
+            raise UserError(f"seeds: needed a list of whole numbers >= 0, found {seeds!r}")
         if not _is_seed(search_seed):
-            raise ValueError(f"search_seed: needed a whole number >= 0, found {search_seed!r}")
+            raise UserError(f"search_seed: needed a whole number >= 0, found {search_seed!r}")
         if split in ("train", HELD_OUT):
-            raise ValueError(f"split={split}: needed one that nothing is trained on or chosen by, such as test")
+            raise UserError(f"split={split}: needed one that nothing is trained on or chosen by, such as test")
         if not seeds or len(set(seeds)) < len(seeds):
-            raise ValueError(f"seeds: needed each seed once, and one at least, found {list(seeds)}")
+            raise UserError(f"seeds: needed each seed once, and one at least, found {list(seeds)}")
         if search_seed in seeds:
-            raise ValueError(f"search_seed={search_seed}: needed a seed that is not reported, seeds={list(seeds)}")
+            raise UserError(f"search_seed={search_seed}: needed a seed that is not reported, seeds={list(seeds)}")
         if not isinstance(rates, (list, tuple)) or not all(isinstance(rate, (int, float)) for rate in rates):
-            raise ValueError(f"rates: needed a list of numbers, found {rates!r}")
+            raise UserError(f"rates: needed a list of numbers, found {rates!r}")
         if not rates or not all(rate > 0 for rate in rates) or len(set(rates)) < len(rates):
-            raise ValueError(f"rates: needed positive factors, each once, found {list(rates)}")
+            raise UserError(f"rates: needed positive factors, each once, found {list(rates)}")
         self.experiment = experiment
         self.tasks = tasks
         self.seeds = list(seeds)

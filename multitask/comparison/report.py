@@ -18,7 +18,7 @@ from multitask.comparison.statistics import (
     mean_relative_improvement,
     paired_difference,
 )
-from multitask.engine.tracking import write_text
+from multitask.files import write_text
 from multitask.report import canvas, markdown, noise_line, plot_training, plot_weights, ratio, weights_line
 
 _TITLES = {key: (title, scale) for key, title, scale in zip(

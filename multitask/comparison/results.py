@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from multitask.data.split import Split
-from multitask.engine.tracking import write_text
+from multitask.errors import UserError
+from multitask.files import write_text
 from multitask.run import SECONDS, SINCE
 
 Figures = dict[str, float]
@@ -104,20 +105,20 @@ def load(path: Path) -> Result:
     """Reads a file.
 
     Raises:
-        ValueError: naming the file, if it is damaged.
+        UserError: naming the file, if it is damaged.
     """
     try:
         content = json.loads(path.read_text())
         for name in ("config", "figures", "mean_weights"):
             if not isinstance(content.get(name, {}), dict):
-                raise ValueError(f"{name}: needed names with values, found {content[name]!r}")
+                raise UserError(f"{name}: needed names with values, found {content[name]!r}")
         history = content["history"]
         if not isinstance(history, list) or not all(isinstance(entry, dict) for entry in history):
-            raise ValueError(f"history: needed a list of entries, found {history!r}")
+            raise UserError(f"history: needed a list of entries, found {history!r}")
         # Older files lack mean weights; they follow from the history, where they have one.
         result = Result(**{"mean_weights": _mean_weights(history)} | content)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{path}: not the result of a run ({error}); delete it to run this again") from error
+        raise UserError(f"{path}: not the result of a run ({error}); delete it to run this again") from error
     return result
 
 
@@ -127,12 +128,12 @@ def check_config(path: Path, result: Result, config: Mapping[str, Any]) -> None:
     A key that it lacks was not there yet: it counts where older versions did otherwise than now.
 
     Raises:
-        ValueError: naming the file and the first key that differs.
+        UserError: naming the file and the first key that differs.
     """
     previous = SINCE | result.config
     for key in (key for key in config if key in previous):
         if previous[key] != config[key]:
-            raise ValueError(
+            raise UserError(
                 f"{path}: of another configuration: {key} was {previous[key]!r}, is {config[key]!r}; "
                 "choose another output_dir, or delete the file and the run's folder to run this again"
             )

@@ -27,6 +27,7 @@ from multitask.engine.exclusive import exclusive
 from multitask.engine.interruption import Interrupted, deferred_signals
 from multitask.engine.tracking import flatten, read_figures, read_history
 from multitask.engine.trainer import DIVERGED
+from multitask.errors import UserError
 from multitask.run import METRICS, is_free
 
 log = logging.getLogger(__name__)
@@ -48,10 +49,10 @@ def find_places(device: torch.device, parallel: int) -> list[dict[str, str]]:
         device: of the runs. Each GPU that this process sees is a place.
         parallel: how many places there are on the CPUs, which they share out evenly.
     Raises:
-        ValueError: naming ``parallel``, if there are fewer CPUs.
+        UserError: naming ``parallel``, if there are fewer CPUs.
     """
     if not isinstance(parallel, int) or not 1 <= parallel <= num_cpus():
-        raise ValueError(f"parallel: needed 1 to {num_cpus()}, the CPUs at hand, found {parallel!r}")
+        raise UserError(f"parallel: needed 1 to {num_cpus()}, the CPUs at hand, found {parallel!r}")
     if device.type == "cuda":
         given = os.environ.get("CUDA_VISIBLE_DEVICES")
         names = given.split(",") if given else [str(index) for index in range(torch.cuda.device_count())]
@@ -105,7 +106,7 @@ class Runner:
         """Reads the results that are there already, of all jobs that they allow to name.
 
         Raises:
-            ValueError: naming the file, if one is damaged or of another configuration.
+            UserError: naming the file, if one is damaged or of another configuration.
         """
         for job in self._unread():
             self._read(job)
@@ -178,7 +179,7 @@ class Runner:
         """Whether a row can be configured; that it cannot is noted, and keeps no other from running."""
         try:
             self._config(job)
-        except ValueError as error:
+        except UserError as error:
             self._note_failure(job, str(error))
             return False
         return True
@@ -216,7 +217,7 @@ class Runner:
         else:
             try:
                 figures = read_figures(folder / METRICS)
-            except ValueError as error:
+            except UserError as error:
                 self._note_failure(job, str(error))
                 return
             # The last update of all is followed by no loss that would show what it broke.
@@ -235,7 +236,7 @@ class Runner:
         for found in self._unread():  # what this result allows to name may be done already
             try:
                 self._read(found)
-            except ValueError as error:  # keeps no other from running
+            except UserError as error:  # keeps no other from running
                 self._note_failure(found, str(error))
 
     def _note_failure(self, job: Job, why: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from multitask.data.labels import ID
 from multitask.data.split import Folder
+from multitask.errors import UserError
 
 CLASSES: dict[str, str] = {
     "sky": "sky",
@@ -50,7 +51,7 @@ class CamVid(Folder):
 
     def _decode(self, kind: str, path: Path, coded: np.ndarray) -> np.ndarray:
         if (largest := int(coded.max())) >= len(CLASSES):
-            raise ValueError(f"{path}: needed classes from 0 to {len(CLASSES) - 1}, found {largest}")
+            raise UserError(f"{path}: needed classes from 0 to {len(CLASSES) - 1}, found {largest}")
         return _CLASS_ID[coded]
 
 

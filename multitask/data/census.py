@@ -13,6 +13,7 @@ from multitask.data.labels import INSTANCE_BASE, LABELS
 from multitask.data.parallel import for_each
 from multitask.data.png import check_rows
 from multitask.data.split import LABEL_KINDS, Folder, size_error
+from multitask.errors import UserError
 
 KINDS: tuple[str, ...] = ("image", *LABEL_KINDS, "camera")
 
@@ -71,7 +72,7 @@ def take_census(
     census = Census()
     try:
         frames = kind(root, split, _SIZE, strict=False)
-    except ValueError as error:  # there is not one image
+    except UserError as error:  # there is not one image
         census.faults.append(str(error))
         return census
     for counted in for_each(partial(count_frame, frames), frames.names, workers):
@@ -82,7 +83,7 @@ def take_census(
     if not census.faults:
         try:
             kind(root, split, _SIZE)
-        except ValueError as error:  # every file is right, but together they are no data set
+        except UserError as error:  # every file is right, but together they are no data set
             census.faults.append(str(error))
     census.faults.sort()
     return census
@@ -103,7 +104,7 @@ def count_frame(frames: Folder, name: str) -> Census:
                     layer = frames.read(kind, name)
                     check_rows(frames.path(kind, name))
                     layers[kind] = layer
-        except ValueError as error:
+        except UserError as error:
             census.faults.append(str(error))
         else:
             census.files[kind] = 1

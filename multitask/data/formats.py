@@ -10,6 +10,7 @@ from multitask.data.cityscapes import Cityscapes
 from multitask.data.kitti import Kitti
 from multitask.data.mixed import Mixed
 from multitask.data.split import Folder, Split
+from multitask.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ def open_split(data: Mapping[str, Any], split: str) -> Split:
     """One split of the data set that the configuration group ``data`` describes.
 
     Raises:
-        ValueError: naming the key, folder or file, if something is not what it should be.
+        UserError: naming the key, folder or file, if something is not what it should be.
     """
     name = check_keys(data)
     if name == MIXED:
@@ -44,17 +45,17 @@ def check_keys(data: Mapping[str, Any]) -> str:
     """The format of a configuration group ``data``, if it has that format's keys and no other's.
 
     Raises:
-        ValueError: naming the key.
+        UserError: naming the key.
     """
     name = data.get("format", "cityscapes")  # what there was before there were others
     if name not in _KEYS:
-        raise ValueError(f"data.format: needed one of {list(_KEYS)}, found {name!r}")
+        raise UserError(f"data.format: needed one of {list(_KEYS)}, found {name!r}")
     for key in sorted({key for keys in _KEYS.values() for key in keys}.intersection(data).difference(_KEYS[name])):
-        raise ValueError(f"data.{key}: no key of data.format={name}, needed some of {list(_KEYS[name])}")
+        raise UserError(f"data.{key}: no key of data.format={name}, needed some of {list(_KEYS[name])}")
     if name == MIXED:
         _check_roots(data.get("roots"))
     elif not isinstance(data.get("root"), str):
-        raise ValueError(f"data.root: needed a folder, found {data.get('root')!r}")
+        raise UserError(f"data.root: needed a folder, found {data.get('root')!r}")
     return str(name)
 
 
@@ -62,14 +63,14 @@ def format_of(root: str | Path) -> str:
     """Which layout a root has, by the folders in it.
 
     Raises:
-        ValueError: naming the root, if it is missing or holds none or several of them.
+        UserError: naming the root, if it is missing or holds none or several of them.
     """
     if not Path(root).is_dir():
-        raise ValueError(f"data.roots: {root}: no such folder; data/README.md says how to obtain each data set")
+        raise UserError(f"data.roots: {root}: no such folder; data/README.md says how to obtain each data set")
     found = [name for name, mark in _MARKS.items() if (Path(root) / mark).is_dir()]
     if len(found) != 1:
         marks = ", ".join(f"{mark} ({name})" for name, mark in _MARKS.items())
-        raise ValueError(f"data.roots: {root}: needed one of the folders {marks}, found {found or 'none of them'}")
+        raise UserError(f"data.roots: {root}: needed one of the folders {marks}, found {found or 'none of them'}")
     return found[0]
 
 
@@ -77,7 +78,7 @@ def open_mixed(split: str, roots: Sequence[str], image_size: Sequence[int]) -> S
     """One split of several data sets joined, of whatever layout each is; a line says which of them lack the split.
 
     Raises:
-        ValueError: naming the key, folder or file, if no data set has the split, or one is not what it should be.
+        UserError: naming the key, folder or file, if no data set has the split, or one is not what it should be.
     """
     where = f"data.roots=[{','.join(map(str, roots))}]"
     kinds = {root: FORMATS[format_of(root)] for root in roots}
@@ -88,13 +89,13 @@ def open_mixed(split: str, roots: Sequence[str], image_size: Sequence[int]) -> S
     numbered = enumerate(kinds.items(), start=1)
     parts = {number: kind(root, split, image_size) for number, (root, kind) in numbered if split in there[root]}
     if not parts:
-        raise ValueError(f"{where}: needed split {split!r} in one of them, found {there}")
+        raise UserError(f"{where}: needed split {split!r} in one of them, found {there}")
     return Mixed(parts, where)
 
 
 def _check_roots(roots: Any) -> None:
     """Refuses what is no list of roots, and the same one twice."""
     if not isinstance(roots, list) or not roots or not all(isinstance(root, str) for root in roots):
-        raise ValueError(f"data.roots: needed folders of data sets, such as [data/a,data/b], found {roots}")
+        raise UserError(f"data.roots: needed folders of data sets, such as [data/a,data/b], found {roots}")
     if len({Path(root).resolve() for root in roots}) < len(roots):
-        raise ValueError(f"data.roots: needed each folder once, found {list(roots)}")
+        raise UserError(f"data.roots: needed each folder once, found {list(roots)}")

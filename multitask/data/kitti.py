@@ -16,6 +16,7 @@ import numpy as np
 from multitask.data.labels import HAS_INSTANCES, INSTANCE_BASE
 from multitask.data.layout import Camera
 from multitask.data.split import LABEL_KINDS, Folder, check_class_ids
+from multitask.errors import UserError
 
 FOLDERS = {
     "image": "image_2/",
@@ -42,7 +43,7 @@ class Kitti(Folder):
         super().__init__(root, split, image_size, strict=strict)
         if strict and split != "test" and not self.kinds.intersection(LABEL_KINDS):
             folders = " or ".join(str(self.folder(kind)) for kind in LABEL_KINDS)
-            raise ValueError(f"{self.where}: needed labels in {folders}, found none")
+            raise UserError(f"{self.where}: needed labels in {folders}, found none")
 
     @classmethod
     def splits(cls, root: Path, kind: str = "image") -> list[str]:
@@ -93,24 +94,24 @@ def read_calibration(path: Path) -> Camera:
     """The left colour camera of ``calib_cam_to_cam``; its distance from the right one is the baseline.
 
     Raises:
-        ValueError: naming the file, if it is missing, not text, or lacks a number that is needed.
+        UserError: naming the file, if it is missing, not text, or lacks a number that is needed.
     """
     try:
         lines = path.read_text().splitlines()
     except (FileNotFoundError, NotADirectoryError):
-        raise ValueError(f"{path}: no such file") from None
+        raise UserError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a text file ({error})") from error
+        raise UserError(f"{path}: not a text file ({error})") from error
     rows = {key.strip(): values.split() for key, _, values in (line.partition(":") for line in lines)}
     left, right = (_projection(path, key, rows.get(key, [])) for key in ("P_rect_02", "P_rect_03"))
     fx, u0, fy, v0 = (left[index] for index in (0, 2, 5, 6))
     for key, value in (("fx", fx), ("fy", fy)):
         if not value > 0:
-            raise ValueError(f"{path}: needed {key} > 0, found {value}")
+            raise UserError(f"{path}: needed {key} > 0, found {value}")
     # The fourth number is -fx times how far the camera is to the right of a common one, in m.
     baseline = (left[3] - right[3]) / fx
     if not baseline > 0:
-        raise ValueError(f"{path}: needed baseline > 0, found {baseline}")
+        raise UserError(f"{path}: needed baseline > 0, found {baseline}")
     return Camera(baseline, fx, fy, u0, v0)
 
 
@@ -121,5 +122,5 @@ def _projection(path: Path, key: str, values: list[str]) -> list[float]:
     except ValueError:
         numbers = []
     if len(numbers) != 12 or not all(map(math.isfinite, numbers)):
-        raise ValueError(f"{path}: needed 12 numbers at {key}, found {len(values)} words")
+        raise UserError(f"{path}: needed 12 numbers at {key}, found {len(values)} words")
     return numbers

@@ -23,6 +23,8 @@ import numpy as np
 from PIL import Image
 
 from multitask.data.png import checked, mode_of
+from multitask.errors import UserError
+from multitask.files import whole, write_text
 
 SUFFIX: dict[str, tuple[str, str]] = {
     "image": ("leftImg8bit", "_leftImg8bit.png"),
@@ -68,7 +70,7 @@ def read_png(path: Path, kind: str) -> np.ndarray:
     Returns:
         (H, W, 3) uint8 for images, (H, W) uint8 for class ids, (H, W) uint16 for instance ids and disparity.
     Raises:
-        ValueError: naming the file, if it is missing, damaged, or of another bit depth or mode.
+        UserError: naming the file, if it is missing, damaged, or of another bit depth or mode.
     """
     with _opened(path, kind, whole=True) as image:
         array = np.asarray(image)
@@ -97,20 +99,18 @@ def _opened(path: Path, kind: str, *, whole: bool) -> Iterator[Image.Image]:
                 if found in modes:
                     yield image
     except (FileNotFoundError, NotADirectoryError):
-        raise ValueError(f"{path}: no such file") from None
+        raise UserError(f"{path}: no such file") from None
     except _DAMAGED as error:
-        raise ValueError(f"{path}: not a readable PNG, found {path.stat().st_size} bytes ({error})") from error
+        raise UserError(f"{path}: not a readable PNG, found {path.stat().st_size} bytes ({error})") from error
     if found not in modes:
-        raise ValueError(f"{path}: needed {wanted}, found mode {found!r}")
+        raise UserError(f"{path}: needed {wanted}, found mode {found!r}")
 
 
 def write_png(path: Path, array: np.ndarray) -> None:
     """Writes (H, W, 3) uint8, (H, W) uint8 or (H, W) uint16 losslessly; the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    # Level 1 writes these pictures about four times faster than the default for a tenth more bytes.
-    Image.fromarray(array).save(temporary, format="PNG", compress_level=1)
-    os.replace(temporary, path)
+    with whole(path) as file:
+        # Level 1 writes these pictures about four times faster than the default for a tenth more bytes.
+        Image.fromarray(array).save(file, format="PNG", compress_level=1)
 
 
 def decode_disparity(coded: np.ndarray) -> np.ndarray:
@@ -177,14 +177,14 @@ def read_camera(path: Path) -> Camera:
     """Reads ``camera.json``.
 
     Raises:
-        ValueError: naming the file, if it is missing, not JSON, or lacks a number that is needed.
+        UserError: naming the file, if it is missing, not JSON, or lacks a number that is needed.
     """
     try:
         content: Any = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
-        raise ValueError(f"{path}: no such file") from None
+        raise UserError(f"{path}: no such file") from None
     except (OSError, ValueError, RecursionError) as error:  # JSON and Unicode errors are ValueErrors
-        raise ValueError(f"{path}: not a JSON file ({error})") from error
+        raise UserError(f"{path}: not a JSON file ({error})") from error
     values: dict[str, float] = {}
     for group, keys in (("intrinsic", _INTRINSIC), ("extrinsic", ("baseline", "x", "y", "z", "yaw", "pitch", "roll"))):
         for key in keys:
@@ -193,10 +193,10 @@ def read_camera(path: Path) -> Camera:
             except (LookupError, TypeError, ValueError, OverflowError):
                 values[key] = math.nan
             if not math.isfinite(values[key]):
-                raise ValueError(f"{path}: needed a number at {group}.{key}, found none")
+                raise UserError(f"{path}: needed a number at {group}.{key}, found none")
     for key in ("fx", "fy", "baseline"):
         if not values[key] > 0:
-            raise ValueError(f"{path}: needed {key} > 0, found {values[key]}")
+            raise UserError(f"{path}: needed {key} > 0, found {values[key]}")
     return Camera(**values)
 
 
@@ -207,7 +207,4 @@ def write_camera(path: Path, camera: Camera) -> None:
         "extrinsic": {key: value for key, value in values.items() if key not in _INTRINSIC},
         "intrinsic": {key: values[key] for key in _INTRINSIC},
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=4) + "\n")
-    os.replace(temporary, path)
+    write_text(path, json.dumps(content, indent=4) + "\n")

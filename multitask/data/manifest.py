@@ -1,10 +1,12 @@
 """A file at the root of every data set that the project writes: it says what the folder holds, and so whose it is."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from multitask.errors import UserError
+from multitask.files import is_leftover, write_json
 
 
 def claim(root: Path, name: str, content: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -17,25 +19,24 @@ def claim(root: Path, name: str, content: Mapping[str, Any]) -> dict[str, Any] |
     Returns:
         The manifest that is there, or None where the folder is new or empty.
     Raises:
-        ValueError: if the folder holds something else: no manifest, or one with another value.
+        UserError: if the folder holds something else: no manifest, or one with another value.
     """
     path = root / name
     if not path.exists():
         if root.exists() and not root.is_dir():
-            raise ValueError(f"data.root={root}: needed a folder, found a file")
-        # An interrupted `write` leaves its temporary file.
-        if root.exists() and (other := sorted(item.name for item in root.iterdir() if item != _temporary(root, name))):
-            raise ValueError(
+            raise UserError(f"data.root={root}: needed a folder, found a file")
+        if root.exists() and (other := sorted(item.name for item in root.iterdir() if not is_leftover(item))):
+            raise UserError(
                 f"data.root={root}: needed an empty folder or one with {name}, found {', '.join(other[:3])}"
             )
         return None
     try:
         found = dict(json.loads(path.read_text()))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: not a readable manifest ({error})") from error
+        raise UserError(f"{path}: not a readable manifest ({error})") from error
     for key, value in content.items():
         if found.get(key) != value:
-            raise ValueError(
+            raise UserError(
                 f"data.root={root}: holds another data set: needed {key} {value!r}, found {found.get(key)!r} "
                 f"in {name}; choose another data.root"
             )
@@ -44,11 +45,4 @@ def claim(root: Path, name: str, content: Mapping[str, Any]) -> dict[str, Any] |
 
 def write(root: Path, name: str, content: Mapping[str, Any]) -> None:
     """Writes the manifest; it appears whole or not at all."""
-    root.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(root, name)
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(temporary, root / name)
-
-
-def _temporary(root: Path, name: str) -> Path:
-    return root / (name + ".tmp")
+    write_json(root / name, content)

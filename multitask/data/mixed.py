@@ -8,6 +8,7 @@ import numpy as np
 
 from multitask.data.sample import Sample
 from multitask.data.split import Split
+from multitask.errors import UserError
 
 
 class _Frame(NamedTuple):
@@ -26,14 +27,14 @@ class Mixed(Split):
         parts: by number, splits of one name, image size and class table.
         where: the key of the configuration and what it is, for messages.
     Raises:
-        ValueError: naming both parts, if their classes differ.
+        UserError: naming both parts, if their classes differ.
     """
 
     def __init__(self, parts: Mapping[int, Split], where: str) -> None:
         first = next(iter(parts.values()))
         for part in parts.values():
             if part.classes != first.classes:
-                raise ValueError(
+                raise UserError(
                     f"{where}: needed one class table, found {len(first.classes)} classes in {first.where} and "
                     f"{len(part.classes)} in {part.where}: {_difference(first.classes, part.classes)}"
                 )

@@ -8,6 +8,8 @@ from typing import BinaryIO
 
 from PIL import Image
 
+from multitask.errors import UserError
+
 
 def mode_of(file: BinaryIO, image: Image.Image) -> str:
     """Pillow's mode, with the bit depth where Pillow changes values to 8 bits."""
@@ -50,7 +52,7 @@ def check_rows(path: Path) -> None:
     """Checks that a PNG, which `read_png` has read, holds all rows and no more: Pillow takes those that lack as black.
 
     Raises:
-        ValueError: naming the file.
+        UserError: naming the file.
     """
     png = path.read_bytes()
     width, height, depth, color, _, _, interlaced = struct.unpack_from(">IIBBBBB", png, 16)
@@ -60,6 +62,6 @@ def check_rows(path: Path) -> None:
         found = sum(len(rows.decompress(data)) for name, data, _ in _chunks(png) if name == b"IDAT")
         whole = rows.eof
     except zlib.error as error:
-        raise ValueError(f"{path}: not a readable PNG ({error})") from error
+        raise UserError(f"{path}: not a readable PNG ({error})") from error
     if not whole or (found != needed and not interlaced):
-        raise ValueError(f"{path}: needed {needed} bytes in {height} rows, found {found}")
+        raise UserError(f"{path}: needed {needed} bytes in {height} rows, found {found}")

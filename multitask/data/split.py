@@ -14,6 +14,7 @@ from multitask.data.labels import CLASS_NAMES, INSTANCE_BASE, LABELS
 from multitask.data.layout import Camera, read_camera, read_header, read_png
 from multitask.data.sample import Sample
 from multitask.data.transforms import resize
+from multitask.errors import UserError
 
 LABEL_KINDS: tuple[str, ...] = ("class_ids", "instance_ids", "disparity")
 
@@ -43,7 +44,7 @@ class Split(ABC):
         """Reads one frame.
 
         Raises:
-            ValueError: naming the file, if one is damaged, of another bit depth or size, or holds unknown ids.
+            UserError: naming the file, if one is damaged, of another bit depth or size, or holds unknown ids.
         """
 
     def only(self, indices: Iterable[int]) -> "Split":
@@ -75,7 +76,7 @@ class Split(ABC):
         """(H, W) px of a frame's files.
 
         Raises:
-            ValueError: naming the file, if it is damaged.
+            UserError: naming the file, if it is damaged.
         """
 
     @abstractmethod
@@ -83,7 +84,7 @@ class Split(ABC):
         """Opens every PNG without decoding it and reads every camera file, so that faults are found before any work.
 
         Raises:
-            ValueError: naming the first file that is not what it should be.
+            UserError: naming the first file that is not what it should be.
         """
 
 
@@ -104,7 +105,7 @@ class Folder(Split):
         image_size: (H, W) px at which frames are handed out.
         strict: whether single files that are missing or in a wrong place are refused.
     Raises:
-        ValueError: naming the folder or file, if the root, the split, its images or single label files are missing.
+        UserError: naming the folder or file, if the root, the split, its images or single label files are missing.
     """
 
     images: ClassVar[str]
@@ -115,16 +116,16 @@ class Folder(Split):
         self.image_size = check_size("data.image_size", image_size)
         self.where = f"data.root={root}"
         if not self.root.is_dir():
-            raise ValueError(f"data.root={root}: no such folder; data/README.md says how to obtain each data set")
+            raise UserError(f"data.root={root}: no such folder; data/README.md says how to obtain each data set")
         folder = self.folder("image")
         if split not in (found := self.splits(self.root)):
-            raise ValueError(f"{folder}: no such folder; needed split {split!r}, found {found or 'no split'}")
+            raise UserError(f"{folder}: no such folder; needed split {split!r}, found {found or 'no split'}")
         images = self.find("image")
         self.names = sorted(name for path, name in images.items() if path == self.path("image", name))
         if strict and (wrong := [path for path, name in images.items() if path != self.path("image", name)]):
-            raise ValueError(f"{wrong[0]}: does not lie in the folder where its name belongs")
+            raise UserError(f"{wrong[0]}: does not lie in the folder where its name belongs")
         if not self.names:
-            raise ValueError(f"{folder}: needed images {self.images}, found none")
+            raise UserError(f"{folder}: needed images {self.images}, found none")
         self.kinds = frozenset(kind for kind in (*LABEL_KINDS, "camera") if self._is_there(kind, strict))
 
     @classmethod
@@ -172,7 +173,7 @@ class Folder(Split):
         """One layer at the size of its file, coded as a `Sample` has it.
 
         Raises:
-            ValueError: naming the file, if it is damaged, of another bit depth, or holds unknown ids.
+            UserError: naming the file, if it is damaged, of another bit depth, or holds unknown ids.
         """
         path = self.path(kind, name)
         array = read_png(path, kind)
@@ -186,7 +187,7 @@ class Folder(Split):
         """The camera of a frame, in px of its files.
 
         Raises:
-            ValueError: naming the file, if it is damaged.
+            UserError: naming the file, if it is damaged.
         """
         return read_camera(self.path("camera", name))
 
@@ -215,28 +216,26 @@ class Folder(Split):
             for name in self.names:
                 path = self.path(kind, name)
                 if path not in there:
-                    raise ValueError(f"{path}: no such file, but {self.path('image', name)} needs it")
+                    raise UserError(f"{path}: no such file, but {self.path('image', name)} needs it")
         return bool(there)
 
 
 def check_size(key: str, size: Sequence[int]) -> tuple[int, int]:
     """Checks an (H, W) in px from the configuration; ``key`` names it in the error."""
     if not isinstance(size, Sequence) or len(size) != 2 or not all(isinstance(x, int) and x > 0 for x in size):
-        raise ValueError(f"{key}: needed two positive whole numbers [H, W], found {size!r}")
+        raise UserError(f"{key}: needed two positive whole numbers [H, W], found {size!r}")
     return size[0], size[1]
 
 
-def size_error(path: Path, other: Path, needed: Sequence[int], found: Sequence[int]) -> ValueError:
+def size_error(path: Path, other: Path, needed: Sequence[int], found: Sequence[int]) -> UserError:
     """That a file has not the size (H, W) px of another one of its frame."""
-    return ValueError(
-        f"{path}: needed {needed[0]} x {needed[1]} px, the size of {other}, found {found[0]} x {found[1]}"
-    )
+    return UserError(f"{path}: needed {needed[0]} x {needed[1]} px, the size of {other}, found {found[0]} x {found[1]}")
 
 
 def check_class_ids(path: Path, ids: np.ndarray) -> np.ndarray:
     """Class ids (H, W), if all are known; else an error that names the file."""
     if (largest := int(ids.max())) >= len(LABELS):
-        raise ValueError(f"{path}: needed class ids from 0 to {len(LABELS) - 1}, found {largest}")
+        raise UserError(f"{path}: needed class ids from 0 to {len(LABELS) - 1}, found {largest}")
     return ids
 
 
@@ -244,8 +243,8 @@ def check_instance_ids(path: Path, ids: np.ndarray) -> np.ndarray:
     """Instance ids (H, W), if the classes of all are known; else an error that names the file."""
     largest = int(ids.max())
     if largest >= len(LABELS) * INSTANCE_BASE:
-        raise ValueError(f"{path}: needed instance ids below {len(LABELS) * INSTANCE_BASE}, found {largest}")
+        raise UserError(f"{path}: needed instance ids below {len(LABELS) * INSTANCE_BASE}, found {largest}")
     unknown = ids[(ids >= len(LABELS)) & (ids < INSTANCE_BASE)]
     if unknown.size:
-        raise ValueError(f"{path}: needed class ids from 0 to {len(LABELS) - 1}, found {int(unknown[0])}")
+        raise UserError(f"{path}: needed class ids from 0 to {len(LABELS) - 1}, found {int(unknown[0])}")
     return ids

@@ -12,6 +12,7 @@ from multitask.data.cityscapes import Cityscapes
 from multitask.data.layout import encode_disparity, file_path, write_camera, write_png
 from multitask.data.parallel import for_each
 from multitask.data.split import LABEL_KINDS
+from multitask.errors import UserError
 
 MANIFEST = "tiny_cityscapes.json"
 _SPLITS = ("train", "val", "test")
@@ -41,13 +42,13 @@ def shrink(
     Returns:
         Number of frames of each split.
     Raises:
-        ValueError: naming the file or folder, for a damaged source or a ``root`` that holds something else.
+        UserError: naming the file or folder, for a damaged source or a ``root`` that holds something else.
     """
     if root.resolve() == source.resolve():
-        raise ValueError(f"data.root={root}: needed another folder than data.source")
+        raise UserError(f"data.root={root}: needed another folder than data.source")
     splits = [Cityscapes(source, split, size) for split in _SPLITS if (source / "leftImg8bit" / split).is_dir()]
     if not splits:
-        raise ValueError(f"data.source={source}: needed leftImg8bit/<split>/<city>/*.png, found no split")
+        raise UserError(f"data.source={source}: needed leftImg8bit/<split>/<city>/*.png, found no split")
     content = {"source": str(source.resolve()), "size": list(size)}
     if manifest.claim(root, MANIFEST, content) is None:
         manifest.write(root, MANIFEST, content)

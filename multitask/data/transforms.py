@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from multitask.data.sample import Sample
+from multitask.errors import UserError
 
 PAD_COLOR = (124, 116, 104)
 """RGB of what no picture covers: ImageNet's mean colour, zero once normalised."""
@@ -37,11 +38,11 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if not 0 <= self.flip <= 1:
-            raise ValueError(f"data.augmentation.flip: needed a probability, found {self.flip}")
+            raise UserError(f"data.augmentation.flip: needed a probability, found {self.flip}")
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"data.augmentation.scale: needed 0 < smallest <= largest, found {list(self.scale)}")
+            raise UserError(f"data.augmentation.scale: needed 0 < smallest <= largest, found {list(self.scale)}")
         if not 0 <= self.jitter < 1:
-            raise ValueError(f"data.augmentation.jitter: needed a fraction from 0 to below 1, found {self.jitter}")
+            raise UserError(f"data.augmentation.jitter: needed a fraction from 0 to below 1, found {self.jitter}")
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Draws one augmentation from ``rng`` and applies it."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from multitask.data.loader import normalize
+from multitask.errors import UserError
 
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -51,17 +52,17 @@ def make_compute(device: str, precision: str, channels_last: bool, group: str = 
     It switches TF32 off in this process. ``group`` is what the keys' names begin with, for errors.
 
     Raises:
-        ValueError: naming the key, for an unknown value or a device that is not there.
+        UserError: naming the key, for an unknown value or a device that is not there.
     """
     if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"{group}device: needed auto, cpu or cuda, found {device!r}")
+        raise UserError(f"{group}device: needed auto, cpu or cuda, found {device!r}")
     if precision not in ("auto", *_PRECISIONS):
-        raise ValueError(f"{group}precision: needed one of {['auto', *_PRECISIONS]}, found {precision!r}")
+        raise UserError(f"{group}precision: needed one of {['auto', *_PRECISIONS]}, found {precision!r}")
     has_cuda = torch.cuda.is_available()
     # Else float32 convolutions would have the 10 bit mantissa of TF32, those of the last layers among them.
     torch.backends.cudnn.allow_tf32 = False
     if device == "cuda" and not has_cuda:
-        raise ValueError(f"{group}device=cuda: needed a CUDA device, found none")
+        raise UserError(f"{group}device=cuda: needed a CUDA device, found none")
     kind = ("cuda" if has_cuda else "cpu") if device == "auto" else device
     if precision == "auto":
         precision = _best_precision(kind)

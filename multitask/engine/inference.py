@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from multitask.data.loader import Batch
 from multitask.engine.compute import Compute
+from multitask.errors import UserError
 from multitask.tasks.base import Task
 
 Predict = Callable[[Tensor], dict[str, Tensor]]
@@ -46,7 +47,7 @@ def evaluate(
         device: where to predict.
         observe: gets each batch and its predictions.
     Raises:
-        ValueError: if a batch does not fit into the device's memory.
+        UserError: if a batch does not fit into the device's memory.
     """
     metrics = {name: task.metric() for name, task in tasks.items()}
     for batch in batches:
@@ -58,7 +59,7 @@ def evaluate(
             observe(batch, predictions)
         except torch.OutOfMemoryError as error:
             number, _, height, width = batch.images.shape
-            raise ValueError(
+            raise UserError(
                 f"trainer.accumulate: {number} frames of {height} x {width} px at once are too many for the memory of "
                 f"{device}; needed a larger one, for fewer frames at once, or a smaller data.image_size"
             ) from error

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from multitask.data.labels import CLASS_NAMES
 from multitask.engine import checkpoint
+from multitask.errors import UserError
 from multitask.models.network import MultiTaskNetwork
 from multitask.models.pretrained import first_difference
 from multitask.tasks.base import Task
@@ -42,12 +43,12 @@ def start_from(network: MultiTaskNetwork, tasks: Mapping[str, Task], state: Mapp
         state: see `find_run`.
         source: what errors and the line begin with.
     Raises:
-        ValueError: naming the first tensor of the encoder that differs.
+        UserError: naming the first tensor of the encoder that differs.
     """
     wanted, found = network.state_dict(), state["network"]
     taken = _below("encoder.", found)
     if difference := first_difference(_below("encoder.", wanted), taken):
-        raise ValueError(f"{source}: of another encoder: {difference}")
+        raise UserError(f"{source}: of another encoder: {difference}")
     whole: list[str] = []
     cut: list[str] = []
     afresh: list[str] = []

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from multitask.engine.compute import Compute
+from multitask.errors import UserError
 from multitask.weighting import Weighting
 
 
@@ -38,14 +39,14 @@ class Optimization:
     def __post_init__(self) -> None:
         for key in ("lr", "log_variance_lr"):
             if not 0 < getattr(self, key) < float("inf"):
-                raise ValueError(f"optimizer.{key}: needed a number above zero, found {getattr(self, key)}")
+                raise UserError(f"optimizer.{key}: needed a number above zero, found {getattr(self, key)}")
         if not 0 <= self.momentum < 1:
-            raise ValueError(f"optimizer.momentum: needed a number from 0 to below 1, found {self.momentum}")
+            raise UserError(f"optimizer.momentum: needed a number from 0 to below 1, found {self.momentum}")
         for key in ("weight_decay", "power", "encoder_lr_factor"):
             if not 0 <= getattr(self, key) < float("inf"):
-                raise ValueError(f"optimizer.{key}: needed a number >= 0, found {getattr(self, key)}")
+                raise UserError(f"optimizer.{key}: needed a number >= 0, found {getattr(self, key)}")
         if self.warmup_steps < 0:
-            raise ValueError(f"optimizer.warmup_steps: needed a whole number >= 0, found {self.warmup_steps}")
+            raise UserError(f"optimizer.warmup_steps: needed a whole number >= 0, found {self.warmup_steps}")
 
     def make(self, network: nn.Module, weighting: Weighting) -> torch.optim.SGD:
         """The optimiser, with the log-variances in a group of their own, and so the ResNet if its rate is another.
@@ -111,17 +112,17 @@ class Schedule:
     def __post_init__(self) -> None:
         for key in ("max_steps", "batch_size", "accumulate", "log_every", "val_every", "checkpoint_every"):
             if getattr(self, key) < 1:
-                raise ValueError(f"trainer.{key}: needed a whole number above zero, found {getattr(self, key)}")
+                raise UserError(f"trainer.{key}: needed a whole number above zero, found {getattr(self, key)}")
         if self.num_panels < 0:
-            raise ValueError(f"trainer.num_panels: needed a number >= 0, found {self.num_panels}")
+            raise UserError(f"trainer.num_panels: needed a number >= 0, found {self.num_panels}")
         if self.num_workers < 0:
-            raise ValueError(f"trainer.num_workers: needed auto or a number >= 0, found {self.num_workers}")
+            raise UserError(f"trainer.num_workers: needed auto or a number >= 0, found {self.num_workers}")
         if self.batch_size % self.accumulate:
-            raise ValueError(
+            raise UserError(
                 f"trainer.accumulate: needed a divisor of trainer.batch_size={self.batch_size}, found {self.accumulate}"
             )
         if self.batch_size == self.accumulate:
-            raise ValueError(
+            raise UserError(
                 f"trainer.batch_size={self.batch_size}: needed two frames or more in each of "
                 f"trainer.accumulate={self.accumulate} micro-batches, found 1: the encoder's global pooling leaves one "
                 "value per channel of a single frame, and batch norm cannot normalise one value"
@@ -132,20 +133,20 @@ def check_weighting(weighting: Weighting, schedule: Schedule, compute: Compute) 
     """Refuses what a weighting cannot be combined with.
 
     Raises:
-        ValueError: naming both keys.
+        UserError: naming both keys.
     """
     name = f"weighting={type(weighting).__name__}"
     if schedule.accumulate > 1 and not weighting.additive:
-        raise ValueError(
+        raise UserError(
             f"trainer.accumulate={schedule.accumulate}: needed 1 for {name}, which needs the losses of the whole step "
             "at once"
         )
     if weighting.own_backward and compute.dtype == torch.float16:
-        raise ValueError(
+        raise UserError(
             f"trainer.precision: needed fp32 or bf16 for {name}, whose backward pass knows no loss scale, found fp16"
         )
     if weighting.own_backward and schedule.compile:
-        raise ValueError(f"trainer.compile=true: needed false for {name}, which looks into the network")
+        raise UserError(f"trainer.compile=true: needed false for {name}, which looks into the network")
 
 
 def check_frozen(optimization: Optimization, model: Mapping[str, Any]) -> None:
@@ -155,7 +156,7 @@ def check_frozen(optimization: Optimization, model: Mapping[str, Any]) -> None:
         optimization: of the run.
         model: of its configuration.
     Raises:
-        ValueError: naming both keys.
+        UserError: naming both keys.
     """
     frozen = {
         "optimizer.encoder_lr_factor=0": optimization.encoder_lr_factor == 0,
@@ -163,4 +164,4 @@ def check_frozen(optimization: Optimization, model: Mapping[str, Any]) -> None:
     }
     for key, value in frozen.items():
         if value and model.get("pretrained") is None:
-            raise ValueError(f"{key}: needed model.pretrained, since a random encoder learns nothing so, found null")
+            raise UserError(f"{key}: needed model.pretrained, since a random encoder learns nothing so, found null")

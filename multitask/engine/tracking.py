@@ -1,7 +1,6 @@
-"""What a run leaves behind beside checkpoints: TensorBoard events, ``history.jsonl``, JSON files."""
+"""What a run leaves behind beside checkpoints: TensorBoard events and ``history.jsonl``."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,9 @@ import numpy as np
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
+
+from multitask.errors import UserError
+from multitask.files import write_text
 
 HISTORY = "history.jsonl"
 
@@ -119,29 +121,12 @@ def read_figures(path: Path) -> dict[str, float]:
     """The figures that a run left.
 
     Raises:
-        ValueError: naming the file, if it is missing or damaged.
+        UserError: naming the file, if it is missing or damaged.
     """
     try:
         return {str(key): float(value) for key, value in json.loads(path.read_text()).items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: not the figures of a run ({error}); delete it to evaluate again") from error
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON; the file appears whole or not at all."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file; it appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_text(text)
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+        raise UserError(f"{path}: not the figures of a run ({error}); delete it to evaluate again") from error
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -14,6 +14,7 @@ from multitask.engine.compute import Compute
 from multitask.engine.interruption import Interrupted, Stopped, deferred_signals
 from multitask.engine.objective import Objective, present_tasks
 from multitask.engine.settings import Optimization, Schedule
+from multitask.errors import UserError
 
 DIVERGED = "stopped before the update"
 """In the error of a loss that is not finite."""
@@ -76,15 +77,15 @@ class Trainer:
         """Goes on from a `state`, whose network `multitask.engine.checkpoint.load_network` has loaded and checked.
 
         Raises:
-            ValueError: naming the file or the key, if the state is of another precision, weighting or length.
+            UserError: naming the file or the key, if the state is of another precision, weighting or length.
         """
         if state["precision"] != str(self.compute.dtype):
-            raise ValueError(
+            raise UserError(
                 f"trainer.precision: checkpoint={source} was trained in {state['precision']}, and here it would be "
                 f"{self.compute.dtype}"
             )
         if state["step"] > self.schedule.max_steps:
-            raise ValueError(
+            raise UserError(
                 f"trainer.max_steps={self.schedule.max_steps}: checkpoint={source} is at step {state['step']} already"
             )
         try:
@@ -92,7 +93,7 @@ class Trainer:
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
         except (RuntimeError, ValueError) as error:
-            raise ValueError(f"checkpoint={source}: of another weighting or optimiser: {error}") from error
+            raise UserError(f"checkpoint={source}: of another weighting or optimiser: {error}") from error
         self.step, self.validated = state["step"], state["validated"]
         for name, count in state["seen_pixels"].items():
             self._seen_pixels[name].fill_(count)
@@ -113,7 +114,7 @@ class Trainer:
                 frame that cannot be read ends the run.
         Raises:
             Interrupted: after SIGINT, SIGTERM or SIGHUP and `save`.
-            ValueError: if a loss is not finite, or a task has no valid pixel in the whole training split.
+            UserError: if a loss is not finite, or a task has no valid pixel in the whole training split.
         """
         schedule = self.schedule
         sampler = StepSampler(
@@ -197,7 +198,7 @@ class Trainer:
         for name, count in counts.items():
             self._seen_pixels[name] += count
 
-    def _too_many(self) -> ValueError:
+    def _too_many(self) -> UserError:
         """That a step does not fit into memory, and what would help."""
         size, accumulate = self.schedule.batch_size, self.schedule.accumulate
         possible = [n for n in range(accumulate + 1, size // 2 + 1) if size % n == 0]
@@ -205,7 +206,7 @@ class Trainer:
             needed = f"trainer.accumulate={possible[0]}"
         else:
             needed = "a smaller trainer.batch_size, data.augmentation.crop, data.image_size or model"
-        return ValueError(
+        return UserError(
             f"trainer.accumulate={accumulate}: {size // accumulate} frames at once are too many for the memory of "
             f"{self.compute.device}; needed {needed}"
         )
@@ -216,7 +217,7 @@ class Trainer:
         if not torch.stack(list(values.values())).isfinite().all():
             # The total comes first, and is to blame only where no task is.
             name = [name for name, value in values.items() if not value.isfinite()][-1]
-            raise ValueError(
+            raise UserError(
                 f"step {self.step + 1}: loss {name!r} is {values[name].item()}; {DIVERGED}; frames: "
                 + ", ".join(batch.names)
             )
@@ -232,7 +233,7 @@ class Trainer:
         if self.step * self.schedule.batch_size >= len(self.frames):
             for name, count in self._seen_pixels.items():
                 if not count:
-                    raise ValueError(
+                    raise UserError(
                         f"task {name!r}: not one valid pixel in the {len(self.frames)} frames of the training split; "
                         f"repair its labels or leave it out of tasks={list(self._seen_pixels)}"
                     )

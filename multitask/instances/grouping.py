@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from multitask.data.labels import EVALUATED
+from multitask.errors import UserError
 from multitask.instances.optics import optics
 from multitask.instances.valleys import valleys
 
@@ -90,19 +91,17 @@ class Grouping:
     def __post_init__(self) -> None:
         for key in ("cell", "least_cell", "max_radius", "min_votes", "least_votes", "half_area"):
             if not 0 < getattr(self, key) < float("inf"):
-                raise ValueError(f"instances.{key}: needed a number above zero, found {getattr(self, key)}")
+                raise UserError(f"instances.{key}: needed a number above zero, found {getattr(self, key)}")
         for key in ("close", "min_area"):
             if not 0 <= getattr(self, key) < float("inf"):
-                raise ValueError(f"instances.{key}: needed a number >= 0, found {getattr(self, key)}")
+                raise UserError(f"instances.{key}: needed a number >= 0, found {getattr(self, key)}")
         if not 1 < self.separation < float("inf"):
-            raise ValueError(f"instances.separation: needed a number above 1, found {self.separation}")
+            raise UserError(f"instances.separation: needed a number above 1, found {self.separation}")
         factors = set(self.confidence)
         if not factors or len(factors) < len(self.confidence) or not factors <= CONFIDENCE_FACTORS.keys():
-            raise ValueError(
-                f"instances.confidence: needed some of {list(CONFIDENCE_FACTORS)}, found {self.confidence}"
-            )
+            raise UserError(f"instances.confidence: needed some of {list(CONFIDENCE_FACTORS)}, found {self.confidence}")
         if self.level not in LEVELS:
-            raise ValueError(f"instances.level: needed one of {list(LEVELS)}, found {self.level!r}")
+            raise UserError(f"instances.level: needed one of {list(LEVELS)}, found {self.level!r}")
 
     def scaled(self, width: int) -> "Grouping":
         """The same for a picture of another width, px."""
@@ -171,7 +170,7 @@ def group(
         probability: (H, W) of the predicted class; without it all are sure.
         grouping: parameters at full resolution; the default ones if None.
     Raises:
-        ValueError: naming the argument, what it needs and what was found.
+        UserError: naming the argument, what it needs and what was found.
     """
     _check(train_ids, offsets, probability)
     scaled = (grouping or Grouping()).scaled(max(train_ids.shape[1], 1))
@@ -187,13 +186,13 @@ def group(
 
 def _check(train_ids: np.ndarray, offsets: np.ndarray, probability: np.ndarray | None) -> None:
     if train_ids.ndim != 2 or not np.issubdtype(train_ids.dtype, np.integer):
-        raise ValueError(f"train_ids: needed (H, W) integers, found {train_ids.shape} {train_ids.dtype}")
+        raise UserError(f"train_ids: needed (H, W) integers, found {train_ids.shape} {train_ids.dtype}")
     if train_ids.size and not 0 <= train_ids.min() <= train_ids.max() < len(_VOTES):
-        raise ValueError(f"train_ids: needed 0 to 255, found {train_ids.min()} to {train_ids.max()}")
+        raise UserError(f"train_ids: needed 0 to 255, found {train_ids.min()} to {train_ids.max()}")
     if offsets.shape != (2, *train_ids.shape):
-        raise ValueError(f"offsets: needed the shape {(2, *train_ids.shape)} of the classes, found {offsets.shape}")
+        raise UserError(f"offsets: needed the shape {(2, *train_ids.shape)} of the classes, found {offsets.shape}")
     if probability is not None and probability.shape != train_ids.shape:
-        raise ValueError(f"probability: needed the shape {train_ids.shape} of the classes, found {probability.shape}")
+        raise UserError(f"probability: needed the shape {train_ids.shape} of the classes, found {probability.shape}")
     for name, values in (("offsets (vectors of the instance task)", offsets), ("probability", probability)):
         # The sum of finite numbers is finite, but for huge ones, which are then counted.
         if values is None:
@@ -202,7 +201,7 @@ def _check(train_ids: np.ndarray, offsets: np.ndarray, probability: np.ndarray |
             total = values.sum(dtype=np.float64)
         if not np.isfinite(total) and (wrong := ~np.isfinite(values)).any():
             place = tuple(np.argwhere(wrong)[0][-2:].tolist())
-            raise ValueError(
+            raise UserError(
                 f"{name}: needed finite numbers, found {wrong.sum()} of {wrong.size} NaN or infinite, the first at "
                 f"(row, column) {place}"
             )

@@ -19,6 +19,8 @@ import numpy as np
 from multitask.data.labels import EVALUATED
 from multitask.data.layout import write_png
 from multitask.data.transforms import resize_nearest
+from multitask.errors import UserError
+from multitask.files import make_folder, write_text
 from multitask.metrics.prediction import PredictedScene
 
 _CLASS_IDS = np.array([label.id for label in EVALUATED], dtype=np.uint8)
@@ -35,12 +37,10 @@ class ResultWriter:
         """Writes a frame's files, of what is predicted of it; one without instances gets an empty list.
 
         Raises:
-            ValueError: naming the frame, if its predictions are not what they should be or its name holds a space.
+            UserError: naming the frame, if its predictions are not what they should be or its name holds a space.
         """
         if " " in name:
-            raise ValueError(
-                f"{name}: needed a frame's name without spaces, since the lists of masks are split at them"
-            )
+            raise UserError(f"{name}: needed a frame's name without spaces, since the lists of masks are split at them")
         layers = [layer for layer in (scene.train_ids, scene.instance_map) if layer is not None]
         if layers:
             scene.check(name, layers[0].shape)
@@ -60,21 +60,20 @@ class ResultWriter:
             mask = f"masks/{name}/{index:04d}.png"
             write_png(folder / mask, (instance_map == instance.number).astype(np.uint8) * 255)
             lines.append(f"{mask} {instance.class_id} {float(instance.confidence)!r}\n")
-        folder.mkdir(exist_ok=True)
-        (folder / f"{name}.txt").write_text("".join(lines))
+        write_text(folder / f"{name}.txt", "".join(lines))
 
 
 def check_results_dir(results_dir: str | Path) -> None:
     """Checks that results can be written to a folder.
 
     Raises:
-        ValueError: if it is anything but an empty folder or a path where there is nothing.
+        UserError: if it is anything but an empty folder or a path where there is nothing.
     """
     final = Path(results_dir).resolve()
     if final.exists() and not final.is_dir():
-        raise ValueError(f"results_dir={results_dir}: needed a folder, found a file")
+        raise UserError(f"results_dir={results_dir}: needed a folder, found a file")
     if final.is_dir() and (found := sum(1 for _ in final.iterdir())):
-        raise ValueError(f"results_dir={results_dir}: needed an empty or a new folder, found {found} entries in it")
+        raise UserError(f"results_dir={results_dir}: needed an empty or a new folder, found {found} entries in it")
 
 
 def _resized(scene: PredictedScene, size: tuple[int, int]) -> PredictedScene:
@@ -97,11 +96,11 @@ def write_results(
         results_dir: an empty folder or a path where there is nothing.
         size_of: (H, W) px by name of the frame, to which its maps are brought (nearest pixel); None leaves them.
     Raises:
-        ValueError: if ``results_dir`` is anything else.
+        UserError: if ``results_dir`` is anything else.
     """
     check_results_dir(results_dir)
     final = Path(results_dir).resolve()
-    final.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(final.parent)
     temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
     try:
         folder = temporary / final.name

@@ -2,6 +2,7 @@
 
 from multitask.data.labels import INSTANCE_BASE, LABELS
 from multitask.data.sample import Sample
+from multitask.errors import UserError
 from multitask.metrics.average_precision import AveragePrecision
 from multitask.metrics.classes import ClassScores
 from multitask.metrics.matches import Distance
@@ -52,7 +53,7 @@ class SceneMetrics:
             sample: its labels (and camera), which frames of several data sets need not all have.
             scene: its predictions, of the same size; all frames have the same kinds.
         Raises:
-            ValueError: naming the frame, if something is predicted that was not for earlier frames (or the other way
+            UserError: naming the frame, if something is predicted that was not for earlier frames (or the other way
                 round), or a layer is of another size, or holds values that it must not.
         """
         scene.check(sample.name, sample.image.shape[:2])
@@ -63,7 +64,7 @@ class SceneMetrics:
         overlaps = count_overlaps(sample.instance_ids, sample.class_ids, scene.train_ids, scene.instance_map)
         scene.check_numbers(sample.name, overlaps.numbers)
         if (unknown := int(class_of(overlaps.truth_ids).max(initial=0))) >= len(LABELS):
-            raise ValueError(
+            raise UserError(
                 f"{sample.name}: true instance ids: needed class ids from 0 to {len(LABELS) - 1}, found {unknown}"
             )
         sums = self.sums.setdefault(layers, _Sums())
@@ -83,7 +84,7 @@ class SceneMetrics:
         """Adds what another process saw.
 
         Raises:
-            ValueError: if other things were predicted for its frames.
+            UserError: if other things were predicted for its frames.
         """
         for layers, sums in other.sums.items():
             self._check_predicted("merge", layers)
@@ -119,7 +120,7 @@ class SceneMetrics:
         found = _predicted(layers)
         for before in self.sums:
             if found != (needed := _predicted(before)):
-                raise ValueError(f"{name}: needed the layers of the frames before, {needed}; found {found}")
+                raise UserError(f"{name}: needed the layers of the frames before, {needed}; found {found}")
 
 
 _DISTANCES = ("true disparity", "true camera")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.resnet import BasicBlock
 
+from multitask.errors import UserError
 from multitask.models.pretrained import load_resnet
 
 STRIDE = 8
@@ -35,7 +36,7 @@ class DilatedResNet(nn.Module):
     def __init__(self, name: str, pretrained: str | None = None, freeze_batch_norm: bool = False) -> None:
         super().__init__()
         if name not in _RESNETS:
-            raise ValueError(f"model.encoder: needed one of {sorted(_RESNETS)}, found {name!r}")
+            raise UserError(f"model.encoder: needed one of {sorted(_RESNETS)}, found {name!r}")
         resnet = _RESNETS[name]()
         self.conv1, self.bn1, self.relu, self.maxpool = resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool
         self.layer1, self.layer2 = resnet.layer1, resnet.layer2

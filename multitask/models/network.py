@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from multitask.errors import UserError
 from multitask.models.encoder import ASPP, STRIDE, DilatedResNet, Encoder, conv_bn_relu
 
 
@@ -81,15 +82,15 @@ def make_network(
         decoder_kernel: size of each decoder's first convolution, odd.
         freeze_batch_norm: see `DilatedResNet`; those of the pyramid and the decoders are never frozen.
     Raises:
-        ValueError: naming the key, for a value that makes no sense.
+        UserError: naming the key, for a value that makes no sense.
     """
     for key, value in (("aspp_channels", aspp_channels), ("decoder_channels", decoder_channels)):
         if value < 1:
-            raise ValueError(f"model.{key}: needed a positive number, found {value}")
+            raise UserError(f"model.{key}: needed a positive number, found {value}")
     if decoder_kernel < 1 or decoder_kernel % 2 == 0:
-        raise ValueError(f"model.decoder_kernel: needed a positive odd number, found {decoder_kernel}")
+        raise UserError(f"model.decoder_kernel: needed a positive odd number, found {decoder_kernel}")
     if not all(rate >= 1 for rate in aspp_rates):
-        raise ValueError(f"model.aspp_rates: needed positive dilations, found {aspp_rates}")
+        raise UserError(f"model.aspp_rates: needed positive dilations, found {aspp_rates}")
     resnet = DilatedResNet(encoder, pretrained, freeze_batch_norm)
     aspp = ASPP(resnet.channels, aspp_channels, aspp_rates)
     decoders = {

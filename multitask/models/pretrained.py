@@ -9,6 +9,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from multitask.errors import UserError
+
 log = logging.getLogger(__name__)
 
 _WRAPPERS = ("state_dict", "model", "model_state")
@@ -33,7 +35,7 @@ def load_resnet(resnet: nn.Module, name: str, pretrained: str) -> None:
         name: of its architecture.
         pretrained: one of torchvision's names of weights, or the path of a file.
     Raises:
-        ValueError: naming ``model.pretrained``, and the first tensor that differs.
+        UserError: naming ``model.pretrained``, and the first tensor that differs.
     """
     whole = _read(pretrained) if Path(pretrained).is_file() else _torchvision(name, pretrained)
     state = _of_the_resnet(_unwrapped(whole, pretrained), pretrained)
@@ -44,7 +46,7 @@ def load_resnet(resnet: nn.Module, name: str, pretrained: str) -> None:
         if key in state or not key.endswith(".num_batches_tracked")
     }
     if difference := first_difference(wanted, state):
-        raise ValueError(f"model.pretrained={pretrained}: not a {name}: {difference}")
+        raise UserError(f"model.pretrained={pretrained}: not a {name}: {difference}")
     resnet.load_state_dict(state)
 
 
@@ -70,9 +72,9 @@ def _read(path: str) -> Any:
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except ImportError:
-        raise ValueError(f"model.pretrained={path}: needs safetensors: pip install -e '.[safetensors]'") from None
+        raise UserError(f"model.pretrained={path}: needs safetensors: pip install -e '.[safetensors]'") from None
     except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
-        raise ValueError(f"model.pretrained={path}: not a file of tensors ({first_line(error)})") from error
+        raise UserError(f"model.pretrained={path}: not a file of tensors ({first_line(error)})") from error
 
 
 def _unwrapped(content: Any, path: str) -> dict[str, Tensor]:
@@ -80,10 +82,10 @@ def _unwrapped(content: Any, path: str) -> dict[str, Tensor]:
     while isinstance(content, dict) and (inner := [key for key in _WRAPPERS if isinstance(content.get(key), dict)]):
         content = content[inner[0]]
     if not isinstance(content, dict):
-        raise ValueError(f"model.pretrained={path}: needed a state dict, found {type(content).__name__}")
+        raise UserError(f"model.pretrained={path}: needed a state dict, found {type(content).__name__}")
     for key, value in content.items():
         if not (isinstance(key, str) and isinstance(value, Tensor)):
-            raise ValueError(f"model.pretrained={path}: needed a state dict, found {type(value).__name__} at {key!r}")
+            raise UserError(f"model.pretrained={path}: needed a state dict, found {type(value).__name__} at {key!r}")
     return content
 
 
@@ -91,10 +93,10 @@ def _of_the_resnet(state: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:
     """The tensors of the one ResNet in a state dict, without prefix and classifier; a line says what is left out."""
     prefixes = [key.removesuffix(_ANCHOR) for key in state if key == _ANCHOR or key.endswith(f".{_ANCHOR}")]
     if len(prefixes) > 1:
-        raise ValueError(f"model.pretrained={path}: needed one ResNet, found {len(prefixes)}, below {prefixes}")
+        raise UserError(f"model.pretrained={path}: needed one ResNet, found {len(prefixes)}, below {prefixes}")
     prefix = prefixes[0] if prefixes else ""
     if (deep := f"{prefix}conv1.0.weight") in state:
-        raise ValueError(
+        raise UserError(
             f"model.pretrained={path}: needed a ResNet that begins with one convolution, '{prefix}conv1.weight', "
             f"found a stem of several, as of timm's resnet50d, at {deep!r}"
         )
@@ -109,11 +111,11 @@ def _torchvision(name: str, pretrained: str) -> Mapping[str, Tensor]:
     weights = torchvision.models.get_model_weights(name) if published else None
     if weights is None or pretrained not in weights.__members__:
         names = f" or one of {sorted(weights.__members__)}" if weights else ""
-        raise ValueError(f"model.pretrained={pretrained}: needed an existing file{names} for {name}")
+        raise UserError(f"model.pretrained={pretrained}: needed an existing file{names} for {name}")
     try:
         return weights[pretrained].get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:  # torch raises RuntimeError where the file's hash is wrong
-        raise ValueError(
+        raise UserError(
             f"model.pretrained={pretrained}: the weights could not be downloaded ({error}); download "
             f"{weights[pretrained].url} elsewhere and set model.pretrained to the file's path"
         ) from error

@@ -13,6 +13,7 @@ from PIL import Image
 
 from multitask.build import Config
 from multitask.data.layout import read_camera
+from multitask.errors import UserError
 from multitask.prediction.drawing import shown_size
 from multitask.prediction.inputs import Source, find_sources, printable
 from multitask.prediction.output import SceneWriter, check_output_dir, write_scenes
@@ -27,7 +28,7 @@ T = TypeVar("T")
 _BATCHES_AHEAD = 4
 """So many batches of pictures are read together: pictures of different sizes among them share batches."""
 
-_LONGEST_NAME = 255 - len("_instance_ids.png.tmp")
+_LONGEST_NAME = 255 - len("_instance_ids.png")
 """Bytes of a name that leave room for what results' names end with."""
 
 
@@ -71,7 +72,7 @@ def predict(config: Config) -> Predicted:
     Args:
         config: resolved configuration of ``configs/predict.yaml``.
     Raises:
-        ValueError: naming the key or file.
+        UserError: naming the key or file.
     """
     for key, example in (
         ("checkpoint", "the path of a checkpoint, e.g. runs/quickstart/seed0/checkpoints/last.pt"),
@@ -79,7 +80,7 @@ def predict(config: Config) -> Predicted:
         ("output_dir", "a new folder for the results, e.g. runs/predictions"),
     ):
         if config[key] in (None, ""):
-            raise ValueError(f"{key}: needed {example}")
+            raise UserError(f"{key}: needed {example}")
     folder = Path(str(config["output_dir"]))
     check_output_dir(folder)
     sources = find_sources(str(config["input"]))
@@ -108,7 +109,7 @@ def _predict_all(
     for items in _ahead(_chunks(read, at_once)):
         scenes = predictor.scenes([item.image for item in items if isinstance(item, _Read)])
         for item in items:
-            found = item if isinstance(item, ValueError) else next(scenes)
+            found = item if isinstance(item, UserError) else next(scenes)
             if isinstance(item, _Read) and isinstance(found, Scene):
                 writer.write(item.source, item.frame, item.name, item.shown, found)
             else:
@@ -120,7 +121,7 @@ def _predict_all(
     return done - len(failures), failures
 
 
-def _read_all(predictor: Predictor, sources: Iterable[Source], one_size: bool) -> Iterator[_Read | ValueError]:
+def _read_all(predictor: Predictor, sources: Iterable[Source], one_size: bool) -> Iterator[_Read | UserError]:
     """Every picture and frame in order, or what was wrong with it: another size than the first's, for one camera."""
     size: tuple[int, int] | None = None
     for source in sources:
@@ -130,19 +131,19 @@ def _read_all(predictor: Predictor, sources: Iterable[Source], one_size: bool) -
                 read = _prepare(predictor, source, index if is_video(source.path) else None, image)
                 size = size or read.image.size
                 if one_size and read.image.size != size:
-                    raise ValueError(
+                    raise UserError(
                         f"{source.path}: needed {size[0]} x {size[1]} px, as the first picture for which camera= is, "
                         f"found {read.image.size[0]} x {read.image.size[1]}"
                     )
                 yield read
-        except ValueError as error:
+        except UserError as error:
             yield error
 
 
 def _prepare(predictor: Predictor, source: Source, frame: int | None, image: np.ndarray) -> _Read:
     path, name = source if frame is None else (source.path, f"{source.name}_{frame:06d}")
     if (length := len(os.fsencode(Path(name).name))) > _LONGEST_NAME:
-        raise ValueError(f"{path}: needed a name of at most {_LONGEST_NAME} bytes for its results, found {length}")
+        raise UserError(f"{path}: needed a name of at most {_LONGEST_NAME} bytes for its results, found {length}")
     shown = Image.fromarray(image).resize(shown_size(image.shape[:2]), Image.Resampling.BICUBIC)
     return _Read(path, frame, name, predictor.prepare(str(path), image), shown)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from multitask.errors import UserError
 from multitask.prediction.video import is_video, require_pyav
 
 PICTURE_SUFFIXES = (
@@ -35,19 +36,19 @@ def find_sources(given: str) -> list[Source]:
         given: a file; a folder, searched with all folders below it for pictures, not for hidden ones; or a pattern
             such as ``photos/*.jpg``, in which ``**`` stands for any folders.
     Raises:
-        ValueError: if there is nothing of this name, or no picture in the folder; if a video needs PyAV.
+        UserError: if there is nothing of this name, or no picture in the folder; if a video needs PyAV.
     """
     path = Path(given)
     if path.is_dir():
         root, paths = path, sorted(_pictures_below(path))
         if not paths:
-            raise ValueError(f"input={given}: needed a folder with pictures ({' '.join(PICTURE_SUFFIXES)}), found none")
+            raise UserError(f"input={given}: needed a folder with pictures ({' '.join(PICTURE_SUFFIXES)}), found none")
     elif path.exists():
         root, paths = path.parent, [path]
     else:
         paths = sorted(Path(found) for found in glob.glob(given, recursive=True) if not Path(found).is_dir())
         if not paths:
-            raise ValueError(f"input={given}: needed a file, a folder or a pattern of files, found no such thing")
+            raise UserError(f"input={given}: needed a file, a folder or a pattern of files, found no such thing")
         root = Path(os.path.commonpath([found.parent for found in paths]))
     for found in filter(is_video, paths):
         require_pyav(found)

@@ -17,6 +17,7 @@ from typing import Any, TextIO
 from PIL import Image
 
 from multitask.data.layout import Camera, encode_disparity, write_png
+from multitask.errors import UserError
 from multitask.prediction.drawing import draw_panel
 from multitask.prediction.scene import Scene, SceneInstance
 
@@ -27,13 +28,13 @@ def check_output_dir(folder: Path) -> None:
     """Checks that a folder is new or empty.
 
     Raises:
-        ValueError: if it is a file, or holds anything, an earlier prediction for example.
+        UserError: if it is a file, or holds anything, an earlier prediction for example.
     """
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"output_dir={folder}: needed a folder, found a file")
+        raise UserError(f"output_dir={folder}: needed a folder, found a file")
     if folder.is_dir() and (found := sorted(item.name for item in folder.iterdir())):
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-        raise ValueError(f"output_dir={folder}: needed a new or empty folder, found {', '.join(found[:3])}{more}")
+        raise UserError(f"output_dir={folder}: needed a new or empty folder, found {', '.join(found[:3])}{more}")
 
 
 class SceneWriter:

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from multitask.data.transforms import PAD_COLOR
+from multitask.errors import UserError
 
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """Formats that pictures are read in: those of photographs, whose readers start no other program."""
@@ -32,17 +33,17 @@ def read_picture(path: Path) -> np.ndarray:
     Returns:
         (H, W, 3) uint8 RGB.
     Raises:
-        ValueError: naming the file, if it is missing, damaged or of an unknown kind.
+        UserError: naming the file, if it is missing, damaged or of an unknown kind.
     """
     try:
         with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
             return to_rgb(image)
     except Exception as error:  # what Pillow raises depends on which byte is damaged
         if not path.is_file():
-            raise ValueError(f"{path}: no such file") from None
+            raise UserError(f"{path}: no such file") from None
         known = not isinstance(error, UnidentifiedImageError)
         reason = (" ".join(str(error).split()) or type(error).__name__) if known else f"none of {', '.join(_FORMATS)}"
-        raise ValueError(f"{path}: not a readable picture, {path.stat().st_size} bytes ({reason})") from error
+        raise UserError(f"{path}: not a readable picture, {path.stat().st_size} bytes ({reason})") from error
 
 
 @contextmanager
@@ -76,13 +77,13 @@ def array_to_rgb(array: np.ndarray) -> np.ndarray:
     """(H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16 -> (H, W, 3) uint8 RGB.
 
     Raises:
-        ValueError: for another shape or type.
+        UserError: for another shape or type.
     """
     shape = array.shape
     if len(shape) not in (2, 3) or not array.size or (len(shape) == 3 and shape[2] not in (3, 4)):
-        raise ValueError(f"image: needed the shape (H, W), (H, W, 3) or (H, W, 4), found {shape}")
+        raise UserError(f"image: needed the shape (H, W), (H, W, 3) or (H, W, 4), found {shape}")
     if array.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"image: needed uint8 or uint16, found {array.dtype}")
+        raise UserError(f"image: needed uint8 or uint16, found {array.dtype}")
     return to_rgb(Image.fromarray(array if array.dtype == np.uint8 else _eight_bits(array)))
 
 

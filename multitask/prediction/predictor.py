@@ -15,6 +15,7 @@ from multitask.data.split import check_size
 from multitask.data.transforms import resize
 from multitask.engine.compute import Compute, make_compute
 from multitask.engine.inference import network_predictor
+from multitask.errors import UserError
 from multitask.metrics import PredictedScene
 from multitask.models.encoder import STRIDE
 from multitask.prediction.pictures import array_to_rgb, quietly, read_picture, to_rgb
@@ -54,16 +55,16 @@ class Predictor:
             at, and the height that keeps the picture's shape.
         batch_size: most pictures that the network gets at once: fewer where they are larger than those of training.
     Raises:
-        ValueError: naming what makes no sense.
+        UserError: naming what makes no sense.
     """
 
     def __init__(self, trained: Trained, compute: Compute, size: tuple[int, int] | None, batch_size: int) -> None:
         if not {Semantic.name, Depth.name} & trained.tasks.keys():
-            raise ValueError(f"checkpoint: needed a network of classes or disparity, found {list(trained.tasks)}")
+            raise UserError(f"checkpoint: needed a network of classes or disparity, found {list(trained.tasks)}")
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size: needed a whole number above zero, found {batch_size!r}")
+            raise UserError(f"batch_size: needed a whole number above zero, found {batch_size!r}")
         if size and min(size) < STRIDE:
-            raise ValueError(f"size: needed at least {STRIDE} x {STRIDE} px, the network's stride, found {list(size)}")
+            raise UserError(f"size: needed at least {STRIDE} x {STRIDE} px, the network's stride, found {list(size)}")
         self._grouping = build.make_grouping(trained.config)
         self._width = check_size("data.image_size", trained.config.get("data", {}).get("image_size"))[1]
         self._size = size
@@ -88,13 +89,13 @@ class Predictor:
         Returns:
             A scene at the picture's own size; for a list a list.
         Raises:
-            ValueError: naming the file (or what else was wrong), if one cannot be read or is smaller than 8 x 8 px.
+            UserError: naming the file (or what else was wrong), if one cannot be read or is smaller than 8 x 8 px.
         """
         with quietly():
             inputs = [self.prepare(*_read(one)) for one in (image if isinstance(image, list) else [image])]
         scenes = []
         for found in self.scenes(inputs):
-            if isinstance(found, ValueError):
+            if isinstance(found, UserError):
                 raise found
             scenes.append(found)
         return scenes if isinstance(image, list) else scenes[0]
@@ -103,33 +104,33 @@ class Predictor:
         """A picture (H, W, 3) uint8 RGB at the network's size.
 
         Raises:
-            ValueError: naming the picture, if it is too small or too narrow.
+            UserError: naming the picture, if it is too small or too narrow.
         """
         height, width = image.shape[:2]
         if min(height, width) < STRIDE:
-            raise ValueError(
+            raise UserError(
                 f"{name}: needed at least {STRIDE} x {STRIDE} px, the network's stride, found {height} x {width}"
             )
         if height > _MOST_TIMES_HIGHER * width:
-            raise ValueError(
+            raise UserError(
                 f"{name}: needed at most {_MOST_TIMES_HIGHER} times as high as wide, found {height} x {width}"
             )
         size = self._size or (round(height * self._width / width), self._width)
         if size[0] < STRIDE:
-            raise ValueError(
+            raise UserError(
                 f"{name}: needed at least {STRIDE} px of height at the network's width of {self._width}, found "
                 f"{size[0]} of a picture of {height} x {width}"
             )
         resized = resize(Sample(name, image), size).image
         return NetworkInput(name, torch.from_numpy(resized.transpose(2, 0, 1).copy()), (height, width))
 
-    def scenes(self, inputs: Sequence[NetworkInput]) -> Iterator[Scene | ValueError]:
+    def scenes(self, inputs: Sequence[NetworkInput]) -> Iterator[Scene | UserError]:
         """The scene of each picture in order, or what was wrong with what the network made of it.
 
         Pictures of one size at the network go through it together. Scenes are brought to the pictures' size one by
         one, since those of many large pictures would fill the memory.
         """
-        found: dict[int, PredictedScene | ValueError] = {}
+        found: dict[int, PredictedScene | UserError] = {}
         by_size: dict[tuple[int, ...], list[int]] = {}
         for index, item in enumerate(inputs):
             by_size.setdefault(tuple(item.image.shape), []).append(index)
@@ -141,9 +142,9 @@ class Predictor:
                 found.update(zip(chosen, results, strict=True))
         for index, item in enumerate(inputs):
             predicted = found[index]
-            yield predicted if isinstance(predicted, ValueError) else make_scene(predicted, item.size)
+            yield predicted if isinstance(predicted, UserError) else make_scene(predicted, item.size)
 
-    def _predict_batch(self, items: Sequence[NetworkInput]) -> list[PredictedScene | ValueError]:
+    def _predict_batch(self, items: Sequence[NetworkInput]) -> list[PredictedScene | UserError]:
         """What the network makes of pictures of one size."""
         try:
             predictions = self._network(torch.stack([item.image for item in items]).to(self._device))
@@ -155,19 +156,19 @@ class Predictor:
             height, width = items[0].image.shape[1:]
             needed = "a smaller batch_size, or" if len(items) > 1 else "a smaller"
             return [
-                ValueError(
+                UserError(
                     f"{item.name}: {len(items)} pictures of {height} x {width} px at once are too many for the memory "
                     f"of {self._device}; needed {needed} size=[H,W]"
                 )
                 for item in items
             ]
 
-    def _predicted(self, name: str, predictions: Mapping[str, Tensor]) -> PredictedScene | ValueError:
+    def _predicted(self, name: str, predictions: Mapping[str, Tensor]) -> PredictedScene | UserError:
         try:
             (predicted,) = make_scenes([name], predictions, self._grouping)
             if predicted.disparity is not None and (wrong := int((~np.isfinite(predicted.disparity)).sum())):
-                raise ValueError(f"{name}: disparity: needed finite numbers, found {wrong} px where they are not")
-        except ValueError as error:
+                raise UserError(f"{name}: disparity: needed finite numbers, found {wrong} px where they are not")
+        except UserError as error:
             return error
         return predicted
 
@@ -179,7 +180,7 @@ def _read(image: Picture) -> tuple[str, np.ndarray]:
         return "image", to_rgb(image)
     if isinstance(image, np.ndarray):
         return "image", array_to_rgb(image)
-    raise ValueError(f"image: needed a path, a Pillow image or an array, found {type(image).__name__}")
+    raise UserError(f"image: needed a path, a Pillow image or an array, found {type(image).__name__}")
 
 
 def load(
@@ -202,7 +203,7 @@ def load(
     Returns:
         A `Predictor`; its ``predict`` gives a `Scene` at the picture's size.
     Raises:
-        ValueError: naming the file or the argument, what was needed and what was found.
+        UserError: naming the file or the argument, what was needed and what was found.
     """
     trained = load_trained(checkpoint)
     channels_last = bool(trained.config.get("trainer", {}).get("channels_last", True))

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from multitask.errors import UserError
+
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm")
 
 
@@ -19,12 +21,12 @@ def require_pyav(path: Path) -> Any:
     """PyAV's module.
 
     Raises:
-        ValueError: naming the video that needs it, if it is not installed.
+        UserError: naming the video that needs it, if it is not installed.
     """
     try:
         return importlib.import_module("av")
     except ImportError:
-        raise ValueError(f"{path}: videos need PyAV: pip install -e '.[video]'") from None
+        raise UserError(f"{path}: videos need PyAV: pip install -e '.[video]'") from None
 
 
 def num_frames(path: Path) -> int:
@@ -44,7 +46,7 @@ def read_frames(path: Path) -> Iterator[np.ndarray]:
     """The frames of a video in order, upright, (H, W, 3) uint8 RGB.
 
     Raises:
-        ValueError: naming the file, if it holds no frame, or is damaged: after the frames before the damage.
+        UserError: naming the file, if it holds no frame, or is damaged: after the frames before the damage.
     """
     av = require_pyav(path)
     count = 0
@@ -57,6 +59,6 @@ def read_frames(path: Path) -> Iterator[np.ndarray]:
         pass
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"{path}: not a readable video beyond its first {count} frames ({reason})") from error
+        raise UserError(f"{path}: not a readable video beyond its first {count} frames ({reason})") from error
     if not count:
-        raise ValueError(f"{path}: needed a video with frames, found none in {path.stat().st_size} bytes")
+        raise UserError(f"{path}: needed a video with frames, found none in {path.stat().st_size} bytes")

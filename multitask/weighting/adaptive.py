@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from multitask.errors import UserError
 from multitask.likelihoods import Likelihood
 from multitask.weighting.fixed import WeightedSum
 
@@ -22,10 +23,10 @@ def check_positive(key: str, value: float) -> None:
     """Refuses what is not a finite number above zero.
 
     Raises:
-        ValueError: naming the key.
+        UserError: naming the key.
     """
     if not 0 < value < math.inf:
-        raise ValueError(f"weighting.{key}: needed a number above zero, found {value:g}")
+        raise UserError(f"weighting.{key}: needed a number above zero, found {value:g}")
 
 
 class SoftOptimal(WeightedSum):
@@ -39,7 +40,7 @@ class SoftOptimal(WeightedSum):
             all: it is to be searched for each data set and network. 1 leaves the inverse losses as they are.
         sum: see `Weighting`.
     Raises:
-        ValueError: naming the key, if the temperature is not above zero.
+        UserError: naming the key, if the temperature is not above zero.
     """
 
     additive = False
@@ -66,7 +67,7 @@ class DynamicAverage(WeightedSum):
         period: steps whose losses are averaged; an epoch in the paper.
         sum: see `Weighting`.
     Raises:
-        ValueError: naming the key, if the temperature is not above zero or the period not at least 1.
+        UserError: naming the key, if the temperature is not above zero or the period not at least 1.
     """
 
     older: Tensor
@@ -85,7 +86,7 @@ class DynamicAverage(WeightedSum):
         super().__init__(likelihoods, sum)
         check_positive("temperature", temperature)
         if period < 1:
-            raise ValueError(f"weighting.period: needed a whole number above zero, found {period}")
+            raise UserError(f"weighting.period: needed a whole number above zero, found {period}")
         self.temperature = temperature
         self.period = period
         for name in ("older", "newer", "totals", "counts"):  # a mean of zero stands for none yet

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from multitask.errors import UserError
 from multitask.likelihoods import Likelihood
 
 
@@ -19,7 +20,7 @@ class Weighting(nn.Module, ABC):
         sum: what the effective weights of the tasks that are present add up to in every step; None leaves them as they
             are. The network's gradients are scaled, those of a weighting's own parameters are not.
     Raises:
-        ValueError: naming the key, if the sum is not a number above zero.
+        UserError: naming the key, if the sum is not a number above zero.
     """
 
     additive: ClassVar[bool] = True
@@ -31,7 +32,7 @@ class Weighting(nn.Module, ABC):
     def __init__(self, likelihoods: Mapping[str, Likelihood], sum: float | None = None) -> None:
         super().__init__()
         if sum is not None and not 0 < sum < math.inf:
-            raise ValueError(f"weighting.sum: needed null or a number above zero, found {sum:g}")
+            raise UserError(f"weighting.sum: needed null or a number above zero, found {sum:g}")
         self.likelihoods = dict(likelihoods)
         self.sum = sum
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from multitask.errors import UserError
 from multitask.likelihoods import Likelihood
 from multitask.weighting.adaptive import EPSILON, check_positive, softmax
 from multitask.weighting.fixed import WeightedSum
@@ -27,7 +28,7 @@ class Famo(WeightedSum):
         gamma: weight decay of xi, likewise.
         sum: see `Weighting`.
     Raises:
-        ValueError: naming the key, if the learning rate is not above zero or the decay negative.
+        UserError: naming the key, if the learning rate is not above zero or the decay negative.
     """
 
     additive = False
@@ -43,7 +44,7 @@ class Famo(WeightedSum):
         super().__init__(likelihoods, sum)
         check_positive("lr", lr)
         if not 0 <= gamma < math.inf:
-            raise ValueError(f"weighting.gamma: needed a number >= 0, found {gamma:g}")
+            raise UserError(f"weighting.gamma: needed a number >= 0, found {gamma:g}")
         self.lr = lr
         self.gamma = gamma
         # Buffers, for they belong to no optimiser but this one, and to the checkpoint.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from multitask.errors import UserError
 from multitask.likelihoods import Likelihood
 from multitask.weighting.base import Weighting
 
@@ -46,7 +47,7 @@ class Fixed(WeightedSum):
         weights: of each task that is on; None stands for not given.
         sum: see `Weighting`.
     Raises:
-        ValueError: naming the key, if a weight is missing, negative or of a task that is off, or if all are zero.
+        UserError: naming the key, if a weight is missing, negative or of a task that is off, or if all are zero.
     """
 
     given: Tensor
@@ -59,14 +60,14 @@ class Fixed(WeightedSum):
         given = {name: float(weight) for name, weight in weights.items() if weight is not None}
         for name, weight in given.items():
             if name not in likelihoods:
-                raise ValueError(f"weighting.weights.{name}={weight:g}: the task is off, tasks={on}")
+                raise UserError(f"weighting.weights.{name}={weight:g}: the task is off, tasks={on}")
             if not 0 <= weight < float("inf"):
-                raise ValueError(f"weighting.weights.{name}: needed a weight >= 0, found {weight:g}")
+                raise UserError(f"weighting.weights.{name}: needed a weight >= 0, found {weight:g}")
         for name in on:
             if name not in given:
-                raise ValueError(f"weighting.weights.{name}: needed a weight, since tasks={on}; found none")
+                raise UserError(f"weighting.weights.{name}: needed a weight, since tasks={on}; found none")
         if not any(given.values()):
-            raise ValueError(f"weighting.weights: needed one weight above zero, found {given}")
+            raise UserError(f"weighting.weights: needed one weight above zero, found {given}")
         self.register_buffer("given", torch.tensor([given[name] for name in on]), persistent=False)
 
     def rule(self, losses: Tensor, present: Tensor) -> Tensor:

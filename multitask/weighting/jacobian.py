@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from multitask.errors import UserError
 from multitask.likelihoods import Likelihood
 from multitask.weighting.base import Weighting
 
@@ -26,7 +27,7 @@ class Jacobian(Weighting):
         likelihoods: of each task that is on.
         aggregator: one of `AGGREGATORS`, with torchjd's defaults.
     Raises:
-        ValueError: naming the key, if the aggregator is unknown or torchjd or a solver it needs is not installed.
+        UserError: naming the key, if the aggregator is unknown or torchjd or a solver it needs is not installed.
     """
 
     additive = False
@@ -38,7 +39,7 @@ class Jacobian(Weighting):
     def __init__(self, likelihoods: Mapping[str, Likelihood], aggregator: str = "upgrad") -> None:
         super().__init__(likelihoods)
         if aggregator not in AGGREGATORS:
-            raise ValueError(f"weighting.aggregator: needed one of {list(AGGREGATORS)}, found {aggregator!r}")
+            raise UserError(f"weighting.aggregator: needed one of {list(AGGREGATORS)}, found {aggregator!r}")
         self.aggregator = aggregator
         number = len(likelihoods)
         self._aggregators = {number: _make(aggregator, number)}
@@ -114,6 +115,6 @@ def _make(name: str, number: int) -> Any:
             return aggregation.NashMTL(n_tasks=number)
         return {"upgrad": aggregation.UPGrad, "pcgrad": aggregation.PCGrad, "mgda": aggregation.MGDA}[name]()
     except ImportError:
-        raise ValueError(
+        raise UserError(
             f"weighting.aggregator={name}: needs torchjd and its solvers: pip install -e '.[jacobian]'"
         ) from None

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from multitask.errors import UserError
 from multitask.likelihoods import Likelihood
 from multitask.weighting.base import Weighting
 
@@ -68,14 +69,14 @@ class Uncertainty(Learned):
         initial_log_variance: where every s starts.
         sum: see `Weighting`.
     Raises:
-        ValueError: naming the key, if the start is not finite.
+        UserError: naming the key, if the start is not finite.
     """
 
     def __init__(
         self, likelihoods: Mapping[str, Likelihood], initial_log_variance: float = 0.0, sum: float | None = None
     ) -> None:
         if not math.isfinite(initial_log_variance):
-            raise ValueError(f"weighting.initial_log_variance: needed a finite number, found {initial_log_variance}")
+            raise UserError(f"weighting.initial_log_variance: needed a finite number, found {initial_log_variance}")
         super().__init__(likelihoods, initial_log_variance, sum)
         self.inside = frozenset(name for name, likelihood in likelihoods.items() if likelihood.tempered)
 

@@ -6,7 +6,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from multitask.engine.tracking import Tracker, flatten, read_history, write_json
+from multitask.engine.tracking import Tracker, flatten, read_history
+from multitask.files import write_json
 
 
 def scalars(folder: Path, tag: str) -> list[tuple[int, float]]:

@@ -20,6 +20,7 @@ from multitask.data.synthetic.stage import Stage
 from multitask.data.synthetic.street import sample_street
 from multitask.data.synthetic.textures import GLASS
 from multitask.data.synthetic.traffic import add_traffic
+from multitask.errors import UserError
 
 SMALLEST, LARGEST = (32, 32), (1024, 2048)
 """Image sizes (H, W) that can be made, px."""
@@ -52,13 +53,13 @@ class Scene:
 
 
 def check_request(seed: int, split: str, size: tuple[int, int]) -> None:
-    """Raises ValueError if there is no such frame."""
+    """Raises UserError if there is no such frame."""
     if seed < 0:
-        raise ValueError(f"data.seed: needed 0 or more, found {seed}")
+        raise UserError(f"data.seed: needed 0 or more, found {seed}")
     if split not in CITIES:
-        raise ValueError(f"split: needed one of {', '.join(CITIES)}, found {split!r}")
+        raise UserError(f"split: needed one of {', '.join(CITIES)}, found {split!r}")
     if len(size) != 2 or not all(low <= n <= high for low, n, high in zip(SMALLEST, size, LARGEST, strict=True)):
-        raise ValueError(f"data.image_size: needed (H, W) from {SMALLEST} to {LARGEST} px, found {tuple(size)}")
+        raise UserError(f"data.image_size: needed (H, W) from {SMALLEST} to {LARGEST} px, found {tuple(size)}")
 
 
 def frame_name(split: str, index: int) -> str:
@@ -122,11 +123,11 @@ def render(seed: int, split: str, index: int, size: tuple[int, int]) -> Scene:
         index: of the frame in its split.
         size: (H, W), px; another size shows the same scene finer or coarser.
     Raises:
-        ValueError: naming the argument, what it needs and what was found.
+        UserError: naming the argument, what it needs and what was found.
     """
     check_request(seed, split, size)
     if index < 0:
-        raise ValueError(f"index: needed 0 or more, found {index}")
+        raise UserError(f"index: needed 0 or more, found {index}")
     streams = np.random.SeedSequence([seed, list(CITIES).index(split), index]).spawn(4)
     content, mounting, looks, errors = (np.random.default_rng(stream) for stream in streams)
     name = frame_name(split, index)

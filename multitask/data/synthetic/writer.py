@@ -9,6 +9,7 @@ from multitask.data import manifest
 from multitask.data.layout import SUFFIX, encode_disparity, file_path, write_camera, write_png
 from multitask.data.parallel import for_each
 from multitask.data.synthetic.scene import check_request, frame_name, render
+from multitask.errors import UserError
 
 MANIFEST = "synthetic.json"
 """File at the root that says what the folder holds."""
@@ -42,23 +43,23 @@ def _complete(root: Path, split: str, index: int) -> bool:
 
 def _check(counts: dict[str, int], size: tuple[int, int], seed: int, workers: int) -> None:
     if not counts:
-        raise ValueError("counts: needed at least one split, found none")
+        raise UserError("counts: needed at least one split, found none")
     for split, count in counts.items():
         check_request(seed, split, size)
         if not 0 <= count <= 999_999:
-            raise ValueError(f"data.num_{split}: needed 0 to 999999 frames, found {count}")
+            raise UserError(f"data.num_{split}: needed 0 to 999999 frames, found {count}")
     if workers < 1:
-        raise ValueError(f"workers: needed 1 or more, found {workers}")
+        raise UserError(f"workers: needed 1 or more, found {workers}")
 
 
 def _check_counts(found: dict[str, Any], counts: dict[str, int]) -> None:
     """Refuses to leave out frames that are there: the folder would hold more than its manifest says."""
     there = found.get("counts")
     if not isinstance(there, dict) or not all(isinstance(count, int) for count in there.values()):
-        raise ValueError(f"{MANIFEST}: counts: needed a number of frames per split, found {there}")
+        raise UserError(f"{MANIFEST}: counts: needed a number of frames per split, found {there}")
     for split, count in there.items():
         if counts.get(split, 0) < count:
-            raise ValueError(
+            raise UserError(
                 f"data.num_{split}: needed no more than the {counts.get(split, 0)} frames asked for, found "
                 f"{count} in {MANIFEST}; ask for at least as many, or choose another data.root"
             )
@@ -71,7 +72,7 @@ def check_manifest(root: Path, data: Mapping[str, Any]) -> None:
         root: of the data set; a folder without a manifest is not checked.
         data: the configuration group ``data``: ``seed`` and ``num_<split>``.
     Raises:
-        ValueError: naming the first key that differs.
+        UserError: naming the first key that differs.
     """
     found = manifest.claim(root, MANIFEST, {}) if (root / MANIFEST).exists() else None
     if found is None:
@@ -79,7 +80,7 @@ def check_manifest(root: Path, data: Mapping[str, Any]) -> None:
     there = {"seed": found.get("seed"), **{f"num_{split}": n for split, n in dict(found.get("counts", {})).items()}}
     for key, value in there.items():
         if key in data and data[key] != value:
-            raise ValueError(f"data.{key}={data[key]}: data.root={root} was written with {value}")
+            raise UserError(f"data.{key}={data[key]}: data.root={root} was written with {value}")
 
 
 def write_dataset(
@@ -101,7 +102,7 @@ def write_dataset(
         workers: number of processes; 1 works in this one.
         progress: called with the number of frames that are there and the number asked for.
     Raises:
-        ValueError: for an argument out of range, or a folder that holds something else.
+        UserError: for an argument out of range, or a folder that holds something else.
     """
     _check(counts, size, seed, workers)
     identity = {"generator": VERSION, "seed": seed, "size": list(size)}

@@ -1,0 +1,93 @@
+"""Files that appear whole or not at all."""
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from multitask.errors import UserError, reason
+
+_TEMPORARY = ".multitask-"
+"""What the names of unfinished files begin with; as hidden files they are nobody's data."""
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[BinaryIO]:
+    """A new file that takes the name ``path`` at the end of ``with``, once it is on the disk, or leaves nothing.
+
+    Writers never meet: each has a temporary file of its own in the same folder, which is made if there is none. What
+    was at ``path`` before is replaced in one step; where ``path`` is a link, the link is, not what it leads to.
+
+    Args:
+        path: where the file is to appear.
+    Raises:
+        UserError: naming ``path``, if it cannot be written, because the disk is full for example. What was there before
+            is untouched.
+    """
+    make_folder(path.parent)
+    temporary = path.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}")
+    try:
+        with temporary.open("xb") as file:  # O_EXCL: neither another's file nor a link is ever followed
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{path}: could not be written ({reason(error)})") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+    _sync_folder(path.parent)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file, whole or not at all."""
+    with whole(path) as file:
+        file.write(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file (UTF-8), whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it, where there is none.
+
+    Raises:
+        UserError: naming the folder, if it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: needed a folder that can be written to ({reason(error)})") from error
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a file is what a process left that was killed while it wrote, or writes just now."""
+    return path.name.startswith(_TEMPORARY)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what killed processes left in a folder, which no other process may be writing to."""
+    for path in folder.glob(f"{_TEMPORARY}*"):
+        with suppress(OSError):
+            path.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename last through a power cut, where the file system can do that to a folder."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

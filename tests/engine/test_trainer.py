@@ -7,7 +7,7 @@ import torch
 
 from multitask import build
 from multitask.data.loader import Batch, EncodedFrames, FrameKey, Loader
-from multitask.engine.interruption import Interrupted
+from multitask.engine.interruption import Deferral, Interrupted
 from multitask.engine.objective import Objective
 from multitask.engine.settings import Optimization, Schedule
 from multitask.engine.trainer import Trainer
@@ -224,13 +224,13 @@ def test_update_that_memory_cannot_hold_says_what_would_help(
 
 def test_signal_while_the_loader_ends_is_answered(shared_tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make_trainer(shared_tree, "trainer.max_steps=2")
-    batches, saved = trainer._kept_from_errors, []
+    batches, saved = trainer._batches, []
 
-    def ending_late(loader: Loader, save: Callable[[], None]) -> Iterator[Batch]:
-        yield from batches(loader, save)
+    def ending_late(loader: Loader, deferral: Deferral, save: Callable[[], None]) -> Iterator[Batch]:
+        yield from batches(loader, deferral, save)
         trainer.stop.append(signal.SIGTERM)
 
-    monkeypatch.setattr(trainer, "_kept_from_errors", ending_late)
+    monkeypatch.setattr(trainer, "_batches", ending_late)
     with pytest.raises(Interrupted, match="stopped by SIGTERM after step 2"):
         trainer.run(lambda *_: None, lambda: None, lambda: saved.append(trainer.step))
     assert saved[-1] == 2

@@ -234,7 +234,8 @@ class Trainer:
         values = self._recent.compute()
         self._recent = _Means()
         values |= {f"weight/{name}": value.item() for name, value in weighting.weights().items()}
-        values |= {f"log_variance/{name}": value.item() for name, value in weighting.log_variances().items()}
+        for name, s in weighting.log_variances().items():  # which is no log-variance in every likelihood
+            values[f"log_variance/{name}"] = weighting.likelihoods[name].log_variance(s.detach()).item()
         values |= {f"sigma2/{name}": value.item() for name, value in weighting.variances().items()}
         values["lr"] = self.optimizer.param_groups[0]["lr"]
         if self.step * self.schedule.batch_size >= len(self.frames):

@@ -1,3 +1,4 @@
+import math
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -258,6 +259,17 @@ def test_step_count_and_log_values(shared_tree: Path) -> None:
     assert values["loss/total"] == pytest.approx(total, rel=1e-5)
     assert values["lr"] == pytest.approx(0.02 * (1 / 6) ** 0.9)
     assert not any(key.startswith(("sigma2", "log_variance")) for key in values)
+
+
+def test_log_values_of_a_laplace_likelihood_have_the_variance_s_logarithm(shared_tree: Path) -> None:
+    trainer = make_trainer(shared_tree, "tasks=[semantic,depth]", "task.depth.likelihood=laplace")
+    entries: list[dict[str, float]] = []
+    trainer.run(lambda step, values: entries.append(values), lambda: None, lambda: None)
+    s = {name: value.item() for name, value in trainer.objective.weighting.log_variances().items()}
+    assert s["depth"] != 0
+    assert entries[-1]["log_variance/semantic"] == pytest.approx(s["semantic"])
+    assert entries[-1]["log_variance/depth"] == pytest.approx(math.log(2) + 2 * s["depth"]), "s is log b, sigma^2 2 b^2"
+    assert entries[-1]["log_variance/depth"] == pytest.approx(math.log(entries[-1]["sigma2/depth"]))
 
 
 @pytest.mark.parametrize("weighting", ["uw_so", "dwa", "rlw", "gls", "imtl_l", "liebel_koerner", "famo", "jacobian"])

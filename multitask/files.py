@@ -30,17 +30,29 @@ def whole(path: Path) -> Iterator[BinaryIO]:
     make_folder(path.parent)
     temporary = _temporary(path)
     try:
-        with temporary.open("xb") as file:  # O_EXCL: neither another's file nor a link is ever followed
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path}: could not be written ({reason(error)})") from error
+        with named_errors(path):
+            with temporary.open("xb") as file:  # O_EXCL: neither another's file nor a link is ever followed
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     finally:
         with suppress(OSError):
             temporary.unlink()
     _sync_folder(path.parent)
+
+
+@contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """Within ``with``, what the system says of a failed write, often without a name, becomes an error of ``path``.
+
+    Raises:
+        UserError: naming ``path``.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: could not be written ({reason(error)})") from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:

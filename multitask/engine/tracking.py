@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from multitask.errors import UserError
-from multitask.files import write_text
+from multitask.files import named_errors, write_text
 
 HISTORY = "history.jsonl"
 
@@ -42,13 +42,14 @@ class Tracker:
     """
 
     def __init__(self, folder: Path, step: int = 0, validated: int = 0) -> None:
-        self._history = folder / HISTORY
+        self._history, self._events = folder / HISTORY, folder / f"{_EVENTS}*"
         entries = [entry for entry in read_history(folder) if SECONDS not in entry] if step else []
         kept = [entry for entry in entries if entry["step"] <= (validated if _is_validation(entry) else step)]
         write_text(self._history, "".join(json.dumps(entry) + "\n" for entry in kept))
         _make_room_for_now(folder)
         # TensorBoard drops whole steps: of the last one, what is kept is written again.
-        self._writer = SummaryWriter(str(folder), purge_step=step)
+        with named_errors(self._events):
+            self._writer = SummaryWriter(str(folder), purge_step=step)
         for entry in kept:
             if entry["step"] == step:
                 self._write(step, {name: value for name, value in entry.items() if name != "step"})
@@ -56,20 +57,23 @@ class Tracker:
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Logs named numbers at a step, to TensorBoard and to the history."""
         self._write(step, values)
-        with self._history.open("a") as file:
+        with named_errors(self._history), self._history.open("a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
 
     def _write(self, step: int, values: Mapping[str, float]) -> None:
-        for name, value in values.items():
-            self._writer.add_scalar(_tag(name), value, step)
+        with named_errors(self._events):
+            for name, value in values.items():
+                self._writer.add_scalar(_tag(name), value, step)
 
     def image(self, step: int, name: str, picture: np.ndarray) -> None:
         """Logs a picture, (H, W, 3) uint8."""
-        self._writer.add_image(name, picture, step, dataformats="HWC")
+        with named_errors(self._events):
+            self._writer.add_image(name, picture, step, dataformats="HWC")
 
     def text(self, step: int, name: str, markdown: str) -> None:
         """Logs a text in Markdown."""
-        self._writer.add_text(name, markdown, step)
+        with named_errors(self._events):
+            self._writer.add_text(name, markdown, step)
 
     def hyperparameters(self, config: Mapping[str, Any], metrics: Sequence[str]) -> None:
         """Logs what most distinguishes the run from others, for TensorBoard's HParams tab.
@@ -89,16 +93,19 @@ class Tracker:
         for info in content.experiment.hparam_infos:
             info.differs = info.name in _COMPARED[:5]
         table.content = content.SerializeToString()
-        for summary in summaries:
-            self._writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
+        with named_errors(self._events):
+            for summary in summaries:
+                self._writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
 
     def flush(self) -> None:
         """Brings the events to the disk, so that they are never older than a checkpoint."""
-        self._writer.flush()
+        with named_errors(self._events):
+            self._writer.flush()
 
     def close(self) -> None:
         """Writes out what is still in memory."""
-        self._writer.close()
+        with named_errors(self._events):
+            self._writer.close()
 
 
 def _make_room_for_now(folder: Path) -> None:

@@ -1,4 +1,4 @@
-# Every target does its own set-up: `make train` and `make test` work on a fresh machine with Python >= 3.10.
+# Every target does its own set-up: `make train` and `make test` work on a fresh machine with Python 3.10 to 3.13.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,10 +35,17 @@ def run(main: Callable[[], Any]) -> None:
     Hydra reads ``2011_09_26`` as the number 20110926 and refuses ``~/data``; values that are paths reach it quoted.
     """
     _statuses.clear()
+    threading.excepthook = _said_elsewhere
     several = bool({"-m", "--multirun"} & set(sys.argv))
     sys.argv[1:] = [quoted_path(argument, several) for argument in sys.argv[1:]]
     main()
     sys.exit(max(_statuses, default=0))
+
+
+def _said_elsewhere(failed: threading.ExceptHookArgs) -> None:
+    """Keeps a thread of TensorBoard's from printing what the main thread is about to say: that the disk is full."""
+    if not (isinstance(failed.exc_value, OSError) and of_the_machine(failed.exc_value)):
+        threading.__excepthook__(failed)
 
 
 def end_with(status: int) -> None:

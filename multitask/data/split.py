@@ -164,7 +164,8 @@ class Folder(Split):
             if layer.shape != image.shape[:2]:
                 raise size_error(self.path(kind, name), self.path("image", name), image.shape, layer.shape)
         camera = self.read_camera(name) if self.has("camera") else None
-        return resize(Sample(name, image, camera=camera, **layers), self.image_size)
+        class_ids, instance_ids, disparity = (layers.get(kind) for kind in LABEL_KINDS)
+        return resize(Sample(name, image, class_ids, instance_ids, disparity, camera), self.image_size)
 
     def has(self, *kinds: str) -> bool:
         return all(kind == "image" or kind in self.kinds for kind in kinds)

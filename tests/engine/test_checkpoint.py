@@ -1,7 +1,5 @@
 import os
 import pickle
-import resource
-import signal
 import stat
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import torch
 
 from multitask.engine.checkpoint import VERSION, load, load_network, save
 from multitask.errors import UserError
+from tests.fulldisk import full_disk
 from tests.states import state
 
 
@@ -25,15 +24,9 @@ def test_save_and_load_round_trip(tmp_path: Path) -> None:
 def test_save_on_a_full_disk_keeps_the_checkpoint_before_it(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
     save(path, state(step=1))
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-    try:
-        with pytest.raises(UserError, match=r"last\.pt: .*\(File too large\); the checkpoint before it is untouched"):
-            save(path, state(step=2, network={"w": torch.zeros(1_000_000)}))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
+    untouched = r"last\.pt: .*\(File too large\); the checkpoint before it is untouched"
+    with full_disk(100_000), pytest.raises(UserError, match=untouched):
+        save(path, state(step=2, network={"w": torch.zeros(1_000_000)}))
     assert load(path)["step"] == 1
     assert [entry.name for entry in tmp_path.iterdir()] == ["last.pt"]
 

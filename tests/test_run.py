@@ -598,7 +598,7 @@ BAD = [
     ("weighting.sum=one", r"weighting\.sum: needed .*found 'one'"),
     ("+weighting.temperature=1", r"weighting\.temperature: unknown key"),
     ("data.image_size=[32]", r"data\.image_size: needed two positive whole numbers \[H, W\], found \[32\]"),
-    ("data.augmentation.scale=[2,1]", r"data\.augmentation\.scale: needed 0 < smallest <= largest <= 64, found \[2, 1\]"),
+    ("data.augmentation.scale=[2,1]", r"data\.augmentation\.scale: needed 0 < smallest <= .*64, found \[2, 1\]"),
     ("data.augmentation.crop=[0,8]", r"data\.augmentation\.crop: needed two positive whole numbers"),
     ("data.root=/nonexistent", r"data\.root=/nonexistent: no such folder"),
     ("data.augmentation.crop=[64,64]", r"data\.augmentation\.crop: needed at most \[32, 64\]"),

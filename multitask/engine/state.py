@@ -46,19 +46,24 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "version": ("a whole number", _is_count),
     "step": ("a whole number", _is_count),
     "validated": ("a whole number", _is_count),
-    "precision": ("a type's name", lambda value: isinstance(value, str) and not _CONTROL.search(value)),
+    "precision": ("a type's name", lambda value: isinstance(value, str) and _is_plain(value)),
     "network": ("tensors by name", _are_tensors),
     "weighting": ("tensors by name", _are_tensors),
     "optimizer": ("an optimiser's state", lambda value: isinstance(value, dict)),
     "scaler": ("a loss scale's state", lambda value: isinstance(value, dict)),
     "seen_pixels": ("numbers of pixels by task", _are_counts),
     "rng": ("the states of random generators", _are_random_states),
-    "score": ("a number", lambda value: isinstance(value, float)),
+    "score": ("a number", lambda value: isinstance(value, float) and value < math.inf),
     "config": ("a configuration", lambda value: isinstance(value, dict)),
     "classes": ("a list of names", _are_texts),
     "tasks": ("a list of names", _are_texts),
 }
 """What each part is, in words and as a test."""
+
+_NOT_ALWAYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "seconds": ("a number of seconds", lambda value: type(value) in (int, float) and 0 <= value < 1e12),
+    "frames": ("the frames in words", lambda value: isinstance(value, str) and _is_plain(value)),
+}
 
 KEYS = _KINDS.keys()
 """What every checkpoint has."""
@@ -70,8 +75,8 @@ def check_kinds(state: Mapping[str, Any], source: str) -> None:
     Raises:
         UserError: beginning with ``source``, and naming the first such key.
     """
-    for key, (words, fits) in _KINDS.items():
-        if not fits(state[key]):
+    for key, (words, fits) in (_KINDS | _NOT_ALWAYS).items():
+        if (key in KEYS or key in state) and not fits(state[key]):
             raise UserError(f"{source}: {key}: needed {words}, found {_brief(state[key])}")
     _check_plain(state["config"], source)
 

@@ -9,7 +9,7 @@ from multitask.engine.state import KEYS, check_kinds, check_resumable
 from multitask.errors import UserError
 from tests.states import state
 
-WHOLE = {"version": 1, "classes": list(CLASS_NAMES), **state()}
+WHOLE = {"version": 1, "classes": list(CLASS_NAMES), **state(), "seconds": 1.5, "frames": "3 frames"}
 
 DEEP: list[Any] = []
 for _ in range(50):
@@ -24,20 +24,30 @@ CIRCLE["circle"] = CIRCLE
 
 
 def test_kinds_of_a_whole_checkpoint_are_right() -> None:
-    assert WHOLE.keys() == KEYS
+    assert WHOLE.keys() - {"seconds", "frames"} == KEYS
+    check_kinds({key: value for key, value in WHOLE.items() if key in KEYS}, "x")
     check_kinds({**WHOLE, "score": float("-inf"), "config": {"a": [1, 2.5, None, "x", True, {"b": 2**64 - 1}]}}, "x")
 
 
 @pytest.mark.parametrize("value", [None, "text", -1, 2**70, 1.5, True, [3], {3: 4}, {"a": "b"}, torch.ones(2), b"x"])
 @pytest.mark.parametrize("key", sorted(WHOLE))
 def test_kinds_that_are_wrong_name_the_key(key: str, value: Any) -> None:
-    if (key, type(value)) in {("precision", str), ("score", float), ("optimizer", dict), ("scaler", dict)}:
-        return
-    if (key, value) == ("config", {"a": "b"}):
+    right = {("precision", str), ("frames", str), ("score", float), ("seconds", float)}
+    right |= {("optimizer", dict), ("scaler", dict)}
+    if (key, type(value)) in right or (key, value) == ("config", {"a": "b"}):
         return
     with pytest.raises(UserError, match=rf"^checkpoint=a\.pt: {key}[:.]") as caught:
         check_kinds({**WHOLE, key: value}, "checkpoint=a.pt")
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("score", float("nan")), ("score", float("inf")), ("seconds", -1.0), ("frames", "a\nb"), ("precision", "a\x1bb")],
+)
+def test_kinds_refuse_values_that_no_run_leaves(key: str, value: Any) -> None:
+    with pytest.raises(UserError, match=rf"^x: {key}: needed "):
+        check_kinds({**WHOLE, key: value}, "x")
 
 
 @pytest.mark.parametrize(

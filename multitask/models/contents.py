@@ -68,6 +68,7 @@ class Contents(pickle._Unpickler):
         return sum(self._storages.values())
 
     def find_class(self, module: str, name: str) -> Any:
+        module = "__builtin__" if module == "builtins" else module  # as it was called when pickles' protocol 2 was made
         if module in ("torch", "torch.cuda", "torch.storage") and name.removesuffix("Storage") in _BYTES:
             return name.removesuffix("Storage")
         if module == "torch" and name.islower() and name.isalnum():
@@ -76,7 +77,9 @@ class Contents(pickle._Unpickler):
             ("collections", "OrderedDict"): lambda *args: _Dict(*self._copies(*args)),
             ("collections", "Counter"): lambda *args: _Dict(*self._copies(*args)),
             ("torch", "Size"): lambda *args: tuple(*self._copies(*args)),
-            **{(builtins, "set"): lambda *args: set(*self._copies(*args)) for builtins in ("builtins", "__builtin__")},
+            ("__builtin__", "set"): lambda *args: set(*self._copies(*args)),
+            ("__builtin__", "complex"): complex,
+            ("_codecs", "encode"): self._bytes,
             **{("torch._utils", f"_rebuild_tensor{version}"): self._tensor for version in ("", "_v2")},
             ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
         }
@@ -111,6 +114,12 @@ class Contents(pickle._Unpickler):
         if self._copied > _MOST_COPIED:
             raise UserError(f"more than {_MOST_COPIED} copied values")
         return (values,)
+
+    def _bytes(self, text: str, coding: str) -> None:
+        """Bytes, which protocol 2 writes as a text in which each is a character; other codings may make more of it."""
+        if coding != "latin1":
+            raise UserError(f"needed bytes, found a text in {shown(coding)}")
+        self._copies(text)
 
     @staticmethod
     def _device(kind: object, *_: object) -> str:

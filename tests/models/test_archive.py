@@ -1,3 +1,4 @@
+import codecs
 import struct
 import zipfile
 from collections import Counter, OrderedDict
@@ -30,6 +31,8 @@ CONTENT = {
     "texts": ["x", 1, 2.5, None, True, (3, "y"), {4}],
     "milestones": Counter({30: 1}),
     "size": torch.Size([2, 3]),
+    "bytes": b"\x00\xff",
+    "complex": 1 + 2j,
 }
 FOUR = struct.pack("<4f", 1, 2, 3, 4)
 
@@ -180,6 +183,8 @@ def write_bytes(path: Path, content: bytes) -> Path:
         (Call(bytearray, 10**10), "bytearray'"),
         (Call(OrderedDict, [(str(key), None) for key in range(100_001)]), "more than 100000 copied values"),
         (Call(torch.Size, (1,) * 100_001), "more than 100000 copied values"),
+        (Call(codecs.encode, "a", "utf-32"), "needed bytes, found a text in 'utf-32'"),
+        (Call(codecs.encode, "a" * 100_001, "latin1"), "more than 100000 copied values"),
         (Call(eval, "1"), "needed tensors, numbers and texts, found '__builtin__.eval'"),
         (Call(torch.Tensor, 10**9), "found 'torch.Tensor'"),
     ],

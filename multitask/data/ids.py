@@ -7,13 +7,6 @@ import numpy as np
 from multitask.data.labels import IGNORE, INSTANCE_BASE, LABELS, TRAIN_ID
 from multitask.errors import UserError
 
-_UNKNOWN = 255
-
-_CLASS_ID = np.full(2**16, _UNKNOWN, dtype=np.uint8)
-"""(65536,) uint8: class id by instance id."""
-_CLASS_ID[: len(LABELS)] = np.arange(len(LABELS))
-_CLASS_ID[INSTANCE_BASE : len(LABELS) * INSTANCE_BASE] = np.arange(1, len(LABELS)).repeat(INSTANCE_BASE)
-
 _TRAIN_IDS = np.unique(TRAIN_ID)
 
 
@@ -27,11 +20,12 @@ def check_class_ids(path: Path, ids: np.ndarray) -> np.ndarray:
 
 def check_instance_ids(path: Path, ids: np.ndarray) -> np.ndarray:
     """Instance ids (H, W), if the classes of all are known; else an error that names the file."""
-    classes = _CLASS_ID[ids]
-    if classes.max() == _UNKNOWN:
-        unknown = int(ids[classes == _UNKNOWN].max())
-        if unknown >= len(LABELS) * INSTANCE_BASE:
-            raise UserError(f"{path}: needed instance ids below {len(LABELS) * INSTANCE_BASE}, found {unknown}")
+    most = len(LABELS) * INSTANCE_BASE
+    if (largest := int(ids.max())) >= most:
+        raise UserError(f"{path}: needed instance ids below {most}, found {largest}")
+    # Below zero 16 bits begin at their end again: only what is no class and no instance is left below this difference.
+    if (ids.astype(np.uint16) - np.uint16(len(LABELS))).min() < INSTANCE_BASE - len(LABELS):
+        unknown = int(ids[(ids >= len(LABELS)) & (ids < INSTANCE_BASE)].max())
         raise UserError(f"{path}: needed class ids from 0 to {len(LABELS) - 1}, found {unknown}")
     return ids
 
@@ -48,10 +42,10 @@ def contradiction(class_ids: np.ndarray, instance_ids: np.ndarray) -> tuple[str,
     Returns:
         The kind whose file is wrong, as far as that can be told, and what was found in it.
     """
-    classes = _CLASS_ID[instance_ids]
-    differs = classes != class_ids
-    if not differs.any():
+    if _agree(class_ids, instance_ids).all():
         return None
+    classes = np.where(instance_ids < INSTANCE_BASE, instance_ids, instance_ids // INSTANCE_BASE)
+    differs = classes != class_ids
     place = np.unravel_index(int(differs.argmax()), differs.shape)
     one, other = class_ids[differs], classes[differs]
     kind, found, needed = "class_ids", class_ids[place], classes[place]
@@ -62,6 +56,14 @@ def contradiction(class_ids: np.ndarray, instance_ids: np.ndarray) -> tuple[str,
         f"another class in {100 * differs.mean():.3g} % of the pixels, such as {found} ({LABELS[found].name}) for "
         f"{needed} ({LABELS[needed].name}) in row {place[0]}, column {place[1]}{hint}"
     )
+
+
+def _agree(class_ids: np.ndarray, instance_ids: np.ndarray) -> np.ndarray:
+    """(H, W) bool: where a pixel has one class; every frame that is read is asked this, so no division is done."""
+    ids, numbers = instance_ids.astype(np.uint16), class_ids.astype(np.uint16)
+    # Of another class, or with a bare id, a pixel lies outside of these thousand, also where 16 bits begin again.
+    single = (ids - numbers * np.uint16(INSTANCE_BASE) < INSTANCE_BASE) & (numbers > 0)
+    return single | (ids == numbers)
 
 
 def _hint(ids: np.ndarray, other: np.ndarray) -> str:

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from multitask import build
 from multitask.build import Config
-from multitask.data.loader import Batch, EncodedFrames, Loader, in_order
-from multitask.data.parallel import own_message
+from multitask.data.loader import Batch, EncodedFrames, Loader, closed_after, in_order
 from multitask.data.split import Split
 from multitask.engine.inference import Predict, evaluate, fit_position_prior, network_predictor
 from multitask.errors import UserError
@@ -79,9 +78,10 @@ class Evaluation:
             return predictions
 
         def batches() -> Iterator[Batch]:
-            for batch in self.batches(keep_samples=True):
-                yield batch
-                after.stop()
+            with closed_after(self.batches(keep_samples=True)) as loaded:
+                for batch in loaded:
+                    yield batch
+                    after.stop()
 
         figures = evaluate(timed, batches(), self.tasks, self.compute.device, observe)
         with after:
@@ -103,7 +103,7 @@ class Evaluation:
             tasks = {name: task for name, task in self.tasks.items() if train.has(*task.layers)}
             fitted = fit_position_prior(Evaluation(train, tasks, self.config).batches(), tasks, self.compute.device)
         except UserError as error:
-            log.warning("no position prior: %s", own_message(error))
+            log.warning("no position prior: %s", error)
             return {}
         figures = Evaluation(self.frames, tasks, self.config).all_figures(fitted)
         return {f"position_prior/{key}": value for key, value in figures.items()}

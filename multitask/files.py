@@ -28,7 +28,7 @@ def whole(path: Path) -> Iterator[BinaryIO]:
             is untouched.
     """
     make_folder(path.parent)
-    temporary = path.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}")
+    temporary = _temporary(path)
     try:
         with temporary.open("xb") as file:  # O_EXCL: neither another's file nor a link is ever followed
             yield file
@@ -59,6 +59,32 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
+def keep(path: Path, name: Path) -> None:
+    """Has a file outlive its replacement by another one, under a second name in the same folder.
+
+    Where the file system knows no second names the file loses its first one.
+
+    Args:
+        path: of the file; where there is none, nothing is done.
+        name: the other path, whose file is replaced.
+    Raises:
+        UserError: naming ``name``, if it cannot be given.
+    """
+    temporary = _temporary(name)
+    try:
+        with suppress(FileNotFoundError):
+            try:
+                os.link(path, temporary)
+                os.replace(temporary, name)
+            except OSError:
+                os.replace(path, name)
+    except OSError as error:
+        raise UserError(f"{name}: could not be kept ({reason(error)})") from error
+    finally:
+        with suppress(OSError):  # where both names are the same file's, a rename does nothing
+            temporary.unlink()
+
+
 def make_folder(folder: Path) -> None:
     """Makes a folder and those above it, where there is none.
 
@@ -81,6 +107,10 @@ def remove_leftovers(folder: Path) -> None:
     for path in folder.glob(f"{_TEMPORARY}*"):
         with suppress(OSError):
             path.unlink()
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}")
 
 
 def _sync_folder(folder: Path) -> None:

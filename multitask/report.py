@@ -1,6 +1,7 @@
 """What people look at: panels of pictures, tables of figures, plots of learned weights."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -277,7 +278,7 @@ def plot_weights(runs: Mapping[str, Sequence[Mapping[str, float]]], path: Path) 
     axes = figure.subplots(2, len(names), sharex=True, squeeze=False)
     for column, name in enumerate(names):
         for title, history in runs.items():
-            _line(axes[0][column], history, f"{_LOG_VARIANCE}{name}", title)
+            _line(axes[0][column], [_with_log_variance(entry, name) for entry in history], _LOG_VARIANCE + name, title)
             _line(axes[1][column], history, f"weight/{name}", title)
         axes[0][column].set_title(name)
         axes[1][column].set_yscale("log")
@@ -320,6 +321,12 @@ def _learned(entries: Iterable[Mapping[str, float]]) -> list[str]:
     """Names of the tasks that have a log-variance."""
     keys = dict.fromkeys(key for entry in entries for key in entry if key.startswith(_LOG_VARIANCE))
     return [key.removeprefix(_LOG_VARIANCE) for key in keys]
+
+
+def _with_log_variance(entry: Mapping[str, float], name: str) -> Mapping[str, float]:
+    """An entry whose log-variance is that of its sigma^2: of Laplace likelihoods older versions logged log b."""
+    variance = entry.get(f"sigma2/{name}")
+    return {**entry, _LOG_VARIANCE + name: math.log(variance)} if variance else entry
 
 
 def _line(axes: Any, history: Sequence[Mapping[str, float]], key: str, label: str) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,63 +9,30 @@ from typing import Any
 import torch
 import yaml
 
-from multitask import build
+from multitask import build, resume
 from multitask.build import Config
 from multitask.data.layout import write_png
 from multitask.data.loader import EncodedFrames, FrameKey, Loader
-from multitask.data.split import Split
 from multitask.engine import checkpoint
-from multitask.engine.exclusive import LOCK, exclusive
+from multitask.engine.exclusive import exclusive
 from multitask.engine.inference import network_predictor, score
 from multitask.engine.interruption import Stopped
 from multitask.engine.memory import keep_freed_memory
 from multitask.engine.objective import Objective
 from multitask.engine.settings import check_frozen, check_weighting
-from multitask.engine.tracking import VALIDATION, Tracker, flatten, read_figures
+from multitask.engine.tracking import SECONDS, VALIDATION, Tracker, read_figures
 from multitask.engine.trainer import Trainer
 from multitask.errors import UserError
 from multitask.evaluation import Evaluation
-from multitask.files import is_leftover, write_json, write_text
+from multitask.files import remove_leftovers, write_json, write_text
 from multitask.report import brief, duration, panel, results_text
+from multitask.resume import BEST, CONFIG, LAST, METRICS, PREVIOUS
 from multitask.scene import figure_groups
 from multitask.tasks.base import Task
 
 log = logging.getLogger(__name__)
 
-LAST, BEST, METRICS = Path("checkpoints/last.pt"), Path("checkpoints/best.pt"), Path("metrics.json")
-
-SECONDS = "run/seconds"
-"""In the history of a finished run: how long its training and evaluation took, in all its processes."""
-
-_FREE_KEYS = (
-    "output_dir",
-    "data.root",
-    "data.roots",
-    "trainer.device",
-    "trainer.precision",
-    "trainer.num_workers",
-    "trainer.log_every",
-    "trainer.checkpoint_every",
-    "trainer.num_panels",
-    "trainer.resume",
-)
-# A checkpoint knows the precision that was meant.
-
-_FREE_ELSEWHERE = ("name", "trainer.max_steps", "trainer.val_every")
-"""What may also differ where a run goes on in another folder."""
-
-SINCE = {
-    "data.held_out": 0,
-    "optimizer.encoder_lr_factor": 1.0,
-    "optimizer.warmup_steps": 0,
-    "model.freeze_batch_norm": False,
-}
-"""Keys that runs of older versions lack, and what those did."""
-
-
-def is_free(key: str) -> bool:
-    """Whether a key (dotted) may be given otherwise when a run is started again: nothing that training depends on."""
-    return key in _FREE_KEYS or key.startswith("instances.")
+_PANELS = "panels"
 
 
 class Run:
@@ -83,18 +49,23 @@ class Run:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.folder = Path(config["output_dir"])
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Makes all that training needs, as far as the run has come."""
+        config = self.config
+        self._read = resume.identity(self.folder)
         compute, schedule, seed = build.make_device(config), build.make_schedule(config), build.make_seed(config)
         optimization, augmentation = build.make_optimization(config), build.make_augmentation(config)
         tasks = build.make_tasks(config)
         check_weighting(build.make_weighting(config, tasks), schedule, compute)
-        resume = self._checkpoint_to_resume(schedule.resume)
-        state = checkpoint.load(resume) if resume else None
-        if not state:
+        resumed = resume.find(self.folder, config, schedule.resume)
+        if not resumed:
             check_frozen(optimization, config["model"])
         frames = build.make_frames(config, "train")
         self.val_frames = build.make_frames(config, config["data"]["val_split"])
-        if resume and state:
-            self._check_resumed(state, resume, frames)
+        if resumed:
+            resume.check(resumed, config, frames)
         self.tasks = build.tasks_with_labels(tasks, frames)
         build.tasks_with_labels(self.tasks, self.val_frames)
         for split in (frames, self.val_frames):
@@ -105,7 +76,7 @@ class Run:
         if len(self.tasks) == 1 and weighting.log_variances():
             log.info("one task: learning its uncertainty only rescales the step")
         # What is resumed needs no pretrained weights, nor the network connection that they may need.
-        model = {**config["model"], "pretrained": None} if state else config["model"]
+        model = {**config["model"], "pretrained": None} if resumed else config["model"]
         network = build.make_model({**config, "model": model}, self.tasks)
         objective = Objective(network.to(memory_format=compute.memory_format), self.tasks, weighting)
         encoded = EncodedFrames(frames, self.tasks, augmentation)
@@ -113,12 +84,13 @@ class Run:
         self.best_score = float("-inf")
         self._figures: dict[str, float] = {}  # of the last validation of this process
         self._seconds = 0.0  # that processes before this one took
-        if resume and state:
-            checkpoint.load_network(network, state, resume)
-            self.trainer.restore(state, resume)
-            if resume == self.folder / LAST:
-                self.best_score, self._seconds = state["score"], state.get("seconds", 0.0)
-            log.info("going on from %s, step %d", resume, self.trainer.step)
+        self._last_is_whole = not resumed or resumed.source != self.folder / PREVIOUS
+        if resumed:
+            checkpoint.load_network(network, resumed.state, resumed.source)
+            self.trainer.restore(resumed.state, resumed.source)
+            if resumed.own:
+                self.best_score, self._seconds = resumed.state["score"], resumed.state.get("seconds", 0.0)
+            log.info("going on from %s, step %d", resumed.source, self.trainer.step)
         if schedule.compile:
             network.compile()
         self._fingerprint = frames.fingerprint
@@ -133,76 +105,35 @@ class Run:
         Raises:
             Interrupted: stopped by a signal; the next `Run` of this configuration goes on.
         """
-        trainer, done = self.trainer, self.folder / METRICS
-        if trainer.step == trainer.schedule.max_steps and done.exists():
-            log.info("%s: finished already", self.folder)
-            return read_figures(done)
-        with exclusive(self.folder, "training"):
-            return self._train()
+        if not self._is_finished():
+            with exclusive(self.folder, "training"):
+                if self._read != resume.identity(self.folder):  # another process has trained here meanwhile
+                    self._prepare()
+                if not self._is_finished():
+                    return self._train()
+        log.info("%s: finished already", self.folder)
+        return read_figures(self.folder / METRICS)
+
+    def _is_finished(self) -> bool:
+        return self.trainer.step == self.trainer.schedule.max_steps and (self.folder / METRICS).exists()
 
     def _train(self) -> dict[str, float]:
         trainer = self.trainer
+        for folder in (self.folder, self.folder / LAST.parent, self.folder / _PANELS):
+            remove_leftovers(folder)
         if trainer.compute.device.type == "cpu":
             keep_freed_memory()
-        write_text(self.folder / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
+        write_text(self.folder / CONFIG, yaml.safe_dump(self.config, sort_keys=False))
         self._log_start()
         self._tracker = Tracker(self.folder, trainer.step, trainer.validated)
         try:
+            if trainer.step and trainer.validated == trainer.step:
+                self._log_panels()
             self._clock = time.perf_counter(), trainer.step
             trainer.run(self._on_log, self._on_val, lambda: self._save(LAST))
             return self._finish()
         finally:
             self._tracker.close()
-
-    def _checkpoint_to_resume(self, resume: str | None) -> Path | None:
-        previous, last = self.folder / "config.yaml", self.folder / LAST
-        if previous.exists():
-            # One that ended before it had anything to keep may start again otherwise.
-            if last.exists() or (self.folder / METRICS).exists():
-                self._check_same_config(previous)
-        # A run that was killed while it wrote its first files is nobody else's.
-        elif self.folder.exists() and any(not _is_a_start(path) for path in self.folder.iterdir()):
-            raise UserError(
-                f"output_dir={self.folder}: needed a new or empty folder or a run's, found other files in it"
-            )
-        if resume is None and last.exists():
-            raise UserError(f"trainer.resume=null: output_dir={self.folder} holds a run; delete it or choose another")
-        if last.exists():
-            return last
-        if resume in ("auto", None):
-            return None
-        if not Path(str(resume)).is_file():
-            raise UserError(f"trainer.resume={resume}: needed auto, null or an existing checkpoint")
-        return Path(str(resume))
-
-    def _check_same_config(self, path: Path) -> None:
-        try:
-            previous = flatten(yaml.safe_load(path.read_text()))
-        except (yaml.YAMLError, AttributeError) as error:
-            raise UserError(f"{path}: not the configuration of a run ({error})") from error
-        if difference := self._difference(previous):
-            raise UserError(
-                f"output_dir={self.folder}: holds a run of another configuration: {difference}; choose another "
-                "output_dir"
-            )
-
-    def _difference(self, previous: Mapping[str, Any], *more_free: str) -> str | None:
-        """The first key of a flat configuration that is given otherwise now, in words; None if there is none."""
-        previous, now = SINCE | dict(previous), flatten(self.config)
-        for key in [*now, *(key for key in previous if key not in now)]:
-            if not is_free(key) and key not in more_free and previous.get(key) != now.get(key):
-                return f"{key} was {previous.get(key)!r}, is {now.get(key)!r}"
-        return None
-
-    def _check_resumed(self, state: Mapping[str, Any], source: Path, frames: Split) -> None:
-        """Checks that a checkpoint's run, in this folder or another one, is the one to go on with."""
-        if difference := self._difference(flatten(state["config"]), *_FREE_ELSEWHERE):
-            raise UserError(
-                f"trainer.resume={source}: of another configuration: {difference}; model.pretrained={source} starts a "
-                "new run from its weights"
-            )
-        if (found := state.get("frames", frames.fingerprint)) != frames.fingerprint:
-            raise UserError(f"checkpoint={source}: was trained on {found}; {frames.where} has {frames.fingerprint}")
 
     def _log_start(self) -> None:
         compute, schedule = self.trainer.compute, self.trainer.schedule
@@ -231,12 +162,15 @@ class Run:
         step = self.trainer.step
         figures = self._figures = self._evaluate()
         self._tracker.scalars(step, {VALIDATION + key: value for key, value in figures.items()})
-        for name, picture in self._panels(2, tall=True):
-            self._tracker.image(step, f"val_panels/{name}", picture)
+        self._log_panels()
         log.info("step %d validation: %s", step, brief(figures, figure_groups(self.tasks)))
         if (now := score(figures, self.tasks)) > self.best_score or not (self.folder / BEST).exists():
             self.best_score = now
             self._save(BEST)
+
+    def _log_panels(self) -> None:
+        for name, picture in self._panels(2, tall=True):
+            self._tracker.image(self.trainer.step, f"val_panels/{name}", picture)
 
     def _evaluate(self) -> dict[str, float]:
         def end_early() -> None:
@@ -252,7 +186,10 @@ class Run:
         self._tracker.flush()
         own = {"score": self.best_score, "config": dict(self.config), "tasks": list(self.tasks)}
         own |= {"seconds": self._elapsed(), "frames": self._fingerprint}
-        checkpoint.save(self.folder / path, {**self.trainer.state(), **own})
+        # What is damaged takes no other's place.
+        previous = self.folder / PREVIOUS if path == LAST and self._last_is_whole else None
+        checkpoint.save(self.folder / path, {**self.trainer.state(), **own}, previous)
+        self._last_is_whole |= path == LAST
 
     def _elapsed(self) -> float:
         """Seconds of training and evaluation, of all the processes that the run took."""
@@ -261,7 +198,7 @@ class Run:
     def _finish(self) -> dict[str, float]:
         figures = (self._figures or self._evaluate()) | self._evaluation.position_prior()
         for name, picture in self._panels(self.trainer.schedule.num_panels):
-            write_png(self.folder / "panels" / f"{name}.png", picture)
+            write_png(self.folder / _PANELS / f"{name}.png", picture)
         self._tracker.hyperparameters(self.config, self._columns())
         self._tracker.text(self.trainer.step, "results", results_text(figures, figure_groups(self.tasks)))
         self._tracker.scalars(self.trainer.step, {SECONDS: self._elapsed()})
@@ -286,11 +223,6 @@ class Run:
             batch = batch.to(self.trainer.compute.device)
             panels.append((batch.names[0], panel(batch, 0, self._predict(batch.images), self.tasks, tall)))
         return panels
-
-
-def _is_a_start(path: Path) -> bool:
-    """Whether a file is what a run may leave that was killed at its very start."""
-    return path.name == LOCK or is_leftover(path)
 
 
 def _number(value: float | None) -> str:

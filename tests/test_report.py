@@ -1,3 +1,4 @@
+import math
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from multitask.data.sample import Sample
 from multitask.report import (
     _columns,
     brief,
+    canvas,
     class_table,
     markdown,
     panel,
@@ -257,6 +259,22 @@ def test_plot_weights_has_a_column_for_each_task(tmp_path: Path) -> None:
         with Image.open(tmp_path / f"{name}.png") as picture:
             widths.append(picture.width)
     assert widths[1] == 2 * widths[0]
+
+
+def test_plot_weights_of_a_laplace_likelihood_shows_the_variance_s_logarithm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    plot = canvas(4, 5)
+    monkeypatch.setattr("multitask.report.canvas", lambda *size: plot)
+    # As older versions logged it: log b, whose variance is 2 b^2.
+    history = [entry | {"sigma2/a": 2 * math.exp(2 * entry["log_variance/a"])} for entry in _history(0.1)]
+    plot_weights({"laplace": history, "paper": _history(0.1)}, tmp_path / "weights.png")
+    top = plot[0].axes[0]
+    assert top.get_ylabel() == "log sigma^2"
+    laplace, paper = (line.get_ydata() for line in top.get_lines())
+    assert laplace == pytest.approx([math.log(2) + 2 * s for s in (0, 1, 2)])
+    assert paper == pytest.approx([0, 1, 2])
 
 
 @pytest.mark.parametrize("runs", [{}, {"empty": []}, {"fixed": [{"step": 1.0, "weight/a": 1.0}]}])

@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,16 +12,19 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from multitask import run as run_module
 from multitask.data.loader import EncodedFrames, FrameKey
 from multitask.data.synthetic import write_dataset
 from multitask.engine import checkpoint
 from multitask.engine.interruption import Interrupted
-from multitask.engine.tracking import read_history
+from multitask.engine.tracking import SECONDS, read_history
 from multitask.engine.trainer import Trainer
+from multitask.errors import UserError
 from multitask.evaluation import evaluate_checkpoint
 from multitask.models.encoder import _RESNETS
 from multitask.report import weights_text
-from multitask.run import BEST, LAST, METRICS, SECONDS, Run
+from multitask.resume import BEST, LAST, METRICS, PREVIOUS
+from multitask.run import Run
 from tests.compose import config, small
 from tests.holding import held
 from tests.trees import write_tree
@@ -102,7 +106,7 @@ def test_run_writes_what_the_contract_names(shared_tree: Path, tmp_path: Path) -
     with Image.open(next((folder / "panels").glob("*.png"))) as panel:
         assert panel.width > 4 * 64
         assert panel.height > 2 * 32
-    assert not list(folder.rglob("*.tmp"))
+    assert not list(folder.rglob(".*"))
 
 
 def test_run_in_tensorboard_has_few_sections_and_no_figure_twice(shared_tree: Path, tmp_path: Path) -> None:
@@ -338,6 +342,89 @@ def test_a_second_run_in_the_same_folder_is_refused(shared_tree: Path, tmp_path:
     Run(small(shared_tree, tmp_path / "run")).train()
 
 
+def test_run_that_waited_for_another_goes_on_from_what_that_left(shared_tree: Path, tmp_path: Path) -> None:
+    config = small(shared_tree, tmp_path / "run", "trainer.checkpoint_every=2")
+    waiting = Run(config)
+    figures = Run(config).train()
+    before = (tmp_path / "run" / LAST).stat().st_mtime_ns
+    assert waiting.train() == figures
+    assert (tmp_path / "run" / LAST).stat().st_mtime_ns == before, "it has nothing left to do"
+
+
+def test_run_that_waited_for_one_that_was_stopped_ends_bit_for_bit(
+    shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Run(small(shared_tree, tmp_path / "whole")).train()
+    waiting = Run(small(shared_tree, tmp_path / "run"))
+    with monkeypatch.context() as patch:
+        stop_at(patch, 4, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            Run(small(shared_tree, tmp_path / "run")).train()
+    waiting.train()
+    assert_same_state(tmp_path / "whole", tmp_path / "run")
+    assert [entry["step"] for entry in read_history(tmp_path / "run") if "lr" in entry] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("what", ["truncated", "missing"])
+def test_run_whose_newest_checkpoint_is_lost_goes_on_from_the_one_before(
+    shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    Run(small(shared_tree, tmp_path / "whole")).train()
+    options = (shared_tree, tmp_path / "run", "trainer.checkpoint_every=2")
+    with monkeypatch.context() as patch:
+        stop_at(patch, 5, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            Run(small(*options)).train()
+    last, previous = tmp_path / "run" / LAST, tmp_path / "run" / PREVIOUS
+    assert [checkpoint.load(path)["step"] for path in (last, previous)] == [5, 4]
+    if what == "missing":
+        last.unlink()
+    else:
+        last.write_bytes(last.read_bytes()[:1000])
+    caplog.clear()
+    with monkeypatch.context() as patch:
+        stop_at(patch, 5, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            Run(small(*options)).train()
+    (said,) = (message for message in caplog.messages if "last.pt" in message and "going on from" in message)
+    assert said.endswith(f"; going on from {previous}")
+    assert [checkpoint.load(path)["step"] for path in (last, previous)] == [5, 4], "what is damaged is not kept"
+    Run(small(*options)).train()
+    assert_same_state(tmp_path / "whole", tmp_path / "run")
+
+
+def test_run_whose_checkpoints_are_all_damaged_is_refused(shared_tree: Path, tmp_path: Path) -> None:
+    Run(small(shared_tree, tmp_path, "trainer.checkpoint_every=2")).train()
+    for path in (LAST, PREVIOUS):
+        (tmp_path / path).write_bytes(b"damaged")
+    with pytest.raises(UserError, match=r"previous.pt: not a readable checkpoint"):
+        Run(small(shared_tree, tmp_path))
+
+
+def test_run_killed_before_it_wrote_its_figures_shows_everything_once(
+    shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "write_json", die)
+        with pytest.raises(Killed):
+            Run(small(shared_tree, tmp_path)).train()
+    time.sleep(1.1)  # names of event files, which are read in their order, begin with the second
+    Run(small(shared_tree, tmp_path)).train()
+    events = EventAccumulator(str(tmp_path), {"scalars": 0, "images": 0}).Reload()
+    for tag in events.Tags()["scalars"]:
+        steps = [event.step for event in events.Scalars(tag)]
+        assert steps == sorted(set(steps)), tag
+    assert [event.step for event in events.Scalars("val/depth/mean_error_px")] == [3, 6]
+    assert [len(events.Images(tag)) for tag in events.Tags()["images"]] == [2, 2]
+    assert sum(SECONDS in entry for entry in read_history(tmp_path)) == 1
+
+
 @pytest.mark.parametrize("step", [3, 6])
 def test_run_stopped_in_validation_validates_when_it_goes_on(
     shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
@@ -439,7 +526,7 @@ def test_run_starts_from_another_run(shared_tree: Path, tmp_path: Path, caplog: 
 
 def test_run_killed_while_it_wrote_its_first_file_starts_again(shared_tree: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    (tmp_path / "run/config.yaml.tmp").write_text("tasks:")
+    (tmp_path / "run/.multitask-0123456789abcdef").write_text("tasks:")
     assert Run(small(shared_tree, tmp_path / "run")).trainer.step == 0
 
 
@@ -625,7 +712,10 @@ def test_run_whose_loss_is_not_finite_stops_before_the_update(shared_tree: Path,
     run = Run(small(shared_tree, tmp_path / "run", "tasks=[depth,semantic]"))
     torch.nn.init.constant_(run.trainer.objective.network.decoders["depth"].output.bias, float("nan"))
     before = run.trainer.objective.network.encoder.resnet.conv1.weight.clone()
-    with pytest.raises(ValueError, match=r"step 1: loss 'depth' is nan; stopped before the update; frames: \w+"):
+    with pytest.raises(
+        ValueError,
+        match=r"step 1: loss 'depth' is nan; the run has diverged, no update is made; frames of this step: \w+",
+    ):
         run.train()
     assert torch.equal(before, run.trainer.objective.network.encoder.resnet.conv1.weight)
     assert not (tmp_path / "run" / LAST).exists()

@@ -5,21 +5,11 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from multitask.comparison.columns import DISPARITY, IOU, OF_TASK, VECTOR
+from multitask.comparison.orderings import AS_GOOD, as_in_paper, better, better_in_all
 from multitask.comparison.rows import Ordering, Row, fixed
-from multitask.tasks.depth import Depth
-from multitask.tasks.instance import Instance
-from multitask.tasks.semantic import Semantic
 
-_S, _I, _D = Semantic.name, Instance.name, Depth.name
-_ALL = (_S, _I, _D)
-
-HIGHER_IS_BETTER: dict[str, bool] = {
-    f"{_S}/iou_class": True,
-    f"{_I}/mean_error_px": False,
-    f"{_D}/mean_error_px": False,
-}
-"""The figures of table 1."""
-_IOU, _VECTOR, _DISPARITY = HIGHER_IS_BETTER
+_S, _I, _D = _ALL = tuple(OF_TASK)
 
 LEARNED = "three"
 """Name of the row of three tasks with learned weights."""
@@ -32,7 +22,7 @@ PAPER_NOISE = {
 
 
 def _paper(iou: float | None, vector: float | None, disparity: float | None) -> dict[str, float]:
-    values = {_IOU: iou and iou / 100, _VECTOR: vector, _DISPARITY: disparity}
+    values = {IOU: iou and iou / 100, VECTOR: vector, DISPARITY: disparity}
     return {key: value for key, value in values.items() if value}
 
 
@@ -42,6 +32,7 @@ SINGLE = (
     Row(_I, "instance only", (_I,), ("weighting=equal",), _paper(None, 4.61, None)),
     Row(_D, "depth only", (_D,), ("weighting=equal",), _paper(None, None, 0.640)),
 )
+_SINGLE_IN_PAPER = {figure: value for row in SINGLE for figure, value in row.paper.items()}
 _EQUAL = Row("equal", "equal weights", _ALL, ("weighting=equal",), _paper(50.1, 3.79, 0.592))
 _PAIRS = (
     Row(f"{_S}-{_I}", "semantic + instance, learned", (_S, _I), _UNCERTAINTY, _paper(61.0, 3.42, None)),
@@ -114,33 +105,7 @@ _GRID = tuple(
 """What a user would try: some scales of each small weight, the paper's own among them."""
 
 
-_OWN = {_S: _IOU, _I: _VECTOR, _D: _DISPARITY}
-_OF_SINGLE = {figure: task for task, figure in _OWN.items()}
-
-
-def _better(better: Row, worse: Row, margin: float = 0.0) -> list[Ordering]:
-    """Better in every figure of table 1 that both have."""
-    return [
-        Ordering(better.key, worse.key, _OWN[task], HIGHER_IS_BETTER[_OWN[task]], margin)
-        for task in _ALL
-        if task in better.tasks and task in worse.tasks
-    ]
-
-
-def _as_good(row: Row, other: Row) -> list[Ordering]:
-    """Not worse, by more than 1 %, in any figure of table 1 that both have."""
-    return _better(row, other, margin=0.01)
-
-
-def _as_in_paper(rows: Sequence[Row]) -> list[Ordering]:
-    """Every ordering of two rows in the paper's table, in the paper's direction."""
-    claims = []
-    for figure, higher in HIGHER_IS_BETTER.items():
-        having = [row for row in rows if figure in row.paper]
-        ranked = sorted(having, key=lambda row: row.paper[figure], reverse=higher)
-        claims += [Ordering(a.key, b.key, figure, higher) for a, b in itertools.combinations(ranked, 2)]
-    return claims
-
+_OF_SINGLE = {figure: task for task, figure in OF_TASK.items()}
 
 _SEARCHED = Row("", "fixed weights, searched", _ALL, (), _paper(62.8, 3.61, 0.549), "searched")
 _RESCALED = Row("", "fixed weights, searched, rescaled", _ALL, role="searched-rescaled")
@@ -173,7 +138,7 @@ def _sweep(first: str, second: str, points: Mapping[float, tuple[float | None, .
 
 
 def _sweep_claims(sweep: Sequence[Row], *learned: Row) -> list[Ordering]:
-    return [claim for row in sweep for one in learned for claim in _better(one, row)]
+    return [claim for row in sweep for one in learned for claim in better(one, row)]
 
 
 _SWEEP_A = _sweep(_S, _D, {
@@ -192,11 +157,12 @@ def _start(value: int) -> str:
     return f"start{value}" if value else LEARNED  # which starts at 0
 
 
+# Runs called `laplace` and `gaussian` had one penalty for the two components of a vector: their results are others.
 _LIKELIHOODS = (
     _THREE,
-    Row("laplace", "Laplace regressions", _ALL,
+    Row("laplace-per-component", "Laplace regressions", _ALL,
         (*_UNCERTAINTY, f"task.{_I}.likelihood=laplace", f"task.{_D}.likelihood=laplace")),
-    Row("gaussian", "Gaussian regressions, squared error", _ALL,
+    Row("gaussian-per-component", "Gaussian regressions, squared error", _ALL,
         (*_UNCERTAINTY, f"task.{_I}.likelihood=gaussian", f"task.{_D}.likelihood=gaussian")),
     Row("softmax-exact", "exact softmax", _ALL, (*_UNCERTAINTY, f"task.{_S}.likelihood=softmax_exact")),
 )  # fmt: skip
@@ -245,8 +211,8 @@ def _ablations(searched: Sequence[Row]) -> list[tuple[Row, ...]]:
 def _ablation_claims() -> list[Ordering]:
     claims = []
     for *single, searched, three in _ablations([_SEARCHED]):
-        claims += [claim for row in single for claim in _better(three, row)]
-        claims += _as_good(three, searched)
+        claims += [claim for row in single for claim in better(three, row)]
+        claims += better(three, searched, AS_GOOD)
     return claims
 
 
@@ -269,11 +235,13 @@ EXPERIMENTS: dict[str, Experiment] = {
         _table1_rows,
         candidates=_GRID,
         orderings=[
-            *_as_in_paper([*SINGLE, _EQUAL, _SEARCHED, *_PAIRS, _THREE]),
+            *as_in_paper([*SINGLE, _EQUAL, _SEARCHED, *_PAIRS, _THREE], _SINGLE_IN_PAPER),
             # What the paper could not separate: whether learned weights are better, or only larger.
-            *_as_good(_THREE, _SEARCHED),
-            *_as_good(_THREE, _RESCALED),
-            *_as_good(_NORMALISED, _SEARCHED),
+            *better_in_all(_THREE, _SEARCHED, AS_GOOD),
+            *better_in_all(_THREE, _RESCALED, AS_GOOD),
+            *better_in_all(_NORMALISED, _SEARCHED, AS_GOOD),
+            *better_in_all(_SEARCHED, _RESCALED),
+            *better_in_all(_THREE, _NORMALISED),
         ],
         histories=[LEARNED],
         single=_OF_SINGLE,
@@ -310,7 +278,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "likelihoods": Experiment(
         "Likelihoods: the paper's form and others",
         lambda _: _LIKELIHOODS,
-        orderings=[claim for row in _LIKELIHOODS[1:] for claim in _better(_THREE, row)],
+        orderings=[claim for row in _LIKELIHOODS[1:] for claim in better(_THREE, row)],
     ),
     "ablations": Experiment(
         "Ablations: learned weights with more steps, a larger network, other amounts of data",
@@ -321,7 +289,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "weightings": Experiment(
         "Weightings, against networks of a single task",
         lambda _: [*SINGLE, *_WEIGHTINGS],
-        orderings=[claim for row in _WEIGHTINGS if row.name != LEARNED for claim in _better(_THREE, row)],
+        orderings=[claim for row in _WEIGHTINGS if row.name != LEARNED for claim in better_in_all(_THREE, row)],
         single=_OF_SINGLE,
         missing="" if _HAS_TORCHJD else "rows of weighting=jacobian: left out, torchjd is not installed",
     ),

@@ -2,29 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from multitask.build import HELD_OUT
-from multitask.comparison.experiments import HIGHER_IS_BETTER, LEARNED, PAPER_NOISE, Experiment
+from multitask.comparison.claims import verdicts
+from multitask.comparison.columns import COLUMNS, HIGHER_IS_BETTER, IMPROVEMENT, TABLE1
+from multitask.comparison.experiments import LEARNED, PAPER_NOISE, Experiment
 from multitask.comparison.plan import Plan
 from multitask.comparison.results import Figures, Result, early
-from multitask.comparison.rows import Ordering, Row
-from multitask.comparison.statistics import (
-    FAILS,
-    HOLDS,
-    UNDECIDED,
-    Difference,
-    mean_and_deviation,
-    mean_relative_improvement,
-    paired_difference,
-)
+from multitask.comparison.rows import Row
+from multitask.comparison.statistics import mean_and_deviation, mean_relative_improvement
+from multitask.comparison.sweep import plot_sweep, swept
 from multitask.files import write_text
-from multitask.report import canvas, markdown, noise_line, plot_training, plot_weights, ratio, weights_line
-
-_TITLES = {key: (title, scale) for key, title, scale in zip(
-    HIGHER_IS_BETTER, ("IoU, %", "instance error, px", "disparity error, px"), (100.0, 1.0, 1.0), strict=True
-)}  # fmt: skip
-"""Figure -> heading, and what it is multiplied by."""
+from multitask.report import markdown, noise_line, plot_training, plot_weights, ratio, weights_line
 
 
 class Report:
@@ -67,9 +56,10 @@ class Report:
         if len(histories) == 1:
             paths.append(folder / "training.png")
             plot_training(next(iter(histories.values())), paths[-1])
-        if self.experiment.swept and self._swept():
+        if self.experiment.swept and (rows := self._swept()):
             paths.append(folder / "sweep.png")
-            self._plot_sweep(paths[-1])
+            learned = [row for row in self.rows if "weighting=uncertainty" in row.overrides]
+            plot_sweep(rows, learned, self.experiment.swept, self._shown, paths[-1])
         return paths
 
     def _setting(self) -> str:
@@ -115,23 +105,18 @@ class Report:
         return " and ".join(sorted({run.compute for runs in self.reported.values() for run in runs.values()}))
 
     def _table(self) -> str:
-        shown = {key: _TITLES[key] for key in _TITLES if any(self._values(row.key, key) for row in self.rows)}
-        improvement = bool(self.experiment.single)
-        heading = ["row", *(title for title, _ in shown.values())]
-        heading += ["Delta m, %"] if improvement else []
+        shown = {key: COLUMNS[key] for key in COLUMNS if any(self._values(row.key, key) for row in self.rows)}
+        heading = ["row", *(column.title for column in shown.values())]
         of_paper = [key for key in shown if any(key in row.paper for row in self.rows)]
-        heading += [f"paper: {shown[key][0]}" for key in of_paper]
+        heading += [f"paper: {shown[key].title}" for key in of_paper]
         heading += ["lr x", "runs", "s / run"]
         best = {key: self._best(key) for key in shown}
         cells = []
         for row in self.rows:
             line = [row.title]
-            for key, (_, scale) in shown.items():
-                text = _spread([value * scale for value in self._values(row.key, key).values()], scale)
-                line.append(f"**{text}**" if row.key == best[key] else text)
-            if improvement:
-                line.append(_spread([100 * value for value in self._improvements(row)], 100))
-            line += [f"{row.paper[key] * shown[key][1]:.3g}" if key in row.paper else "-" for key in of_paper]
+            for key, column in shown.items():
+                line.append(_bold(_spread(self._shown(row, key), column.scale), row.key == best[key]))
+            line += [f"{row.paper[key] * shown[key].scale:.3g}" if key in row.paper else "-" for key in of_paper]
             runs, diverged = self.reported[row.key].values(), self._num_diverged(row.key)
             line.append(self._rate(row))
             line.append(f"{len(runs)}, {diverged} diverged" if diverged else str(len(runs)))
@@ -148,7 +133,10 @@ class Report:
         return f"{rate:g}, an end" if len(tried) > 1 and rate in (tried[0], tried[-1]) else f"{rate:g}"
 
     def _values(self, key: str, figure: str) -> dict[int, float]:
+        """A figure of a row by seed."""
         runs = self.reported[key]
+        if figure == IMPROVEMENT:
+            return {s: value for s, run in runs.items() if (value := self._improvement(s, run)) is not None}
         return {seed: run.figures[figure] for seed, run in runs.items() if figure in run.figures}
 
     def _num_diverged(self, key: str) -> int:
@@ -160,55 +148,23 @@ class Report:
         means = {key: values for key in sound if (values := self._values(key, figure))}
         if len(means) < 2:
             return None
-        choose = max if HIGHER_IS_BETTER[figure] else min
+        choose = max if COLUMNS[figure].higher_is_better else min
         return choose(means, key=lambda name: mean_and_deviation(list(means[name].values()))[0])
 
-    def _improvements(self, row: Row) -> list[float]:
-        """Delta m of each seed."""
-        found = []
-        for seed, run in self.reported[row.key].items():
-            single: Figures = {}
-            for figure, name in self.experiment.single.items():
-                if other := self.reported.get(name, {}).get(seed):
-                    single[figure] = other.figures.get(figure, 0.0)
-            value = mean_relative_improvement(run.figures, single, HIGHER_IS_BETTER)
-            found += [value] if value is not None else []
-        return found
+    def _improvement(self, seed: int, run: Result) -> float | None:
+        """Delta m of a run: against the single tasks' runs with its seed."""
+        single: Figures = {}
+        for figure, name in self.experiment.single.items():
+            if other := self.reported.get(name, {}).get(seed):
+                single[figure] = other.figures.get(figure, 0.0)
+        return mean_relative_improvement(run.figures, single, HIGHER_IS_BETTER)
 
     def _verdicts(self) -> str:
+        claims, with_runs = self.experiment.orderings, {key for key, runs in self.reported.items() if runs}
+        claimed = [claim for claim in claims if {claim.better, claim.worse} <= with_runs]
+        diverged = {row.key for row in self.rows if self._num_diverged(row.key)}
         titles = {row.key: row.title for row in self.rows}
-        lines = []
-        for claim in self.experiment.orderings:
-            if not (self.reported.get(claim.better) and self.reported.get(claim.worse)):
-                continue
-            title, scale = _TITLES[claim.figure]
-            relation = f"as good as, within {claim.margin:.0%}" if claim.margin else "better than"
-            line = [titles[claim.better], relation, titles[claim.worse], title]
-            found = self._difference(claim)
-            if found is None:  # no seed with figures of both
-                lines.append([*line, "-", "-", "0", UNDECIDED])
-                continue
-            interval = f"{found.low * scale:+.3g} to {found.high * scale:+.3g}" if found.num_seeds > 1 else "-"
-            mean, _ = mean_and_deviation(list(self._values(claim.worse, claim.figure).values()))
-            verdict = found.verdict(claim.margin * mean)
-            ahead = {HOLDS: claim.better, FAILS: claim.worse}.get(verdict)
-            if ahead and self._num_diverged(ahead):
-                verdict = UNDECIDED
-            lines.append([*line, f"{found.mean * scale:+.3g}", interval, str(found.num_seeds), verdict])
-        if not lines:
-            return ""
-        heading = ["claim", "is", "", "in", "by", "95 % interval", "seeds", "verdict"]
-        total = len(self.experiment.orderings)
-        claims = f"{len(lines)} of {total} claims" if len(lines) < total else f"{total} claims"
-        text = (
-            f"{claims}, each by its paired difference over seeds, above zero where the first is better; the intervals "
-            "are of each claim alone, so that one in twenty is expected to miss:"
-        )
-        return text + "\n\n" + markdown([heading, *lines])
-
-    def _difference(self, claim: Ordering) -> Difference | None:
-        better, worse = (self._values(key, claim.figure) for key in (claim.better, claim.worse))
-        return paired_difference(better, worse, claim.higher_is_better)
+        return verdicts(claimed, len(claims), titles, self._values, diverged)
 
     def _first(self, name: str) -> Result | None:
         """The run of the lowest seed, of those that did not diverge where there are any."""
@@ -284,7 +240,7 @@ class Report:
         return f"Learning rates tried, {self._by()}:\n\n" + markdown([heading, *cells])
 
     def _by(self) -> str:
-        titles = " / ".join(title for title, _ in _TITLES.values())
+        titles = " / ".join(column.title for column in TABLE1.values())
         return f"on held-out training images with seed {self.plan.search_seed} ({titles}), the chosen ones in bold"
 
     def _found(self, row: Row, rate: float) -> str:
@@ -292,7 +248,7 @@ class Report:
         result = self.results.get(self.plan.search(row, rate).key)
         if not result:
             return ""
-        shown = [(key, scale) for key, (_, scale) in _TITLES.items() if key in result.figures]
+        shown = [(key, column.scale) for key, column in TABLE1.items() if key in result.figures]
         return " / ".join(_spread([result.figures[key] * scale], scale) for key, scale in shown) or "diverged"
 
     def _missing(self) -> str:
@@ -309,36 +265,13 @@ class Report:
         return "\n".join(lines)
 
     def _swept(self) -> dict[float, Row]:
-        """Rows of fixed weights that have results, by the weight that is the axis."""
+        """Rows that have runs, by the weight that is the axis of a sweep."""
         task = self.experiment.swept
-        weights = {}
-        for row in self.rows:
-            given = [part.partition("=")[2] for part in row.overrides if part.startswith(f"weighting.weights.{task}=")]
-            if self.reported[row.key] and (given or len(row.tasks) == 1):
-                weights[float(given[0]) if given else float(row.tasks == (task,))] = row
-        return dict(sorted(weights.items()))
+        return swept([row for row in self.rows if self.reported[row.key]], task) if task else {}
 
-    def _plot_sweep(self, path: Path) -> None:
-        swept = self._swept()
-        learned = [row for row in self.rows if "weighting=uncertainty" in row.overrides]
-        shown = [key for key in _TITLES if any(self._values(row.key, key) for row in swept.values())]
-        figure, save = canvas(5 * len(shown), 4.3)
-        handles: dict[str, Any] = {}
-        for axes, key in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
-            title, scale = _TITLES[key]
-            points = {w: values for w, row in swept.items() if (values := _scaled(self._values(row.key, key), scale))}
-            means = [mean_and_deviation(values) for values in points.values()]
-            axes.errorbar(list(points), [m for m, _ in means], [d or 0 for _, d in means], marker="o", label="fixed")
-            for color, row in enumerate(learned, start=1):
-                if values := _scaled(self._values(row.key, key), scale):
-                    mean, deviation = mean_and_deviation(values)
-                    axes.axhline(mean, color=f"C{color}", label=row.title)
-                    axes.axhspan(mean - (deviation or 0), mean + (deviation or 0), color=f"C{color}", alpha=0.2)
-            axes.set_xlabel(f"weight of {self.experiment.swept}")
-            axes.set_ylabel(title)
-            handles |= {handle.get_label(): handle for handle in axes.get_legend_handles_labels()[0]}
-        figure.legend(handles=list(handles.values()), loc="outside upper center", ncols=3)  # it would hide bars within
-        save(path)
+    def _shown(self, row: Row, figure: str) -> list[float]:
+        """A figure of each seed, in the unit of its column."""
+        return [value * COLUMNS[figure].scale for value in self._values(row.key, figure).values()]
 
 
 def _given_weight(override: str) -> tuple[str, str]:
@@ -356,10 +289,6 @@ def _weights_row(title: str, weights: Mapping[str, float], tasks: Sequence[str])
     values = [weights[task] for task in tasks if task in weights]
     cells = [f"{weights[task]:.3g}" if task in weights else "-" for task in tasks]
     return [title, *cells, f"{sum(values):.3g}", ratio(values)]
-
-
-def _scaled(values: Mapping[int, float], scale: float) -> list[float]:
-    return [value * scale for value in values.values()]
 
 
 def _spread(values: Sequence[float], scale: float) -> str:

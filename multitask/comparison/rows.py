@@ -43,9 +43,10 @@ class Ordering:
 
     Attributes:
         better, worse: keys of rows.
-        figure: ``<task>/<figure>`` by which.
+        figure: ``<task>/<figure>`` by which, or another key of `multitask.comparison.columns.COLUMNS`.
         higher_is_better: direction of the figure.
-        margin: by which it may be worse and still count as good, as a share of the other's mean.
+        margin: by which it may be worse and still count as good, as a share of the other's mean; of Delta m, which is
+            a share itself, as it is.
     """
 
     better: str

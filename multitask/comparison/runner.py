@@ -1,6 +1,5 @@
 """Carries out a plan: one process a run, which can be killed and goes on where it was."""
 
-import ctypes
 import logging
 import math
 import os
@@ -22,13 +21,13 @@ import torch
 from multitask.comparison import progress, results
 from multitask.comparison.plan import Job, Plan
 from multitask.comparison.results import Result
-from multitask.data.parallel import num_cpus
+from multitask.data.parallel import die_with_parent, num_cpus
 from multitask.engine.exclusive import exclusive
+from multitask.engine.finite import DIVERGED
 from multitask.engine.interruption import Interrupted, deferred_signals
 from multitask.engine.tracking import flatten, read_figures, read_history
-from multitask.engine.trainer import DIVERGED
 from multitask.errors import UserError
-from multitask.run import METRICS, is_free
+from multitask.resume import METRICS, is_free
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +198,7 @@ class Runner:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **environment},
                 start_new_session=True,
-                preexec_fn=partial(_die_with_parent, os.getpid()) if sys.platform == "linux" else None,
+                preexec_fn=partial(die_with_parent, os.getpid()),
             )
         return _Running(job, process)
 
@@ -282,14 +281,3 @@ def _last_line(path: Path, status: int) -> str:
         return f"killed by {signal.Signals(-status).name}"
     lines = path.read_text(errors="replace").strip().splitlines()
     return lines[-1] if lines else f"exit status {status}"
-
-
-_LIBC = ctypes.CDLL(None)  # loaded here, since a fork must not wait for the loader's lock
-_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
-
-
-def _die_with_parent(parent: int) -> None:
-    """Has Linux kill this process with the runner, whatever ends that: nobody else would stop it."""
-    _LIBC.prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
-    if os.getppid() != parent:  # it had ended before
-        os._exit(1)

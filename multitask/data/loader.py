@@ -1,7 +1,7 @@
 """Frames + tasks -> batches. The batch of step t is a function of (seed, t) alone, which makes resuming exact."""
 
-import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from multitask.data import workers
 from multitask.data.mixed import spread
-from multitask.data.parallel import STOPPING
 from multitask.data.sample import Sample, Target
 from multitask.data.split import Split
 from multitask.data.transforms import Augmentation
+from multitask.errors import UserError
 
 
 class Frames(Protocol):
@@ -170,8 +171,12 @@ def in_order(num_frames: int, batch_size: int) -> list[list[FrameKey]]:
     return [keys[start : start + batch_size] for start in range(0, num_frames, batch_size)]
 
 
+TIMEOUT = 300
+"""Seconds without a batch after which loading is given up: far more than a slow disk needs for one."""
+
+
 class Loader:
-    """Batches, loaded in this process or in others.
+    """Batches, loaded in this process or in others, which end with it.
 
     Args:
         frames: the data set.
@@ -187,6 +192,7 @@ class Loader:
         num_workers: int,
         pin: bool,
     ) -> None:
+        self._num_workers = num_workers
         self._loader: DataLoader[Batch] = DataLoader(
             frames,
             batch_sampler=batches,
@@ -195,26 +201,45 @@ class Loader:
             pin_memory=pin,
             # A generator of its own: otherwise starting the loader would draw from torch's global random state.
             generator=torch.Generator().manual_seed(0),
-            worker_init_fn=_ignore_signals,
+            worker_init_fn=workers.start,
+            timeout=TIMEOUT if num_workers else 0,
         )
 
     def __len__(self) -> int:
         return len(self._loader)
 
-    def __iter__(self) -> Iterator[Batch]:
-        iterator = iter(self._loader)
+    def __iter__(self) -> Generator[Batch, None, None]:
+        """The batches.
+
+        Raises:
+            UserError: if a frame cannot be read, or the processes that load end or hang; what would help is said.
+        """
+        iterator: Any = None
         try:
-            yield from iterator
+            with workers.deaths.noticed():
+                iterator = iter(self._loader)
+            while True:
+                with workers.deaths.noticed():
+                    batch = next(iterator, None)
+                if batch is None:
+                    return
+                yield batch
+        except (UserError, RuntimeError) as error:
+            raise workers.user_error(error, self._num_workers) from error
         finally:
-            # After an error the traceback keeps the iterator, and so its workers, which no signal ends, alive.
-            if hasattr(iterator, "_shutdown_workers"):
-                iterator._shutdown_workers()
+            # After an error the traceback keeps the iterator, and so its workers, alive.
+            workers.shut_down(iterator)
 
 
-def _ignore_signals(_: int) -> None:
-    """Lets the main process alone answer a signal that goes to the whole group: it saves, then ends its workers."""
-    for number in STOPPING:
-        signal.signal(number, signal.SIG_IGN)
+@contextmanager
+def closed_after(batches: Iterable[Batch]) -> Iterator[Iterator[Batch]]:
+    """Within ``with``, an iterator over batches, whose processes end with it, whatever ends it."""
+    iterator = iter(batches)
+    try:
+        yield iterator
+    finally:
+        if isinstance(iterator, Generator):
+            iterator.close()
 
 
 def _collate(items: list[_Item]) -> Batch:

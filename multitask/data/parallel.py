@@ -1,8 +1,10 @@
 """The same work on many items, in several processes."""
 
+import ctypes
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import TypeVar
@@ -16,11 +18,20 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _CHUNK = 8
 """Items that a process is handed at once."""
 
+_LIBC = ctypes.CDLL(None)  # loaded here, since a fork must not wait for the loader's lock
+_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 
-def own_message(error: Exception) -> str:
-    """What an error says, without the traceback of a worker in which torch's loader may have wrapped it."""
-    text = str(error)
-    return text.strip().splitlines()[-1].partition(": ")[2] if "\nOriginal Traceback" in text else text
+
+def die_with_parent(parent: int | None = None) -> None:
+    """Has Linux kill this process when the one that started it ends, whatever ends that: nobody else would.
+
+    Args:
+        parent: number of that process, to end at once if it has ended already; None: not known.
+    """
+    if sys.platform == "linux":
+        _LIBC.prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    if parent is not None and os.getppid() != parent:
+        os._exit(1)
 
 
 def for_each(work: Callable[[T], R], items: Sequence[T], workers: int) -> Iterator[list[R]]:
@@ -40,7 +51,8 @@ def for_each(work: Callable[[T], R], items: Sequence[T], workers: int) -> Iterat
     chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
     # Spawned, not forked: the caller may run threads, whose locks a fork would copy in any state.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=context) as pool:
+    number = min(workers, len(chunks))
+    with ProcessPoolExecutor(number, context, initializer=die_with_parent, initargs=(os.getpid(),)) as pool:
         tasks = [pool.submit(_work_on, work, chunk) for chunk in chunks]
         try:
             for task in as_completed(tasks):

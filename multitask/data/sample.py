@@ -20,6 +20,8 @@ class Sample:
         instance_ids: (H, W) int32, ``id * 1000 + k`` for an instance, else the bare class id.
         disparity: (H, W) float32 px at this resolution, NaN where there is no measurement.
         camera: intrinsics in px of this image.
+        measured: whether the frame has a measured disparity, if only outside of this part of it. What is cut out of a
+            sample keeps it; of a new one it follows from the disparity, and is never None.
     """
 
     name: str
@@ -28,6 +30,12 @@ class Sample:
     instance_ids: np.ndarray | None = None
     disparity: np.ndarray | None = None
     camera: Camera | None = None
+    measured: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.measured is None:
+            found = self.disparity is not None and bool(np.isfinite(self.disparity).any())
+            object.__setattr__(self, "measured", found)  # once, on a class that is frozen for all others
 
 
 class Target(NamedTuple):

@@ -167,7 +167,8 @@ class Folder(Split):
         if found := self.contradiction(name, layers):
             raise found[1]
         camera = self.read_camera(name) if self.has("camera") else None
-        return resize(Sample(name, image, camera=camera, **layers), self.image_size)
+        class_ids, instance_ids, disparity = (layers.get(kind) for kind in LABEL_KINDS)
+        return resize(Sample(name, image, class_ids, instance_ids, disparity, camera), self.image_size)
 
     def contradiction(self, name: str, layers: Mapping[str, np.ndarray]) -> tuple[str, UserError] | None:
         """That the labels of a frame say of one pixel that it is of two classes: of which kind of file it is said, and

@@ -8,7 +8,7 @@ import torch
 
 from multitask.data.labels import CLASS_NAMES
 from multitask.errors import UserError
-from multitask.files import whole
+from multitask.files import keep, whole
 from multitask.models.pretrained import first_difference, first_line
 
 VERSION = 1
@@ -16,9 +16,13 @@ VERSION = 1
 KEYS = {"version", "step", "network", "weighting", "optimizer", "scaler", "rng", "score", "config", "classes", "tasks"}
 
 
-def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Writes a checkpoint beside ``path``, flushes it to the disk and renames it over what was there.
+def save(path: Path, state: Mapping[str, Any], previous: Path | None = None) -> None:
+    """Writes a checkpoint, whole or not at all.
 
+    Args:
+        path: of the file.
+        state: what it holds beside the version and the class table.
+        previous: where the checkpoint goes that was at ``path``; None: it is replaced.
     Raises:
         UserError: naming the file, if it cannot be written, because the disk is full for example; a checkpoint that
             was there before is untouched.
@@ -26,6 +30,8 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     try:
         with whole(path) as file:
             _dump({"version": VERSION, "classes": list(CLASS_NAMES), **state}, file)
+            if previous:
+                keep(path, previous)
     except UserError as error:
         kept = "the checkpoint before it is untouched" if path.exists() else "there was none before it"
         raise UserError(f"{error}; {kept}") from error

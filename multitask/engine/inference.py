@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from multitask.data.loader import Batch
+from multitask.data.loader import Batch, closed_after
 from multitask.engine.compute import Compute
 from multitask.errors import UserError
 from multitask.tasks.base import Task
@@ -50,19 +50,20 @@ def evaluate(
         UserError: if a batch does not fit into the device's memory.
     """
     metrics = {name: task.metric() for name, task in tasks.items()}
-    for batch in batches:
-        batch = batch.to(device)
-        try:
-            predictions = predict(batch.images)
-            for name, metric in metrics.items():
-                metric.update(predictions[name], batch.targets[name])
-            observe(batch, predictions)
-        except torch.OutOfMemoryError as error:
-            number, _, height, width = batch.images.shape
-            raise UserError(
-                f"trainer.accumulate: {number} frames of {height} x {width} px at once are too many for the memory of "
-                f"{device}; needed a larger one, for fewer frames at once, or a smaller data.image_size"
-            ) from error
+    with closed_after(batches) as loaded:
+        for batch in loaded:
+            batch = batch.to(device)
+            try:
+                predictions = predict(batch.images)
+                for name, metric in metrics.items():
+                    metric.update(predictions[name], batch.targets[name])
+                observe(batch, predictions)
+            except torch.OutOfMemoryError as error:
+                number, _, height, width = batch.images.shape
+                raise UserError(
+                    f"trainer.accumulate: {number} frames of {height} x {width} px at once are too many for the memory "
+                    f"of {device}; needed a larger one, for fewer frames at once, or a smaller data.image_size"
+                ) from error
     return {f"{name}/{key}": value for name, metric in metrics.items() for key, value in metric.compute().items()}
 
 
@@ -97,8 +98,8 @@ def fit_position_prior(batches: Iterable[Batch], tasks: Mapping[str, Task], devi
     """
     sums: dict[str, Tensor] = {}
     counts: dict[str, Tensor] = {}
-    for batch in batches:
-        for name, (value, valid) in batch.to(device).targets.items():
+    with closed_after(batches) as loaded:
+        for name, (value, valid) in (item for batch in loaded for item in batch.to(device).targets.items()):
             grid = (min(_GRID[0], valid.shape[-2]), min(_GRID[1], valid.shape[-1]))
             weight = valid.unsqueeze(1).float()
             # The mean over a cell of value x valid and of valid: their quotient is the mean over valid pixels.

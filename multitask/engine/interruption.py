@@ -61,28 +61,54 @@ def handled_signals(
         restore()
 
 
+class Deferral:
+    """Collects signals in ``pending``, so that a step is never torn; `deferred_signals` makes one."""
+
+    def __init__(self, pending: list[int]) -> None:
+        self._pending = pending
+        self._waiting = False
+        self._first = 0.0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Within ``with`` nothing can be torn, and a signal, also one of before, raises `Stopped` at once."""
+        self._waiting = True
+        try:
+            if self._pending:
+                raise Stopped
+            yield
+        finally:
+            self._waiting = False
+
+    def note(self, number: int) -> bool:
+        """Notes a signal; whether it is to act at once, as one that comes later again is."""
+        now = time.monotonic()
+        if self._pending:
+            return now - self._first > _ONE_STOP
+        self._first = now
+        self._pending.append(number)
+        log.info("%s: saving%s", signal.Signals(number).name, "" if self._waiting else " after this step")
+        if self._waiting:
+            raise Stopped
+        return False
+
+
 @contextmanager
-def deferred_signals(pending: list[int]) -> Iterator[None]:
+def deferred_signals(pending: list[int]) -> Iterator[Deferral]:
     """Collects SIGINT, SIGTERM and SIGHUP, so that a step is never torn; one that comes later again acts at once.
 
     Args:
         pending: list to which the signals' numbers are added.
     """
+    deferral = Deferral(pending)
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield deferral
         return
-    first = 0.0
 
     def note(number: int, _: FrameType | None) -> None:
-        nonlocal first
-        now = time.monotonic()
-        if not pending:
-            first = now
-            pending.append(number)
-            log.info("%s: saving after this step", signal.Signals(number).name)
-        elif now - first > _ONE_STOP:
+        if deferral.note(number):
             restore()
             signal.raise_signal(number)
 
     with handled_signals(note) as restore:
-        yield
+        yield deferral

@@ -1,6 +1,7 @@
 """What a run leaves behind beside checkpoints: TensorBoard events and ``history.jsonl``."""
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,11 @@ HISTORY = "history.jsonl"
 VALIDATION = "val/"
 """What the names of a validation's figures begin with."""
 
+SECONDS = "run/seconds"
+"""In the history of a finished run: how long its training and evaluation took, in all its processes."""
+
+_EVENTS = "events.out.tfevents."
+
 _COMPARED = (
     *("tasks", "weighting", "optimizer.lr", "seed", "model.encoder"),
     *("data.name", "data.image_size", "trainer.batch_size", "trainer.max_steps"),
@@ -31,22 +37,31 @@ class Tracker:
     Args:
         folder: the run's folder.
         step: where the run goes on: what was logged after it, before the run was killed, is dropped.
-        validated: the last step whose validation is done; what a later one logged is dropped likewise.
+        validated: the last step whose validation is done; what a later one logged is dropped likewise. So is what the
+            end of the run logged, to be logged again, and the pictures of ``step``.
     """
 
     def __init__(self, folder: Path, step: int = 0, validated: int = 0) -> None:
         self._history = folder / HISTORY
-        entries = read_history(folder) if step else []
+        entries = [entry for entry in read_history(folder) if SECONDS not in entry] if step else []
         kept = [entry for entry in entries if entry["step"] <= (validated if _is_validation(entry) else step)]
         write_text(self._history, "".join(json.dumps(entry) + "\n" for entry in kept))
-        self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else 0)
+        _make_room_for_now(folder)
+        # TensorBoard drops whole steps: of the last one, what is kept is written again.
+        self._writer = SummaryWriter(str(folder), purge_step=step)
+        for entry in kept:
+            if entry["step"] == step:
+                self._write(step, {name: value for name, value in entry.items() if name != "step"})
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Logs named numbers at a step, to TensorBoard and to the history."""
-        for name, value in values.items():
-            self._writer.add_scalar(_tag(name), value, step)
+        self._write(step, values)
         with self._history.open("a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
+
+    def _write(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(_tag(name), value, step)
 
     def image(self, step: int, name: str, picture: np.ndarray) -> None:
         """Logs a picture, (H, W, 3) uint8."""
@@ -84,6 +99,17 @@ class Tracker:
     def close(self) -> None:
         """Writes out what is still in memory."""
         self._writer.close()
+
+
+def _make_room_for_now(folder: Path) -> None:
+    """Renames event files of a clock that was ahead of this one's: TensorBoard reads by name, the time first."""
+    latest = int(time.time()) - 1
+    for path in sorted(folder.glob(f"{_EVENTS}*"), reverse=True):
+        stamp, _, rest = path.name.removeprefix(_EVENTS).partition(".")
+        if not stamp.isdecimal() or int(stamp) < latest:
+            return
+        path.rename(path.with_name(f"{_EVENTS}{latest:010d}.{rest}"))
+        latest -= 1
 
 
 def _is_validation(entry: Mapping[str, float]) -> bool:

@@ -1,23 +1,21 @@
 """The training loop: steps, not epochs, and nothing lost when it is stopped."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from multitask.data.loader import Batch, EncodedFrames, Loader, StepSampler
+from multitask.data.loader import Batch, EncodedFrames, Loader, StepSampler, closed_after
+from multitask.engine import finite
 from multitask.engine.compute import Compute
-from multitask.engine.interruption import Interrupted, Stopped, deferred_signals
+from multitask.engine.interruption import Deferral, Interrupted, Stopped, deferred_signals
 from multitask.engine.objective import Objective, present_tasks
 from multitask.engine.settings import Optimization, Schedule
 from multitask.errors import UserError
-
-DIVERGED = "stopped before the update"
-"""In the error of a loss that is not finite."""
 
 
 class Trainer:
@@ -59,7 +57,12 @@ class Trainer:
         }
 
     def state(self) -> dict[str, Any]:
-        """All that the next steps depend on. The schedule and the sampler are functions of step and seed."""
+        """All that the next steps depend on. The schedule and the sampler are functions of step and seed.
+
+        Raises:
+            UserError: if a parameter, a running statistic or a momentum is not finite, which no step would mend.
+        """
+        finite.check_state(self.step, self.objective, self.optimizer)
         return {
             "step": self.step,
             "validated": self.validated,
@@ -114,7 +117,7 @@ class Trainer:
                 frame that cannot be read ends the run.
         Raises:
             Interrupted: after SIGINT, SIGTERM or SIGHUP and `save`.
-            UserError: if a loss is not finite, or a task has no valid pixel in the whole training split.
+            UserError: if a loss or a gradient is not finite, or a task has no valid pixel in the whole training split.
         """
         schedule = self.schedule
         sampler = StepSampler(
@@ -122,10 +125,10 @@ class Trainer:
         )
         loader = Loader(self.frames, sampler, schedule.num_workers, pin=self._on_cuda)
         self.objective.train()
-        with deferred_signals(self.stop):
+        with deferred_signals(self.stop) as deferral, closing(self._batches(loader, deferral, save)) as batches:
             self._validate_if_due(on_val, save)
             self._end_if_asked(save)
-            for batch in self._kept_from_errors(loader, save):
+            for batch in batches:
                 try:
                     self._train_step(batch.to(self.compute.device))
                 except torch.OutOfMemoryError as error:
@@ -142,19 +145,28 @@ class Trainer:
     def _on_cuda(self) -> bool:
         return self.compute.device.type == "cuda"
 
-    def _kept_from_errors(self, loader: Loader, save: Callable[[], None]) -> Iterator[Batch]:
-        """The batches; what goes wrong while one is read leaves the network as it was, and the steps done are kept."""
-        batches, first = iter(loader), self.step
-        while True:
-            try:
-                batch = next(batches, None)
-            except Exception:
-                if self.step > first:
-                    save()
-                raise
-            if batch is None:
-                return
-            yield batch
+    def _batches(self, loader: Loader, deferral: Deferral, save: Callable[[], None]) -> Generator[Batch, None, None]:
+        """The batches, until a signal comes.
+
+        What goes wrong while one is read leaves the network as it was, and the steps that are done are kept.
+        """
+        with closed_after(loader) as loaded:
+            first = self.step
+            while True:
+                try:
+                    with deferral.waiting():
+                        batch = next(loaded, None)
+                except Stopped:
+                    return
+                except Exception:
+                    if self.stop:  # a signal to the whole group has ended the loader's processes, too
+                        return
+                    if self.step > first:
+                        save()
+                    raise
+                if batch is None:
+                    return
+                yield batch
 
     def _end_if_asked(self, save: Callable[[], None]) -> None:
         if self.stop:
@@ -171,6 +183,10 @@ class Trainer:
                 on_val()
         except Stopped:
             return
+        except UserError:
+            if self.stop:  # as in `_batches`
+                return
+            raise
         self.validated = self.step
         save()
 
@@ -185,16 +201,18 @@ class Trainer:
             weighting.backward(self.scaler.scale(total), losses, present)
             values.append({"total": total.detach(), **{name: loss.detach() for name, loss in losses.items()}})
         step_values = {name: torch.stack([value[name] for value in values]).sum() for name in values[0]}
-        self._check_finite(step_values, batch)
         self.scaler.unscale_(self.optimizer)
+        norm = finite.gradient_norm(self.optimizer).to(self.compute.device)
+        moves = finite.check_step(self.step + 1, step_values, norm, self.objective, self.scaler, batch.names)
         weighting.bound_gradients()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
-        step_losses = {name: step_values[name] for name in counts}
-        weighting.after_step(step_losses, present, lambda: self.objective.losses_again(batch, counts, self.compute))
+        if moves:
+            step_losses = {name: step_values[name] for name in counts}
+            weighting.after_step(step_losses, present, lambda: self.objective.losses_again(batch, counts, self.compute))
         self.step += 1
-        self._recent.add(step_values, counts, len(batch.names))
+        self._recent.add(step_values, counts, norm, len(batch.names))
         for name, count in counts.items():
             self._seen_pixels[name] += count
 
@@ -211,23 +229,13 @@ class Trainer:
             f"{self.compute.device}; needed {needed}"
         )
 
-    def _check_finite(self, values: dict[str, Tensor], batch: Batch) -> None:
-        # One look at the device each step, while it is still busy with the backward pass: the price of a stop before
-        # the update instead of a spoilt checkpoint.
-        if not torch.stack(list(values.values())).isfinite().all():
-            # The total comes first, and is to blame only where no task is.
-            name = [name for name, value in values.items() if not value.isfinite()][-1]
-            raise UserError(
-                f"step {self.step + 1}: loss {name!r} is {values[name].item()}; {DIVERGED}; frames: "
-                + ", ".join(batch.names)
-            )
-
     def _log_values(self) -> dict[str, float]:
         weighting = self.objective.weighting
         values = self._recent.compute()
         self._recent = _Means()
         values |= {f"weight/{name}": value.item() for name, value in weighting.weights().items()}
-        values |= {f"log_variance/{name}": value.item() for name, value in weighting.log_variances().items()}
+        for name, s in weighting.log_variances().items():  # which is no log-variance in every likelihood
+            values[f"log_variance/{name}"] = weighting.likelihoods[name].log_variance(s.detach()).item()
         values |= {f"sigma2/{name}": value.item() for name, value in weighting.variances().items()}
         values["lr"] = self.optimizer.param_groups[0]["lr"]
         if self.step * self.schedule.batch_size >= len(self.frames):
@@ -241,7 +249,7 @@ class Trainer:
 
 
 class _Means:
-    """Losses since the last log, added up on the device and read when they are logged."""
+    """Losses and the gradient's norm since the last log, added up on the device and read when they are logged."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
@@ -249,13 +257,17 @@ class _Means:
         self._frames = 0
         self._start = time.perf_counter()
 
-    def add(self, values: dict[str, Tensor], counts: dict[str, Tensor], num_frames: int) -> None:
+    def add(self, values: dict[str, Tensor], counts: dict[str, Tensor], norm: Tensor, num_frames: int) -> None:
         for name, value in values.items():
             # A step without a valid pixel of a task has no loss of that task.
             counted = counts[name] > 0 if name in counts else torch.ones_like(value, dtype=torch.bool)
-            self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + torch.where(counted, value, 0)
-            self._counts[name] = self._counts.get(name, torch.zeros_like(value)) + counted
+            self._add(f"loss/{name}", value, counted)
+        self._add("gradient_norm", norm, norm.isfinite())
         self._frames += num_frames
+
+    def _add(self, name: str, value: Tensor, counted: Tensor) -> None:
+        self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + torch.where(counted, value, 0)
+        self._counts[name] = self._counts.get(name, torch.zeros_like(value)) + counted
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -265,10 +277,6 @@ class _Means:
         self._start += time.perf_counter() - before
 
     def compute(self) -> dict[str, float]:
-        means = {
-            f"loss/{name}": (total / self._counts[name]).item()
-            for name, total in self._sums.items()
-            if self._counts[name]
-        }
+        means = {name: (total / self._counts[name]).item() for name, total in self._sums.items() if self._counts[name]}
         means["images_per_second"] = self._frames / (time.perf_counter() - self._start)
         return means

@@ -102,7 +102,7 @@ class Regression(Task):
     )
 
     def __init__(self, likelihood: str = "paper") -> None:
-        self.likelihood = choose(REGRESSION, self.name, likelihood)
+        self.likelihood = choose(REGRESSION, self.name, likelihood).of_vector(self.channels)
 
     def pixel_loss(self, prediction: Tensor, value: Tensor) -> Tensor:
         """L1 norm, or squared L2 norm where the likelihood is Gaussian."""

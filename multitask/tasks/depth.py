@@ -30,14 +30,15 @@ class Depth(Regression):
     def encode(self, sample: Sample) -> Target:
         """Disparity [1, H, W] float32, valid where measured.
 
-        The sky is at 0 px in every frame that has a measurement (section 4.3), and unseen pixels never count.
+        The sky is at 0 px in every frame that has a measurement (section 4.3), wherever in it, so that the same pixel
+        counts in every crop; unseen pixels never count.
         """
         if sample.disparity is None:
             height, width = sample.image.shape[:2]
             return Target(torch.zeros(1, height, width), torch.zeros(height, width, dtype=torch.bool))
         disparity, valid = sample.disparity, np.isfinite(sample.disparity)
         if sample.class_ids is not None:
-            sky = (sample.class_ids == SKY_ID) & valid.any()
+            sky = (sample.class_ids == SKY_ID) & bool(sample.measured)
             disparity = np.where(sky, 0, disparity)
             valid = (valid | sky) & ~np.isin(sample.class_ids, UNSEEN_IDS)
         value = np.where(valid, disparity, 0).astype(np.float32)

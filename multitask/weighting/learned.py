@@ -96,8 +96,8 @@ class Uncertainty(Learned):
     def bound_gradients(self) -> None:
         """Makes s no faster upwards than it can be downwards.
 
-        The derivative by s is ``penalty - precision * exp(-s) * L``: at most the penalty where s is too high, without
-        bound where it is too low, which throws s far beyond its optimum in one step.
+        The derivative by s is ``components * penalty - precision * exp(-s) * L``: at most the penalties where s is too
+        high, without bound where it is too low, which throws s far beyond its optimum in one step.
         """
         for name, s in self.s.items():
             if s.grad is not None:
@@ -110,25 +110,27 @@ class Uncertainty(Learned):
 class LiebelKoerner(Learned):
     """Uncertainty with the penalty ``log(1 + sigma^2)``, which is never negative (arXiv 1805.06334).
 
-    The factor of the loss is the likelihood's, as in `Uncertainty`: the two differ in the penalty alone. The exact
-    softmax is approximated.
+    The factor of the loss is the likelihood's, as in `Uncertainty`, and so is how often the penalty counts for a
+    vector: the two differ in the penalty alone. The exact softmax is approximated. With this penalty sigma^2 is no
+    variance of anything, but what the weight follows from.
     """
 
     def __init__(self, likelihoods: Mapping[str, Likelihood], sum: float | None = None) -> None:
         super().__init__(likelihoods, 0.0, sum)
 
     def term(self, name: str, loss: Tensor, share: float) -> Tensor:
-        s = self.s[name]
-        return self.likelihoods[name].precision * torch.exp(-s) * loss + share * functional.softplus(s)
+        s, likelihood = self.s[name], self.likelihoods[name]
+        penalty = likelihood.components * functional.softplus(s)
+        return likelihood.precision * torch.exp(-s) * loss + share * penalty
 
     def weight(self, name: str) -> Tensor:
         return self.likelihoods[name].weight(self.s[name].detach())
 
     def bound_gradients(self) -> None:
-        """As in `Uncertainty`: downwards the derivative is below 1."""
-        for s in self.s.values():
+        """As in `Uncertainty`: downwards the derivative is below the number of penalties."""
+        for name, s in self.s.items():
             if s.grad is not None:
-                s.grad.clamp_(min=-1)
+                s.grad.clamp_(min=-self.likelihoods[name].components)
 
     def log_variances(self) -> dict[str, nn.Parameter]:
         return {name: self.s[name] for name in self.likelihoods}

@@ -64,14 +64,25 @@ def test_report_table_hand_worked() -> None:
     )
 
 
+def verdicts_of(text: str) -> list[list[str]]:
+    """What stands behind the rows of each claim that the learned weights are better than equal ones."""
+    lines = [line for line in text.splitlines() if line.startswith("| learned | better than | equal")]
+    return [[cell.strip() for cell in line.strip("|").split("|")][3:] for line in lines]
+
+
 def test_report_verdicts_hand_worked() -> None:
-    lines = [line for line in report().text().splitlines() if line.startswith("| learned | better than | equal")]
-    verdicts = [[cell.strip() for cell in line.strip("|").split("|")][3:] for line in lines]
-    # IoU: differences 0.10, 0.09, 0.11: mean 0.10, deviation 0.01, half width 4.303 * 0.01 / sqrt(3) = 0.0248.
-    assert verdicts[0] == ["IoU, %", "+10", "+7.52 to +12.5", "3", "holds"]
-    # Errors: differences -0.05, 0.05, 0.01: undecided.
-    assert verdicts[1][1] == "+0.00333"
-    assert verdicts[1][-1] == "undecided"
+    # IoU: differences 0.10, 0.09, 0.11: mean 0.10, deviation 0.01, half width 4.303 * 0.01 / sqrt(3) = 0.0248. With two
+    # degrees of freedom P(T > t) = (1 - t / sqrt(t^2 + 2)) / 2, here of t = 17.3, and the least of four p-values.
+    # Errors: differences -0.05, 0.05, 0.01, for which t = 0.115, p = 0.46 and, corrected, 1.
+    text = report().text()
+    assert verdicts_of(text) == [
+        ["IoU, %", "+10", "+7.52 to +12.5", "3", "0.0066", "holds"],
+        ["disparity error, px", "+0.00333", "-0.122 to +0.128", "3", "1", "undecided"],
+    ]
+    (method,) = (line for line in text.splitlines() if line.startswith("2 claims, each by its paired difference"))
+    assert "each of the 2 claims of 3 seeds or more is tested both ways" in method
+    assert "all 4 p-values of this table are corrected together by Holm's step-down method" in method
+    assert method.endswith("Verdicts: holds 1, undecided 1:")
 
 
 def test_report_has_mean_weights_of_rows_with_several_tasks() -> None:
@@ -100,34 +111,41 @@ def test_report_half_way_says_what_is_missing() -> None:
     assert "No run is finished yet." in report({}).text()
 
 
+AHEAD = [(0.50, 0.5), (0.52, 0.6), (0.54, 0.4), (0.55, 0.5)]
+BEHIND = [(0.40, 0.5), (0.43, 0.6), (0.43, 0.4), (0.45, 0.5)]
+
+
+def of_four(ahead: str, behind: str, diverged: str = "") -> str:
+    """The report of two rows with four seeds, the first of which diverged where a row is named."""
+    done = results({ahead: AHEAD, behind: BEHIND})
+    if diverged:
+        done[f"{diverged}/test-rate1-seed0"] = result(diverged, {}, seed=0, config=CONFIG)
+    return Report(Plan(EXPERIMENT, TASKS, [0, 1, 2, 3], "test", [1.0], 9), done, {}).text()
+
+
 def test_report_does_not_praise_a_row_that_diverged() -> None:
-    lost = {"three/test-rate1-seed0": result("three", {}, seed=0, config=CONFIG)}
-    text = report(DONE | lost).text()
+    text = of_four("three", "equal", diverged="three")
     row = cells(text, "learned ")
-    assert row[1] == "53.0 ± 1.4", "of the two that are left, and not in bold"
-    assert row[-2:] == ["3, 1 diverged", "60"]
-    better = [line for line in text.splitlines() if line.startswith("| learned | better than | equal")]
-    assert "| undecided |" in better[0], "0.09 and 0.11 would have held"
+    assert row[1] == "53.7 ± 1.5", "of the three that are left, and not in bold"
+    assert row[-2:] == ["4, 1 diverged", "60"]
+    assert verdicts_of(text)[0][3:] == ["3", "0.0066", "undecided"], "0.09, 0.11 and 0.10 would have held"
     assert "* three/test-rate1-seed0: diverged" in text
 
 
 def test_report_does_not_praise_the_other_row_if_that_diverged() -> None:
-    values = {"three": [(0.40, 0.5), (0.43, 0.6), (0.43, 0.4)], "equal": [(0.50, 0.5), (0.52, 0.6), (0.54, 0.4)]}
-    done = results(values)
-    assert "| does not hold |" in claim_of(report(done).text())
-    lost = {"equal/test-rate1-seed0": result("equal", {}, seed=0, config=CONFIG)}
-    assert "| undecided |" in claim_of(report(done | lost).text()), "-0.09 and -0.11 would have decided it"
+    assert verdicts_of(of_four("equal", "three"))[0][-1] == "does not hold"
+    assert verdicts_of(of_four("equal", "three", diverged="equal"))[0][-1] == "undecided"
 
 
-def test_claim_about_a_row_that_always_diverged_is_undecided() -> None:
+def test_report_blames_a_row_that_diverged_where_it_is_behind() -> None:
+    assert verdicts_of(of_four("three", "equal", diverged="equal"))[0][-1] == "holds"
+
+
+def test_claim_about_a_row_that_always_diverged_has_too_few_seeds() -> None:
     lost = {f"three/test-rate1-seed{seed}": result("three", {}, seed=seed, config=CONFIG) for seed in range(3)}
     text = report(DONE | lost).text()
-    assert [cell.strip() for cell in claim_of(text).split("|")[4:-1]] == ["IoU, %", "-", "-", "0", "undecided"]
+    assert verdicts_of(text)[0] == ["IoU, %", "-", "-", "0", "-", "too few seeds"]
     assert "\n2 claims, each by" in text
-
-
-def claim_of(text: str) -> str:
-    return next(line for line in text.splitlines() if line.startswith("| learned | better than | equal"))
 
 
 def test_report_says_how_many_claims_it_has_runs_for() -> None:
@@ -260,7 +278,7 @@ def test_report_of_a_sweep_plots_it(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert sum("sum 1" in line for line in sweep.text().splitlines() if line.startswith("| semantic + depth")) > 1
     assert list(sweep._swept()) == [0, 0.1, 0.2, 0.5, 0.7, 0.8, 0.85, 0.9, 0.95, 0.975, 1]
     plot = canvas(10, 4)
-    monkeypatch.setattr("multitask.comparison.report.canvas", lambda *size: plot)
+    monkeypatch.setattr("multitask.comparison.sweep.canvas", lambda *size: plot)
     assert "sweep.png" in {path.name for path in sweep.write(tmp_path)}
     iou, disparity = plot[0].axes
     assert [axes.get_ylabel() for axes in (iou, disparity)] == ["IoU, %", "disparity error, px"]
@@ -280,17 +298,6 @@ def test_report_of_a_sweep_without_the_other_task_s_labels(tmp_path: Path) -> No
     assert "sweep.png" in {path.name for path in Report(plan, done, {}).write(tmp_path)}
 
 
-def test_table1_claims_what_the_paper_s_table_says() -> None:
-    claims = {
-        (claim.better, claim.worse, claim.figure) for claim in EXPERIMENTS["table1"].orderings if not claim.margin
-    }
-    assert ("three", "semantic", IOU) in claims
-    assert ("semantic", "equal", IOU) in claims, "unweighted losses hurt"
-    assert ("semantic-instance", "three", "instance/mean_error_px") in claims, "3.42 against 3.50"
-    assert ("three", "searched", DISPARITY) in claims
-    assert len(claims) == 3 * 15
-
-
 @pytest.mark.parametrize(
     ("name", "row", "title", "other"),
     [("weightings", "dwa", "DWA", "RLW"), ("table1", "three", "three tasks, learned ", "three tasks, learned, sum 1")],
@@ -308,6 +315,26 @@ def test_mean_improvement_is_against_the_single_tasks(name: str, row: str, title
     assert "Delta m is the mean relative improvement" in text
     assert cells(text, title)[4] == "10.0"
     assert cells(text, other)[4] == "-"
+
+
+def test_mean_improvement_is_claimed_and_marked_like_other_columns() -> None:
+    experiment = EXPERIMENTS["weightings"]
+    plan = Plan(replace(experiment, rows=lambda _: experiment.rows(Choices())[:5]), TASKS, [0, 1, 2], "test", [1.0], 9)
+    done = {}
+    for seed, (learned, equal) in enumerate([(0.60, 0.50), (0.66, 0.55), (0.63, 0.54)]):
+        for row in plan.rows({}):
+            values = {"three": learned, "equal": equal}
+            figures = {IOU: values.get(row.name, 0.5), "instance/mean_error_px": 10.0, DISPARITY: 2.0}
+            of_tasks = {key: value for key, value in figures.items() if key.partition("/")[0] in row.tasks}
+            made = result(row.name, of_tasks, seed=seed, config=CONFIG)
+            done[f"{row.name}/test-rate1-seed{seed}"] = made
+    text = Report(plan, done, {}).text()
+    # A third of 20, 32 and 26 %, and of 0, 10 and 8 %.
+    assert cells(text, "uncertainty ")[4] == "**8.7 ± 2.0**"
+    assert cells(text, "equal weights")[4] == "2.0 ± 1.8"
+    (claim,) = (line for line in text.splitlines() if "| uncertainty | better than |" in line and "Delta m, %" in line)
+    # Differences 20/3, 22/3, 18/3: mean 6.67, deviation 0.667, half width 4.303 * 0.667 / sqrt(3) = 1.66; t = 17.3.
+    assert [cell.strip() for cell in claim.split("|")][4:8] == ["Delta m, %", "+6.67", "+5.01 to +8.32", "3"]
 
 
 def test_every_experiment_names_its_rows_once() -> None:

@@ -37,7 +37,7 @@ with open(folder.parent.parent / "places", "a") as file:
 if given.get("fail") == folder.parent.name and not pathlib.Path("mended").exists():
     sys.exit("error: it had to fail")
 if given.get("diverge") == folder.parent.name:
-    sys.exit("error: step 3: loss 'total' is nan; stopped before the update; frames: a")
+    sys.exit("error: step 3: loss 'total' is nan; the run has diverged, no update is made; frames of this step: a")
 for step in range(int(given.get("wait", 0))):
     time.sleep(0.1)
     (folder / "started").touch()

@@ -54,6 +54,18 @@ def test_frame_is_read_as_it_was_written(tmp_path: Path) -> None:
         np.testing.assert_array_equal(getattr(sample, kind), layers[kind])
 
 
+@pytest.mark.parametrize(("measured", "expected"), [(4.0, True), (0.0, True), (np.nan, False)])
+def test_frame_knows_of_a_measurement_that_resizing_loses(tmp_path: Path, measured: float, expected: bool) -> None:
+    layers = random_layers(np.random.default_rng(5)) | {"disparity": np.full(SIZE, np.nan)}
+    layers["disparity"][0, 0] = measured
+    layers["class_ids"][:4] = layers["instance_ids"][:4] = ID["sky"]
+    write_frame(tmp_path, "train", "ulm_000000_000019", layers)
+    sample = Cityscapes(tmp_path, "train", (16, 32))[0]
+    assert not np.isfinite(sample.disparity).any()
+    assert sample.measured is expected
+    assert Depth().encode(sample).valid[:2].all() == expected
+
+
 def test_frames_come_in_the_order_of_their_names(shared_tree: Path) -> None:
     frames = Cityscapes(str(shared_tree), "train", SIZE)
     assert len(frames) == 6

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing import plugin_event_accumulator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from multitask.engine.tracking import Tracker, flatten, read_history
-from multitask.files import write_json
+from multitask.engine.tracking import SECONDS, Tracker, flatten, read_history
 
 
 def scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
@@ -52,6 +52,57 @@ def test_tracker_that_goes_on_before_a_validation_drops_what_that_logged(tmp_pat
         tracker.close()
         Tracker(folder, step=4, validated=validated).close()
         assert [entry["step"] for entry in read_history(folder)] == kept
+
+
+def test_tracker_that_goes_on_shows_each_validation_once(tmp_path: Path) -> None:
+    for validated in (2, 4):
+        folder = tmp_path / str(validated)
+        tracker = Tracker(folder)
+        tracker.scalars(2, {"loss/x": 2})
+        tracker.scalars(2, {"val/semantic/iou_class": 0.25})
+        tracker.scalars(4, {"loss/x": 4})
+        tracker.scalars(4, {"val/semantic/iou_class": 0.5})  # and was killed before or after it saved that
+        tracker.close()
+        time.sleep(1.1)
+        tracker = Tracker(folder, step=4, validated=validated)
+        if validated == 2:
+            tracker.scalars(4, {"val/semantic/iou_class": 0.5})
+        tracker.close()
+        assert scalars(folder, "val/semantic/iou_class") == [(2, 0.25), (4, 0.5)]
+        assert scalars(folder, "loss/x") == [(2, 2.0), (4, 4.0)]
+
+
+def test_tracker_that_goes_on_at_the_end_drops_what_the_end_logged(tmp_path: Path) -> None:
+    tracker = Tracker(tmp_path)
+    tracker.scalars(4, {"loss/x": 4})
+    tracker.text(4, "results", "first")
+    tracker.scalars(4, {SECONDS: 10})  # and was killed before it wrote its figures
+    tracker.close()
+    time.sleep(1.1)
+    tracker = Tracker(tmp_path, step=4, validated=4)
+    tracker.text(4, "results", "second")
+    tracker.scalars(4, {SECONDS: 12})
+    tracker.close()
+    assert scalars(tmp_path, SECONDS) == [(4, 12.0)]
+    assert [entry[SECONDS] for entry in read_history(tmp_path) if SECONDS in entry] == [12]
+    texts = plugin_event_accumulator.EventAccumulator(str(tmp_path)).Reload().Tensors("results/text_summary")
+    assert [event.tensor_proto.string_val for event in texts] == [[b"second"]]
+
+
+def test_tracker_s_events_follow_those_of_a_clock_that_was_ahead(tmp_path: Path) -> None:
+    ahead = int(time.time()) + 10_000
+    for number, step in enumerate((2, 4)):
+        tracker = Tracker(tmp_path, step=step - 2)
+        tracker.scalars(step, {"loss/x": step})
+        tracker.scalars(6, {"loss/x": 60 + step})  # after the checkpoint
+        tracker.close()
+        (written,) = (path for path in tmp_path.glob("events*") if not path.name.endswith(".ahead"))
+        written.rename(tmp_path / f"events.out.tfevents.{ahead + number}.host.1.{number}.ahead")
+    tracker = Tracker(tmp_path, step=4)
+    tracker.scalars(6, {"loss/x": 6})
+    tracker.close()
+    assert scalars(tmp_path, "loss/x") == [(2, 2.0), (4, 4.0), (6, 6.0)]
+    assert len(list(tmp_path.glob("events*"))) == 3
 
 
 def test_tracker_keeps_pictures_and_texts(tmp_path: Path) -> None:
@@ -116,11 +167,3 @@ def test_tracker_s_table_of_runs_holds_what_distinguishes_them(tmp_path: Path) -
 
 def test_flatten_joins_keys_with_dots() -> None:
     assert flatten({"a": {"b": 1, "c": {"d": [2]}}, "e": None}) == {"a.b": 1, "a.c.d": [2], "e": None}
-
-
-def test_write_json_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.json"
-    write_json(path, {"a": 1})
-    with pytest.raises(TypeError):
-        write_json(path, {"a": object()})
-    assert path.read_text() == '{\n  "a": 1\n}\n'

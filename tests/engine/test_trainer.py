@@ -1,3 +1,4 @@
+import math
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,7 +8,7 @@ import torch
 
 from multitask import build
 from multitask.data.loader import Batch, EncodedFrames, FrameKey, Loader
-from multitask.engine.interruption import Interrupted
+from multitask.engine.interruption import Deferral, Interrupted
 from multitask.engine.objective import Objective
 from multitask.engine.settings import Optimization, Schedule
 from multitask.engine.trainer import Trainer
@@ -224,13 +225,13 @@ def test_update_that_memory_cannot_hold_says_what_would_help(
 
 def test_signal_while_the_loader_ends_is_answered(shared_tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make_trainer(shared_tree, "trainer.max_steps=2")
-    batches, saved = trainer._kept_from_errors, []
+    batches, saved = trainer._batches, []
 
-    def ending_late(loader: Loader, save: Callable[[], None]) -> Iterator[Batch]:
-        yield from batches(loader, save)
+    def ending_late(loader: Loader, deferral: Deferral, save: Callable[[], None]) -> Iterator[Batch]:
+        yield from batches(loader, deferral, save)
         trainer.stop.append(signal.SIGTERM)
 
-    monkeypatch.setattr(trainer, "_kept_from_errors", ending_late)
+    monkeypatch.setattr(trainer, "_batches", ending_late)
     with pytest.raises(Interrupted, match="stopped by SIGTERM after step 2"):
         trainer.run(lambda *_: None, lambda: None, lambda: saved.append(trainer.step))
     assert saved[-1] == 2
@@ -258,6 +259,17 @@ def test_step_count_and_log_values(shared_tree: Path) -> None:
     assert values["loss/total"] == pytest.approx(total, rel=1e-5)
     assert values["lr"] == pytest.approx(0.02 * (1 / 6) ** 0.9)
     assert not any(key.startswith(("sigma2", "log_variance")) for key in values)
+
+
+def test_log_values_of_a_laplace_likelihood_have_the_variance_s_logarithm(shared_tree: Path) -> None:
+    trainer = make_trainer(shared_tree, "tasks=[semantic,depth]", "task.depth.likelihood=laplace")
+    entries: list[dict[str, float]] = []
+    trainer.run(lambda step, values: entries.append(values), lambda: None, lambda: None)
+    s = {name: value.item() for name, value in trainer.objective.weighting.log_variances().items()}
+    assert s["depth"] != 0
+    assert entries[-1]["log_variance/semantic"] == pytest.approx(s["semantic"])
+    assert entries[-1]["log_variance/depth"] == pytest.approx(math.log(2) + 2 * s["depth"]), "s is log b, sigma^2 2 b^2"
+    assert entries[-1]["log_variance/depth"] == pytest.approx(math.log(entries[-1]["sigma2/depth"]))
 
 
 @pytest.mark.parametrize("weighting", ["uw_so", "dwa", "rlw", "gls", "imtl_l", "liebel_koerner", "famo", "jacobian"])

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import torch
 from torch import Tensor
 
 from multitask.data.sample import Sample, Target
-from multitask.likelihoods import CLASSIFICATION, REGRESSION
+from multitask.likelihoods import CLASSIFICATION, REGRESSION, Likelihood
 from multitask.tasks.base import Task
 from multitask.tasks.depth import Depth
 from multitask.tasks.instance import Instance
@@ -159,8 +160,17 @@ def test_legend_is_of_texts_and_colours(task: Task) -> None:
 @pytest.mark.parametrize(
     ("make", "likelihoods"), [(Semantic, CLASSIFICATION), (Instance, REGRESSION), (Depth, REGRESSION)]
 )
-def test_likelihood_of_every_name(make: Callable[[str], Task], likelihoods: dict[str, object]) -> None:
-    assert [make(name).likelihood for name in likelihoods] == list(likelihoods.values())
+def test_likelihood_of_every_name(make: Callable[[str], Task], likelihoods: dict[str, Likelihood]) -> None:
+    assert [make(name).likelihood.name for name in likelihoods] == list(likelihoods)
+
+
+@pytest.mark.parametrize(("make", "components"), [(Depth, 1), (Instance, 2)])
+def test_likelihood_is_of_as_many_components_as_there_are_channels(
+    make: Callable[[str], Task], components: int
+) -> None:
+    assert make("paper").likelihood == REGRESSION["paper"]
+    for name in ("laplace", "gaussian"):
+        assert make(name).likelihood == replace(REGRESSION[name], components=components)
 
 
 def test_task_names_are_their_own() -> None:

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from multitask.data.sample import Sample, Target
+from multitask.data.transforms import Augmentation, resize
 from multitask.tasks.depth import Depth
 
 NAN = float("nan")
@@ -60,6 +61,33 @@ def test_encode_without_class_ids_counts_what_was_measured() -> None:
     value, valid = _encode(np.array([[5.0, NAN, 0.0]]))
     assert valid.tolist() == [[True, False, True]]
     assert value.flatten().tolist() == [5, 0, 0]
+
+
+def _cropped(disparity: np.ndarray, seed: int) -> tuple[Sample, Target]:
+    """A random crop of a frame whose upper half is sky."""
+    class_ids = np.full(disparity.shape, ROAD, dtype=np.uint8)
+    class_ids[: len(disparity) // 2] = SKY
+    image = np.zeros((*disparity.shape, 3), dtype=np.uint8)
+    frame = Sample("a_0_0", image, class_ids=class_ids, disparity=disparity.astype(np.float32))
+    augmentation = Augmentation(flip=0.5, scale=(0.7, 2.0), crop=(6, 8), jitter=0.2)
+    cropped = augmentation(resize(frame, (24, 32)), np.random.default_rng(seed))
+    return cropped, Depth().encode(cropped)
+
+
+def test_encode_sky_counts_in_every_crop_of_a_frame_with_one_measurement() -> None:
+    disparity = np.full((16, 20), NAN)
+    disparity[15, 19] = 4.0
+    unmeasured = 0
+    for seed in range(40):
+        cropped, (value, valid) = _cropped(disparity, seed)
+        unmeasured += not np.isfinite(cropped.disparity).any()
+        assert (valid.numpy() == ((cropped.class_ids == SKY) | np.isfinite(cropped.disparity))).all()
+        assert not value[0][torch.from_numpy(cropped.class_ids == SKY)].any()
+    assert unmeasured > 30
+
+
+def test_encode_sky_counts_in_no_crop_of_a_frame_without_a_measurement() -> None:
+    assert not any(_cropped(np.full((16, 20), NAN), seed)[1].valid.any() for seed in range(10))
 
 
 def test_encode_without_disparity_has_nothing_valid() -> None:

@@ -297,6 +297,16 @@ def test_bound_gradients_limits_the_step_upwards() -> None:
         assert s.grad.item() == -FORMS[name].penalty
 
 
+@pytest.mark.parametrize("name", ["laplace", "gaussian"])
+def test_bound_gradients_of_a_vector_is_the_sum_of_its_penalties(name: str) -> None:
+    likelihood = REGRESSION[name].of_vector(2)
+    weighting = Uncertainty({"vectors": likelihood}, initial_log_variance=-10.0)
+    losses = {"vectors": torch.tensor(3.0)}
+    weighting(losses, everywhere(losses)).backward()
+    weighting.bound_gradients()
+    assert weighting.log_variances()["vectors"].grad.item() == -2 * likelihood.penalty
+
+
 def test_bound_gradients_leaves_the_way_down_alone() -> None:
     weighting = Uncertainty(FORMS, initial_log_variance=20.0)
     losses = {name: torch.tensor(3.0) for name in FORMS}
@@ -425,6 +435,21 @@ def test_liebel_koerner_descends_to_the_optimum_of_a_constant_loss(loss: float) 
         pass
     expected = (loss + math.sqrt(loss**2 + 4 * loss)) / 2
     assert math.exp(weighting.s["things"].item()) == pytest.approx(expected, rel=1e-2)
+
+
+def test_liebel_koerner_penalises_each_component_of_a_vector() -> None:
+    # At s = log 4 the loss weighs 1/8, and each penalty is log 5 with the derivative 4/5.
+    for name, penalties in (("paper", 1), ("gaussian", 3)):
+        weighting = LiebelKoerner({"vectors": REGRESSION[name].of_vector(3)})
+        weighting.s["vectors"].data.fill_(math.log(4))
+        losses = leaves(vectors=8.0)
+        total = weighting(losses, everywhere(losses), share=0.5)
+        assert total.item() == pytest.approx(8 / 8 + 0.5 * penalties * math.log(5))
+        total.backward()
+        assert weighting.s["vectors"].grad.item() == pytest.approx(0.5 * penalties * 4 / 5 - 1)
+        weighting.s["vectors"].grad.fill_(-50)
+        weighting.bound_gradients()
+        assert weighting.s["vectors"].grad.item() == -penalties
 
 
 @pytest.mark.parametrize(("make", "bounded"), [(LiebelKoerner, -1.0), (ImpartialLoss, 1.0)])

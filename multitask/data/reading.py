@@ -1,8 +1,10 @@
 """Opening the files of data sets, which are other people's: regular files alone, and small texts."""
 
+import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO
 
@@ -48,11 +50,22 @@ def read_text(path: Path) -> str:
 
 
 def visible(folder: Path, pattern: str) -> Iterator[Path]:
-    """What lies below a folder and fits a pattern, without hidden files and what lies in hidden folders.
+    """What lies below a folder, if there is one, and fits a pattern, but for hidden files and what hidden folders hold.
 
     Those are nobody's frames, whatever they are called: systems and programs leave copies, ``._name`` or
     ``.ipynb_checkpoints``, beside the files that they show.
+
+    Raises:
+        UserError: naming a folder that cannot be read, whose files would otherwise be passed over.
     """
-    for path in folder.glob(pattern):
-        if not any(part.startswith(".") for part in path.parts[len(folder.parts) :]):
-            yield path
+    first, _, rest = pattern.partition("/")
+    try:
+        entries = [entry for entry in os.scandir(folder) if fnmatchcase(entry.name, first)]
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise UserError(f"{folder}: could not be read ({reason(error)})") from error
+    for entry in entries:
+        if not entry.name.startswith("."):
+            path = folder / entry.name
+            yield from visible(path, rest) if rest else [path]

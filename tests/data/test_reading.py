@@ -44,3 +44,20 @@ def test_visible_passes_over_hidden_files_and_what_lies_in_hidden_folders(tmp_pa
     assert sorted(visible(root, "*/*.png")) == [root / "ulm/a.png"]
     assert sorted(visible(root, "*")) == [root / "b.png", root / "ulm"]
     assert list(visible(root / "none", "*")) == []
+
+
+def test_folder_that_cannot_be_read_is_named_and_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def refuse(folder: Path) -> object:
+        if folder.name == "ulm":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return scandir(folder)
+
+    for city in ("bonn", "ulm"):
+        (tmp_path / city).mkdir()
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(ValueError, match=re.escape(f"{tmp_path / 'ulm'}: could not be read (Permission denied)")):
+        list(visible(tmp_path, "*/*.png"))

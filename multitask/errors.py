@@ -1,6 +1,8 @@
 """What the user can mend, apart from what is wrong in the program."""
 
 import errno
+import reprlib
+from typing import Any
 
 _OF_THE_MACHINE = {
     getattr(errno, name)
@@ -8,6 +10,17 @@ _OF_THE_MACHINE = {
     if hasattr(errno, name)
 }
 """Full disks, missing permissions and the like: faults of the machine, not of the program."""
+
+
+class _Short(reprlib.Repr):
+    def repr_int(self, x: int, level: int) -> str:
+        # Python writes no number of more digits than some thousands.
+        return super().repr_int(x, level) if x.bit_length() <= 256 else f"a number of {x.bit_length()} bits"
+
+
+_SHORT = _Short()
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxtuple, _SHORT.maxdict = 4, 24, 24, 24
+_SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 200, 40, 200
 
 
 class UserError(ValueError):
@@ -27,3 +40,8 @@ def reason(error: BaseException) -> str:
     """Why something failed, in one line: the system's own words where there are any."""
     words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(words.split()) or type(error).__name__
+
+
+def shown(value: Any) -> str:
+    """A value as errors show it: on one line, without what drives a terminal, and cut where it is long or deep."""
+    return _SHORT.repr(value)

@@ -4,6 +4,7 @@ import copy
 import logging
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -18,7 +19,7 @@ from multitask.build import Config
 from multitask.data.loader import Batch, EncodedFrames, Loader, closed_after, in_order
 from multitask.data.split import Split
 from multitask.engine.inference import Predict, evaluate, fit_position_prior, network_predictor
-from multitask.errors import UserError
+from multitask.errors import UserError, shown
 from multitask.files import write_json
 from multitask.metrics import ResultWriter, check_results_dir, write_results
 from multitask.scene import SceneScorer
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 _OWN_KEYS = ("checkpoint", "split", "results_dir", "output_dir")
 """Keys of ``configs/evaluate.yaml`` that are no run's."""
+
+_MOST_WORKERS = 16
 
 
 class Evaluation:
@@ -48,7 +51,8 @@ class Evaluation:
         self.compute = build.make_device(config)
         self._grouping = build.make_grouping(config)
         self._frames_at_once = max(1, build.pixels_at_once(config) // math.prod(frames.image_size))
-        self._num_workers = build.make_schedule(config).num_workers
+        # A checkpoint from elsewhere may name any number.
+        self._num_workers = min(build.make_schedule(config).num_workers, _MOST_WORKERS)
 
     def batches(self, keep_samples: bool = False) -> Loader:
         """Whole frames, as many at a time as make no more pixels than a micro-batch of training does."""
@@ -155,11 +159,7 @@ def evaluate_checkpoint(config: Config, overrides: Sequence[str]) -> tuple[dict[
     merged, split = trained.config, config["split"]
     frames = build.make_frames(merged, split)
     frames.check_headers()
-    default = source.parent.parent / "evaluation" / f"{merged['data']['name']}-{split}-{source.stem}"
-    folder = Path(config["output_dir"] or default)
-    if (folder / "config.yaml").exists():
-        raise UserError(f"output_dir={folder}: holds a run, whose metrics.json would be lost; choose another folder")
-    _check_writable(folder)
+    folder = _folder(config["output_dir"], source, merged["data"]["name"], split)
     for name in merged["tasks"]:
         if name not in trained.tasks and name in merged["task"]:
             log.warning("task %r is off: checkpoint=%s was trained without it", name, source)
@@ -175,11 +175,35 @@ def evaluate_checkpoint(config: Config, overrides: Sequence[str]) -> tuple[dict[
         figures = evaluation.all_figures(network_predictor(trained.network, compute), writer=writer)
     if results_dir:
         log.info("result files written to %s", results_dir)
+    if nothing := [name for name in tasks if not any(key.startswith(f"{name}/") for key in figures)]:
+        why = "has no labelled pixel of %s: their figures are left out"
+        log.warning(f"%s: split %r {why}", frames.where, split, ", ".join(nothing))
     write_json(folder / "metrics.json", figures)
     if tasks and (prior := evaluation.position_prior()):
         figures |= prior
         write_json(folder / "metrics.json", figures)
     return figures, tasks, folder / "metrics.json"
+
+
+def _folder(given: str | None, checkpoint: Path, data: str, split: str) -> Path:
+    """Where the figures go: as asked for, or below the checkpoint's run, or beside a checkpoint that lies in none.
+
+    Raises:
+        UserError: if the folder cannot be written to, or holds a run.
+    """
+    run = Path(os.path.abspath(checkpoint)).parent
+    run = run.parent if run.name == "checkpoints" else run
+    run = run if checkpoint.is_absolute() else Path(os.path.relpath(run))
+    folder = Path(given or run / "evaluation" / f"{_file_name(data)}-{split}-{checkpoint.stem}")
+    if (folder / "config.yaml").exists():
+        raise UserError(f"output_dir={folder}: holds a run, whose metrics.json would be lost; choose another folder")
+    _check_writable(folder)
+    return folder
+
+
+def _file_name(name: str) -> str:
+    """A name as a part of a file's name: a checkpoint from elsewhere may name any data set, and no folder."""
+    return re.sub(r"[^\w.-]", "_", name).lstrip(".")[:64] or "data"
 
 
 def _check_writable(folder: Path) -> None:
@@ -208,5 +232,9 @@ def merge(saved: Config, given: Config, overrides: Sequence[str]) -> dict[str, A
         source, target = given, merged
         for parent in parents:
             source, target = source[parent], target.setdefault(parent, {})
+            if not isinstance(target, dict):
+                raise UserError(
+                    f"{override}: needed a group {parent} in the checkpoint's configuration, found {shown(target)}"
+                )
         target[last] = source[last]
     return merged

@@ -15,8 +15,8 @@ from multitask.data.labels import CLASS_NAMES
 from multitask.data.loader import normalize
 from multitask.errors import UserError
 from multitask.files import whole
+from multitask.models.archive import first_line
 from multitask.models.network import MultiTaskNetwork
-from multitask.models.pretrained import first_line
 from multitask.tasks.base import Task
 from multitask.trained import load_trained
 

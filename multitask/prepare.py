@@ -4,13 +4,14 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from multitask.build import Config, call
+from multitask.build import Config
 from multitask.data.parallel import num_cpus
 from multitask.data.split import check_size
 from multitask.data.synthetic import write_dataset
 from multitask.data.tiny import shrink
 from multitask.engine.exclusive import exclusive
 from multitask.errors import UserError
+from multitask.instantiate import call
 from multitask.progress import Progress
 
 Counts = dict[str, int]

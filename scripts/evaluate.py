@@ -15,7 +15,9 @@ def main(given: DictConfig) -> None:
     with short_errors():
         config = plain(given)
         figures, tasks, path = evaluate_checkpoint(config, list(HydraConfig.get().overrides.task))
-        print(f"\n{results_text(figures, figure_groups(tasks), classes=True)}\n\nwritten to {path}")
+        if text := results_text(figures, figure_groups(tasks), classes=True):
+            print(f"\n{text}\n")
+        print(f"written to {path}")
 
 
 if __name__ == "__main__":

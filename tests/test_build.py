@@ -1,7 +1,7 @@
 import logging
-import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 import torch
@@ -9,12 +9,13 @@ import torch
 from multitask import build
 from multitask.data.parallel import num_cpus
 from multitask.engine.settings import Optimization
-from multitask.likelihoods import REGRESSION
+from multitask.errors import UserError
 from multitask.tasks.base import Task
 from multitask.tasks.depth import Depth
 from multitask.tasks.instance import Instance
 from multitask.tasks.semantic import Semantic
-from multitask.weighting import Fixed, Uncertainty, Weighting
+from multitask.weighting import Fixed, Uncertainty
+from tests.compose import config as compose
 from tests.compose import small
 from tests.trees import write_tree
 
@@ -45,21 +46,6 @@ SPECS: dict[str, dict[str, Any]] = {
     "instance": {"_target_": "multitask.tasks.instance.Instance", "likelihood": "laplace"},
     "depth": {"_target_": "multitask.tasks.depth.Depth", "likelihood": "gaussian"},
 }
-LIKELIHOODS = {"a": REGRESSION["paper"], "b": REGRESSION["laplace"]}
-
-BUILT: list[str] = []
-
-
-class Stranger:
-    """No task: it must not even be constructed."""
-
-    def __init__(self, **_: Any) -> None:
-        BUILT.append("Stranger")
-
-
-def _forbidden(*_: Any, **__: Any) -> NoReturn:
-    BUILT.append("function")
-    raise AssertionError("called")
 
 
 def _tasks(names: Any, specs: Any = None) -> dict[str, Task]:
@@ -107,65 +93,6 @@ def test_make_tasks_wrong_arguments_name_the_key(changes: dict[str, Any], messag
         _tasks(["depth"], {"depth": {**SPECS["depth"], **changes}})
 
 
-@pytest.mark.parametrize(
-    "target",
-    [
-        "os.system",
-        "subprocess.Popen",
-        "builtins.eval",
-        "builtins.object",
-        "pathlib.Path",
-        "tests.test_build.Stranger",
-        "tests.test_build._forbidden",
-        "tests.test_build.BUILT",
-        "multitask.weighting.Equal",
-        "multitask.tasks.depth",
-        "multitask.tasks.depth.Nothing",
-        "multitask.tasks.depth.Depth.encode",
-        "multitask.no_such_module.Depth",
-        "no_such_package.Depth",
-        "Depth",
-        ".Depth",
-        ".depth.Depth",
-        "multitask..Depth",
-        "depth.",
-        "",
-        None,
-        7,
-        ["multitask.tasks.depth.Depth"],
-    ],
-)
-def test_make_refuses_targets_that_are_no_task(target: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "system", _forbidden)
-    BUILT.clear()
-    with pytest.raises(ValueError, match=r"task\.depth\._target_: needed"):
-        build.make("task.depth", {"_target_": target, "command": "true"}, Task)
-    assert BUILT == []
-
-
-@pytest.mark.parametrize("target", ["multitask.tasks.base.Task", "multitask.tasks.base.Regression"])
-def test_make_refuses_a_class_that_is_abstract(target: str) -> None:
-    with pytest.raises(ValueError, match=r"task\.depth\._target_: needed"):
-        build.make("task.depth", {"_target_": target}, Task)
-
-
-def test_make_refuses_a_part_without_target() -> None:
-    with pytest.raises(ValueError, match=r"weighting\._target_: .*found None"):
-        build.make("weighting", {"initial_log_variance": 0.0}, Weighting, LIKELIHOODS)
-
-
-@pytest.mark.parametrize("spec", [None, "uncertainty", 3, ["uncertainty"]])
-def test_make_refuses_a_part_that_is_no_mapping(spec: Any) -> None:
-    with pytest.raises(ValueError, match=r"weighting\b.*: needed"):
-        build.make("weighting", spec, Weighting, LIKELIHOODS)
-
-
-def test_make_leaves_the_configuration_as_it_is() -> None:
-    spec = {"_target_": "multitask.weighting.Uncertainty", "initial_log_variance": 1.0}
-    build.make("weighting", spec, Weighting, LIKELIHOODS)
-    assert spec == {"_target_": "multitask.weighting.Uncertainty", "initial_log_variance": 1.0}
-
-
 def test_make_weighting_passes_the_likelihoods_of_the_tasks() -> None:
     spec = {"_target_": "multitask.weighting.Uncertainty", "initial_log_variance": 2}
     weighting = build.make_weighting({"tasks": list(SPECS), "weighting": spec}, _tasks(["depth", "semantic"]))
@@ -182,30 +109,6 @@ def test_make_weighting_fixed_with_null_for_tasks_that_are_off() -> None:
     weighting = build.make_weighting({"tasks": list(SPECS), "weighting": spec}, _tasks(["semantic"]))
     assert isinstance(weighting, Fixed)
     assert weighting.weights()["semantic"].item() == 1
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"weights": {"a": 1.0}}, r"weighting\.weights\.b: needed a weight"),
-        ({"weights": {"a": 1.0, "b": "much"}}, r"weighting\.weights: needed .*found \{'a': 1.0, 'b': 'much'\}"),
-        ({"weights": {"a": 1.0, "b": True}}, r"weighting\.weights: needed"),
-        ({"weights": [1.0, 2.0]}, r"weighting\.weights: needed .*found \[1.0, 2.0\]"),
-        ({"weights": None}, r"weighting\.weights: needed .*found None"),
-        ({}, r"weighting\.weights: needed a value, found none"),
-        ({"weights": {"a": 1, "b": 1}, "likelihoods": {}}, r"weighting\.likelihoods: unknown key"),
-    ],
-)
-def test_make_weighting_wrong_arguments_name_the_key(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        build.make("weighting", {"_target_": "multitask.weighting.Fixed", **arguments}, Weighting, LIKELIHOODS)
-
-
-@pytest.mark.parametrize("start", ["0", None, True, [0.0], {}])
-def test_make_weighting_wrong_start_names_the_key(start: Any) -> None:
-    spec = {"_target_": "multitask.weighting.Uncertainty", "initial_log_variance": start}
-    with pytest.raises(ValueError, match=r"weighting\.initial_log_variance: needed float, found"):
-        build.make("weighting", spec, Weighting, LIKELIHOODS)
 
 
 def test_make_model_has_a_decoder_for_each_task() -> None:
@@ -289,6 +192,7 @@ def test_make_augmentation_turns_lists_into_pairs() -> None:
         ({"scale": [1, 2, 3]}, r"data\.augmentation\.scale: needed"),
         ({"scale": ["a", "b"]}, r"data\.augmentation\.scale: needed"),
         ({"scale": 1.5}, r"data\.augmentation\.scale: needed"),
+        ({"scale": [1, 1e300]}, r"data\.augmentation\.scale: needed .*<= 64, found \[1, 1e\+300\]"),
         ({"crop": [0, 16]}, r"data\.augmentation\.crop: .*found \[0, 16\]"),
         ({"crop": [16]}, r"data\.augmentation\.crop: .*found \[16\]"),
         ({"crop": [16, 2.5]}, r"data\.augmentation\.crop: .*found \[16, 2.5\]"),
@@ -325,6 +229,10 @@ def test_make_schedule_chooses_the_workers() -> None:
         ({"num_workers": -1}, r"trainer\.num_workers: .*found -1"),
         ({"num_workers": "many"}, r"trainer\.num_workers: needed int, found 'many'"),
         ({"val_every": 0}, r"trainer\.val_every: .*found 0"),
+        ({"batch_size": 10**9}, r"trainer\.batch_size: needed a whole number from 1 to 65536, found 1000000000"),
+        ({"max_steps": 10**12}, r"trainer\.max_steps: needed a whole number from 1 to 1000000000, found"),
+        ({"num_workers": 10**6}, r"trainer\.num_workers: needed auto or a number from 0 to 256, found 1000000"),
+        ({"num_panels": 10**6}, r"trainer\.num_panels: needed a number from 0 to 10000, found 1000000"),
     ],
 )
 def test_make_schedule_wrong_values_name_the_key(changes: dict[str, Any], message: str) -> None:
@@ -436,3 +344,79 @@ def test_frames_that_cannot_be_held_out_or_drawn(
     root = write_tree(tmp_path, {"train": 10})
     with pytest.raises(ValueError, match=message):
         build.make_frames(small(root, tmp_path / "run", *overrides), split)
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**64 - 1])
+def test_make_seed_takes_what_torch_takes(seed: int) -> None:
+    assert build.make_seed({"seed": seed}) == seed
+    torch.manual_seed(seed)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.0, True, None, "1"])
+def test_make_seed_refuses_other_values(seed: Any) -> None:
+    with pytest.raises(UserError, match=r"seed: needed a whole number from 0 to 18446744073709551615, found"):
+        build.make_seed({"seed": seed})
+
+
+GROUPS = ("data", "data.augmentation", "task", "model", "weighting", "optimizer", "trainer")
+
+
+@pytest.mark.parametrize("value", [None, "abc", 3, [1]])
+@pytest.mark.parametrize("key", GROUPS)
+def test_group_that_is_none_is_named_by_whatever_needs_it(tmp_path: Path, key: str, value: Any) -> None:
+    config = small(tmp_path, tmp_path)
+    tasks = build.make_tasks(config)
+    *parents, last = key.split(".")
+    place = config["data"] if parents else config
+    place[last] = value
+    makers: dict[str, Callable[[], object]] = {
+        "data": lambda: build.make_frames(config, "train"),
+        "data.augmentation": lambda: build.make_augmentation(config),
+        "task": lambda: build.make_tasks(config),
+        "model": lambda: build.make_model(config, tasks),
+        "weighting": lambda: build.make_weighting(config, tasks),
+        "optimizer": lambda: build.make_optimization(config),
+        "trainer": lambda: build.make_device(config),
+    }
+    for maker in (makers[key], lambda: build.check_config(config)):
+        with pytest.raises(UserError, match=rf"^{key}: needed a group of keys, found "):
+            maker()
+
+
+def test_check_config_takes_every_run_s(tmp_path: Path) -> None:
+    for overrides in ((), ("experiment=paper_full",), ("data=mixed", "data.roots=[a,b]"), ("weighting=fixed",)):
+        build.check_config(compose(*overrides))
+    config = small(tmp_path, tmp_path)
+    del config["instances"]  # which runs of older versions lack
+    build.check_config(config)
+
+
+@pytest.mark.parametrize("size", [[10**6, 10**6], [1, 2**20], [0, 5], [True, 5], [5], "55", {5: 5}, None])
+def test_check_config_refuses_sizes_that_make_no_sense(tmp_path: Path, size: Any) -> None:
+    config = small(tmp_path, tmp_path)
+    config["data"]["image_size"] = size
+    with pytest.raises(UserError, match=r"^data\.image_size: needed"):
+        build.check_config(config)
+
+
+def test_pixels_at_once_are_no_more_than_are_of_use(tmp_path: Path) -> None:
+    overrides = ["trainer.batch_size=1000", "data.augmentation.crop=[500,500]"]
+    assert build.pixels_at_once(small(tmp_path, tmp_path, *overrides)) == 2**22
+    assert build.pixels_at_once(small(tmp_path, tmp_path)) == 4 * 32 * 64
+
+
+@pytest.mark.parametrize("task", ["depth", ["depth"]])
+def test_make_tasks_refuses_names_that_are_no_texts(task: Any) -> None:
+    with pytest.raises(UserError, match="tasks: needed a list such as"):
+        _tasks([[task], "depth"])
+
+
+def test_make_frames_of_a_root_that_is_no_text_names_the_key(tmp_path: Path) -> None:
+    config = small(tmp_path, tmp_path)
+    for root in (None, 3, ["a"]):
+        config["data"]["root"] = root
+        with pytest.raises(UserError, match=r"data\.root: needed a folder, found"):
+            build.make_frames(config, "train")
+    config["data"]["format"] = ["cityscapes"]
+    with pytest.raises(UserError, match=r"data\.format: needed one of"):
+        build.make_frames(config, "train")

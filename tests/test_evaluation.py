@@ -1,15 +1,18 @@
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from multitask import build, official
 from multitask.data.layout import file_path
+from multitask.engine import checkpoint
 from multitask.evaluation import Evaluation, evaluate_checkpoint, merge
 from multitask.run import LAST, Run
 from tests.compose import config, small
-from tests.trees import write_tree
+from tests.trees import random_layers, write_frame, write_tree
 
 
 def evaluation(checkpoint_path: Path, *overrides: str) -> tuple[dict[str, float], Path]:
@@ -173,3 +176,75 @@ def test_results_of_a_network_without_classes_are_refused(shared_tree: Path, tmp
     with pytest.raises(ValueError, match=rf"needed a network of classes, found \['{task}'\]"):
         evaluation(tmp_path / "run" / LAST, f"results_dir={tmp_path / 'results'}")
     assert not (tmp_path / "results").exists()
+
+
+@pytest.fixture(scope="module")
+def saved(shared_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint, which no test may change."""
+    folder = tmp_path_factory.mktemp("evaluated") / "run"
+    Run(small(shared_tree, folder, "trainer.max_steps=1")).train()
+    return folder / LAST
+
+
+def files_below(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("../../../escape/x", "_.._.._escape_x"),
+        ("/etc/x", "_etc_x"),
+        ("..", "data"),
+        ("", "data"),
+        ("a b:c", "a_b_c"),
+        ("größe-1.2", "größe-1.2"),
+        ("x" * 300, "x" * 64),
+    ],
+)
+def test_figures_go_nowhere_else_whatever_a_checkpoint_calls_its_data(
+    saved: Path, tmp_path: Path, name: str, part: str
+) -> None:
+    state = checkpoint.load(saved)
+    state["config"]["data"]["name"] = name
+    checkpoint.save(tmp_path / "a/b/run/checkpoints/last.pt", state)
+    _, path = evaluation(tmp_path / "a/b/run/checkpoints/last.pt")
+    assert path == tmp_path / f"a/b/run/evaluation/{part}-val-last/metrics.json"
+    assert files_below(tmp_path) == {
+        "a/b/run/checkpoints/last.pt",
+        f"a/b/run/evaluation/{part}-val-last/metrics.json",
+    }
+
+
+def test_figures_of_a_checkpoint_without_a_run_lie_beside_it(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/street.pt").write_bytes(saved.read_bytes())
+    _, path = evaluation(tmp_path / "models/street.pt")
+    assert path == tmp_path / "models/evaluation/synthetic-val-street/metrics.json"
+    monkeypatch.chdir(tmp_path / "models")
+    assert evaluation(Path("street.pt"))[1].resolve() == path
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(saved.parent, tmp_path / "run/checkpoints")
+    monkeypatch.chdir(tmp_path / "run/checkpoints")
+    expected = tmp_path / "run/evaluation/synthetic-val-last/metrics.json"
+    assert evaluation(Path("last.pt"))[1].resolve() == expected
+
+
+def test_labels_that_are_all_void_are_said_to_be(saved: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    layers = random_layers(np.random.default_rng(0))
+    void = {"class_ids": layers["class_ids"] * 0, "instance_ids": layers["instance_ids"] * 0}
+    for split in ("train", "val"):
+        write_frame(tmp_path / "void", split, "town_000000_000019", {"image": layers["image"], **void})
+    given = ["data=tiny_cityscapes", f"data.root={tmp_path / 'void'}", "data.image_size=[32,64]"]
+    with caplog.at_level("WARNING"):
+        figures, path = evaluation(saved, *given)
+    assert figures == json.loads(path.read_text()) == {}
+    said = f"data.root={tmp_path / 'void'}: split 'val' has no labelled pixel of semantic, instance: "
+    assert [text for text in caplog.messages if "labelled pixel" in text] == [f"{said}their figures are left out"]
+
+
+def test_merge_into_what_is_no_group_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"data\.root=b: needed a group data in the checkpoint's .*, found 'abc'"):
+        merge({"data": "abc"}, {"data": {"root": "b"}}, ["data.root=b"])

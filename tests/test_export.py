@@ -18,6 +18,7 @@ from multitask.export import METADATA, export_checkpoint
 from multitask.models.network import MultiTaskNetwork
 from multitask.tasks.depth import Depth
 from tests.compose import ROOT, SMALL, config
+from tests.states import state
 
 SHAPES = [(1, 3, 37, 53), (3, 3, 37, 53), (1, 3, 9, 200), (2, 3, 64, 96)]
 CHANNELS = {"semantic": 19, "instance": 2, "depth": 1}
@@ -40,10 +41,7 @@ def network() -> MultiTaskNetwork:
 @pytest.fixture(scope="module")
 def saved(network: MultiTaskNetwork, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("run") / "last.pt"
-    state = dict.fromkeys(("step", "weighting", "optimizer", "scaler", "rng", "score"), 0)
-    checkpoint.save(
-        path, {**state, "network": network.state_dict(), "config": config(*SMALL), "tasks": list(network.decoders)}
-    )
+    checkpoint.save(path, state(network=network.state_dict(), config=config(*SMALL), tasks=list(network.decoders)))
     return path
 
 

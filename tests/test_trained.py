@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from multitask.engine import checkpoint
+from multitask.errors import UserError
 from multitask.run import LAST, Run
 from multitask.trained import load_trained
 from tests.compose import small
@@ -44,10 +45,11 @@ def test_load_trained_fetches_no_pretrained_weights(saved: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"config": 3}, r"a\.pt: needed a configuration, found int"),
-        ({"config": {}}, r"a\.pt: needed the whole configuration of a run \(KeyError\('task'\)\)"),
-        ({"config": {"task": {}, "model": 3}, "tasks": []}, "tasks: needed at least one"),
-        ({"tasks": "depth"}, "tasks: needed a list"),
+        ({"config": 3}, r"a\.pt: config: needed a configuration, found 3"),
+        ({"config": {}}, r"a\.pt: data: needed a group of keys, found None"),
+        ({"tasks": []}, r"a\.pt: tasks: needed at least one"),
+        ({"tasks": ["normals"]}, r"a\.pt: tasks: needed some of \['depth', 'instance', 'semantic'\], found 'normals'"),
+        ({"tasks": "depth"}, r"a\.pt: tasks: needed a list of names, found 'depth'"),
         ({"network": {}}, r"a\.pt: of another architecture"),
         ({"version": checkpoint.VERSION + 1}, "or older, found"),
     ],
@@ -75,3 +77,60 @@ def test_load_trained_imports_no_module_that_a_checkpoint_names(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert list(load_trained(path).tasks) == ["depth", "semantic"]
     assert (tmp_path / "ran").exists()
+
+
+ABSURD = {
+    "data": None,
+    "data.augmentation": 3,
+    "data.augmentation.crop": [10**6, 10**6],
+    "data.image_size": [10**6, 10**6],
+    "data.name": ["a"],
+    "tasks": None,
+    "task": "abc",
+    "task.depth": None,
+    "task.depth._target_": "../../x.Depth",
+    "task.depth.likelihood": [[1]],
+    "trainer": "abc",
+    "trainer.batch_size": 10**9,
+    "trainer.num_workers": 10**6,
+    "trainer.accumulate": {"a": 1},
+    "model": [1, 2],
+    "model.encoder": {"a": 1},
+    "model.aspp_rates": [1] * 5000,
+    "model.aspp_channels": 10**9,
+    "model.decoder_kernel": "abc",
+    "instances": 7,
+    "instances.cell": float("nan"),
+    "instances.confidence": [["probability"]],
+    "weighting": None,
+    "optimizer": [],
+}
+
+
+@pytest.mark.parametrize("key", ABSURD)
+def test_load_trained_of_an_absurd_configuration_names_the_key(saved: Path, tmp_path: Path, key: str) -> None:
+    config = checkpoint.load(saved)["config"]
+    group = config
+    *parents, last = key.split(".")
+    for parent in parents:
+        group = group[parent]
+    group[last] = ABSURD[key]
+    with pytest.raises(UserError, match=rf"^checkpoint=.*a\.pt: {key}: needed ") as caught:
+        load_trained(changed(saved, tmp_path / "a.pt", config=config))
+    assert len(str(caught.value)) < 600
+
+
+def test_load_trained_makes_no_room_for_a_network_that_the_file_does_not_hold(saved: Path, tmp_path: Path) -> None:
+    config = checkpoint.load(saved)["config"]
+    config["model"] |= {"aspp_channels": 8192, "decoder_channels": 8192, "decoder_kernel": 1023}
+    config["model"]["aspp_rates"] = [1] * 64  # 2e17 bytes of weights
+    with pytest.raises(UserError, match=r"of another architecture: at 'encoder\.aspp\.branches\.0\.0\.weight' needed"):
+        load_trained(changed(saved, tmp_path / "a.pt", config=config))
+
+
+@pytest.mark.parametrize("name", ["a.b", "", "keys", "../x"])
+def test_load_trained_of_tasks_of_strange_names_is_refused(saved: Path, tmp_path: Path, name: str) -> None:
+    config = checkpoint.load(saved)["config"]
+    config["task"][name] = config["task"]["depth"]
+    with pytest.raises(UserError, match="tasks: needed names of letters, digits, - and _, found"):
+        load_trained(changed(saved, tmp_path / "a.pt", config=config, tasks=[name]))

@@ -10,7 +10,7 @@ from multitask.data.cityscapes import Cityscapes
 from multitask.data.kitti import Kitti
 from multitask.data.mixed import Mixed
 from multitask.data.split import Folder, Split
-from multitask.errors import UserError
+from multitask.errors import UserError, shown
 
 log = logging.getLogger(__name__)
 
@@ -48,14 +48,14 @@ def check_keys(data: Mapping[str, Any]) -> str:
         UserError: naming the key.
     """
     name = data.get("format", "cityscapes")  # what there was before there were others
-    if name not in _KEYS:
-        raise UserError(f"data.format: needed one of {list(_KEYS)}, found {name!r}")
+    if not isinstance(name, str) or name not in _KEYS:
+        raise UserError(f"data.format: needed one of {list(_KEYS)}, found {shown(name)}")
     for key in sorted({key for keys in _KEYS.values() for key in keys}.intersection(data).difference(_KEYS[name])):
         raise UserError(f"data.{key}: no key of data.format={name}, needed some of {list(_KEYS[name])}")
     if name == MIXED:
         _check_roots(data.get("roots"))
     elif not isinstance(data.get("root"), str):
-        raise UserError(f"data.root: needed a folder, found {data.get('root')!r}")
+        raise UserError(f"data.root: needed a folder, found {shown(data.get('root'))}")
     return str(name)
 
 
@@ -96,6 +96,6 @@ def open_mixed(split: str, roots: Sequence[str], image_size: Sequence[int]) -> S
 def _check_roots(roots: Any) -> None:
     """Refuses what is no list of roots, and the same one twice."""
     if not isinstance(roots, list) or not roots or not all(isinstance(root, str) for root in roots):
-        raise UserError(f"data.roots: needed folders of data sets, such as [data/a,data/b], found {roots}")
+        raise UserError(f"data.roots: needed folders of data sets, such as [data/a,data/b], found {shown(roots)}")
     if len({Path(root).resolve() for root in roots}) < len(roots):
         raise UserError(f"data.roots: needed each folder once, found {list(roots)}")

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,7 +16,10 @@ from multitask.data.labels import CLASS_NAMES
 from multitask.data.layout import Camera, read_camera, read_header, read_png
 from multitask.data.sample import Sample
 from multitask.data.transforms import resize
-from multitask.errors import UserError
+from multitask.errors import UserError, shown
+
+_MOST_PIXELS, _LONGEST_SIDE = 2**24, 2**14
+"""Of a frame for the network, whose features take some hundred bytes for each px: beyond, no training fits memory."""
 
 LABEL_KINDS: tuple[str, ...] = ("class_ids", "instance_ids", "disparity")
 
@@ -239,10 +242,15 @@ class Folder(Split):
         return bool(there)
 
 
-def check_size(key: str, size: Sequence[int]) -> tuple[int, int]:
+def check_size(key: str, size: Any) -> tuple[int, int]:
     """Checks an (H, W) in px from the configuration; ``key`` names it in the error."""
-    if not isinstance(size, Sequence) or len(size) != 2 or not all(isinstance(x, int) and x > 0 for x in size):
-        raise UserError(f"{key}: needed two positive whole numbers [H, W], found {size!r}")
+    numbers = isinstance(size, list | tuple) and len(size) == 2 and all(type(x) is int and x > 0 for x in size)
+    if not numbers:
+        raise UserError(f"{key}: needed two positive whole numbers [H, W], found {shown(size)}")
+    if size[0] * size[1] > _MOST_PIXELS or max(size) > _LONGEST_SIDE:
+        raise UserError(
+            f"{key}: needed at most {_MOST_PIXELS} px, and {_LONGEST_SIDE} of a side, found {shown(list(size))}"
+        )
     return size[0], size[1]
 
 

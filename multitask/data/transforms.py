@@ -11,6 +11,9 @@ from multitask.errors import UserError
 PAD_COLOR = (124, 116, 104)
 """RGB of what no picture covers: ImageNet's mean colour, zero once normalised."""
 
+_LARGEST_SCALE = 64
+"""Of training: beyond, a crop shows a few px of the frame."""
+
 
 def resize(sample: Sample, size: tuple[int, int]) -> Sample:
     """Resizes every layer to ``size`` = (H, W) px: the image area-filtered, labels and disparity nearest.
@@ -39,8 +42,10 @@ class Augmentation:
     def __post_init__(self) -> None:
         if not 0 <= self.flip <= 1:
             raise UserError(f"data.augmentation.flip: needed a probability, found {self.flip}")
-        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
-            raise UserError(f"data.augmentation.scale: needed 0 < smallest <= largest, found {list(self.scale)}")
+        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] <= _LARGEST_SCALE:
+            raise UserError(
+                f"data.augmentation.scale: needed 0 < smallest <= largest <= {_LARGEST_SCALE}, found {list(self.scale)}"
+            )
         if not 0 <= self.jitter < 1:
             raise UserError(f"data.augmentation.jitter: needed a fraction from 0 to below 1, found {self.jitter}")
 

@@ -7,13 +7,13 @@ from typing import Any, BinaryIO
 import torch
 
 from multitask.data.labels import CLASS_NAMES
-from multitask.errors import UserError
+from multitask.engine.state import KEYS, check_kinds
+from multitask.errors import UserError, shown
 from multitask.files import keep, whole
-from multitask.models.pretrained import first_difference, first_line
+from multitask.models import archive
+from multitask.models.tensors import first_difference, first_not_finite, first_other_type
 
 VERSION = 1
-
-KEYS = {"version", "step", "network", "weighting", "optimizer", "scaler", "rng", "score", "config", "classes", "tasks"}
 
 
 def save(path: Path, state: Mapping[str, Any], previous: Path | None = None) -> None:
@@ -41,25 +41,27 @@ def load(path: str | Path) -> dict[str, Any]:
     """Reads a checkpoint onto the CPU.
 
     Raises:
-        UserError: naming the file, if it is missing, truncated, not a checkpoint of this package, newer than this
+        UserError: naming the file, if it is missing, damaged, not a checkpoint of this package, newer than this
             version, or of another class table.
     """
-    path = Path(path)
+    path, source = Path(path), f"checkpoint={path}"
     if not path.is_file():
-        raise UserError(f"checkpoint={path}: no such file")
+        raise UserError(f"{source}: no such file")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
-        raise UserError(
-            f"checkpoint={path}: not a readable checkpoint, {path.stat().st_size} bytes ({first_line(error)})"
-        ) from error
+        state = archive.read(path)
+    except UserError as error:
+        size = path.stat().st_size
+        raise UserError(f"{source}: not a readable checkpoint, {size} bytes ({error})") from error
     if isinstance(state, dict):
-        check_version(state, f"checkpoint={path}")  # before its keys, which may be others
+        check_version(state, source)  # before its keys, which may be others
     if not isinstance(state, dict) or not state.keys() >= KEYS:
         missing = sorted(KEYS - state.keys()) if isinstance(state, dict) else sorted(KEYS)
-        raise UserError(f"checkpoint={path}: not a checkpoint of this package, it lacks {missing}")
+        raise UserError(f"{source}: not a checkpoint of this package, it lacks {missing}")
+    check_kinds(state, source)
+    if (held := sum(value.nbytes for value in state["network"].values())) > path.stat().st_size:
+        raise UserError(f"{source}: network: {held} bytes of tensors in a file of {path.stat().st_size}")
     if state["classes"] != list(CLASS_NAMES):
-        raise UserError(f"checkpoint={path}: needed the classes {list(CLASS_NAMES)}, found {state['classes']}")
+        raise UserError(f"{source}: needed the classes {list(CLASS_NAMES)}, found {shown(state['classes'])}")
     return state
 
 
@@ -71,18 +73,29 @@ def check_version(state: Mapping[str, Any], source: str) -> None:
     """
     version = state.get("version")
     if isinstance(version, int) and version > VERSION:
-        raise UserError(f"{source}: needed version {VERSION} or older, found {version}")
+        raise UserError(f"{source}: needed version {VERSION} or older, found {shown(version)}")
 
 
 def load_network(network: torch.nn.Module, state: Mapping[str, Any], source: str | Path) -> None:
     """Puts a checkpoint's parameters into ``network``.
 
+    Args:
+        network: may be on the meta device: no memory is taken for it before it is known to fit, and it is on the CPU
+            then.
+        state: of `load`.
+        source: path of the checkpoint.
     Raises:
-        UserError: naming the first parameter that differs, if the checkpoint is of another architecture.
+        UserError: naming the first parameter that differs or is not finite, if the checkpoint is of another
+            architecture or spoilt.
     """
-    if difference := first_difference(network.state_dict(), state["network"]):
+    wanted, found = network.state_dict(), state["network"]
+    if difference := first_difference(wanted, found) or first_other_type(wanted, found, exactly=True):
         raise UserError(f"checkpoint={source}: of another architecture: {difference}")
-    network.load_state_dict(state["network"])
+    if fault := first_not_finite(found):
+        raise UserError(f"checkpoint={source}: spoilt: {fault}")
+    if any(value.is_meta for value in wanted.values()):
+        network.to_empty(device="cpu")
+    network.load_state_dict(found)
 
 
 def _dump(state: Mapping[str, Any], file: BinaryIO) -> None:

@@ -1,34 +1,45 @@
 """A network that starts from what another run has learned."""
 
 import logging
-import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from multitask.data.labels import CLASS_NAMES
-from multitask.engine import checkpoint
+from multitask.engine.checkpoint import check_version
+from multitask.engine.state import KEYS, check_kinds
 from multitask.errors import UserError
+from multitask.models import archive
 from multitask.models.network import MultiTaskNetwork
-from multitask.models.pretrained import first_difference
+from multitask.models.pretrained import SAFETENSORS
+from multitask.models.tensors import first_difference, first_not_finite, first_other_type
 from multitask.tasks.base import Task
 
 log = logging.getLogger(__name__)
 
 
 def find_run(path: str) -> dict[str, Any] | None:
-    """The checkpoint of a run of this package, if the file is one: its tensors stay on the disk until they are used."""
-    if not zipfile.is_zipfile(path):
+    """The checkpoint of a run of this package, if the file is one: its tensors stay on the disk until they are used.
+
+    Raises:
+        UserError: naming the file, if it is damaged, newer than this version or not what a checkpoint must be.
+    """
+    source = f"model.pretrained={path}"
+    if not Path(path).is_file() or path.endswith(SAFETENSORS):
         return None
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception:  # torch raises many kinds; whoever reads the file as something else says what is wrong with it
+        state = archive.read(Path(path), mmap=True)
+    except UserError as error:
+        raise UserError(f"{source}: not a file of tensors ({error})") from error
+    if not isinstance(state, dict) or not state.keys() >= {"version", "network"}:
         return None
-    if isinstance(state, dict) and "network" in state:
-        checkpoint.check_version(state, f"model.pretrained={path}")  # before its keys, which may be others
-    return state if isinstance(state, dict) and state.keys() >= checkpoint.KEYS else None
+    check_version(state, source)  # before its keys, which may be others
+    if missing := sorted(KEYS - state.keys()):
+        raise UserError(f"{source}: not a checkpoint of this package, it lacks {missing}")
+    check_kinds(state, source)
+    return state
 
 
 def start_from(network: MultiTaskNetwork, tasks: Mapping[str, Task], state: Mapping[str, Any], source: str) -> None:
@@ -43,7 +54,7 @@ def start_from(network: MultiTaskNetwork, tasks: Mapping[str, Task], state: Mapp
         state: see `find_run`.
         source: what errors and the line begin with.
     Raises:
-        UserError: naming the first tensor of the encoder that differs.
+        UserError: naming the first tensor of the encoder that differs, or one that is not finite.
     """
     wanted, found = network.state_dict(), state["network"]
     taken = _below("encoder.", found)
@@ -64,6 +75,10 @@ def start_from(network: MultiTaskNetwork, tasks: Mapping[str, Task], state: Mapp
         else:
             taken |= _below(output, found)
             whole.append(name)
+    if difference := first_other_type(wanted, taken, exactly=True):
+        raise UserError(f"{source}: {difference}")
+    if fault := first_not_finite(taken):
+        raise UserError(f"{source}: spoilt: {fault}")
     network.load_state_dict(taken, strict=False)
     said = {"decoders loaded": whole, "last layers re-initialised": cut, "decoders that start afresh": afresh}
     log.info("%s: encoder loaded%s", source, "".join(f"; {what}: {', '.join(x)}" for what, x in said.items() if x))

@@ -1,7 +1,12 @@
 """The numbers of a training run, checked: how the weights move, and for how long."""
 
+import os
+import shlex
+import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -10,6 +15,9 @@ from torch import nn
 from multitask.engine.compute import Compute
 from multitask.errors import UserError
 from multitask.weighting import Weighting
+
+_MOST_STEPS, _MOST_FRAMES, _MOST_PANELS, _MOST_WORKERS = 10**9, 2**16, 10**4, 256
+"""Beyond, numbers are slips: steps take years, and each worker is a process of its own with some hundred MB."""
 
 
 @dataclass(frozen=True)
@@ -111,12 +119,15 @@ class Schedule:
 
     def __post_init__(self) -> None:
         for key in ("max_steps", "batch_size", "accumulate", "log_every", "val_every", "checkpoint_every"):
-            if getattr(self, key) < 1:
-                raise UserError(f"trainer.{key}: needed a whole number above zero, found {getattr(self, key)}")
-        if self.num_panels < 0:
-            raise UserError(f"trainer.num_panels: needed a number >= 0, found {self.num_panels}")
-        if self.num_workers < 0:
-            raise UserError(f"trainer.num_workers: needed auto or a number >= 0, found {self.num_workers}")
+            most = _MOST_FRAMES if key == "batch_size" else _MOST_STEPS
+            if not 1 <= getattr(self, key) <= most:
+                raise UserError(f"trainer.{key}: needed a whole number from 1 to {most}, found {getattr(self, key)}")
+        if not 0 <= self.num_panels <= _MOST_PANELS:
+            raise UserError(f"trainer.num_panels: needed a number from 0 to {_MOST_PANELS}, found {self.num_panels}")
+        if not 0 <= self.num_workers <= _MOST_WORKERS:
+            raise UserError(
+                f"trainer.num_workers: needed auto or a number from 0 to {_MOST_WORKERS}, found {self.num_workers}"
+            )
         if self.batch_size % self.accumulate:
             raise UserError(
                 f"trainer.accumulate: needed a divisor of trainer.batch_size={self.batch_size}, found {self.accumulate}"
@@ -147,6 +158,29 @@ def check_weighting(weighting: Weighting, schedule: Schedule, compute: Compute) 
         )
     if weighting.own_backward and schedule.compile:
         raise UserError(f"trainer.compile=true: needed false for {name}, which looks into the network")
+
+
+def check_compiler(schedule: Schedule, compute: Compute) -> None:
+    """Refuses ``trainer.compile=true`` where torch lacks what it compiles with: else the first step would fail.
+
+    Raises:
+        UserError: naming the key and what is missing.
+    """
+    if not schedule.compile:
+        return
+    if compute.device.type == "cuda":
+        if find_spec("triton") is None:
+            raise UserError("trainer.compile=true: needed triton to compile for CUDA, found none: pip install triton")
+        variable, names = "CC", ["gcc", "clang"]  # as triton looks for it
+    else:
+        variable, names = "CXX", [{"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")]  # as torch does
+    if given := shlex.split(os.environ.get(variable, "")):
+        names = given[:1]
+    if not any(map(shutil.which, names)):
+        raise UserError(
+            f"trainer.compile=true: needed a C{'++' * (variable == 'CXX')} compiler, found no {' or '.join(names)}; "
+            f"install one, name yours in the environment's {variable}, or set trainer.compile=false"
+        )
 
 
 def check_frozen(optimization: Optimization, model: Mapping[str, Any]) -> None:

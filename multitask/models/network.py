@@ -1,11 +1,21 @@
 """The network of figure 1: a shared encoder and one decoder for each task."""
 
+import re
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from multitask.errors import UserError
+from multitask.errors import UserError, shown
 from multitask.models.encoder import ASPP, STRIDE, DilatedResNet, Encoder, conv_bn_relu
+
+_MOST_CHANNELS, _MOST_RATES = 8192, 64
+"""Several times what any ResNet has, and many times the paper's three: beyond, the weights alone fill a GPU."""
+
+_WIDEST = 1023
+"""Px of the features, of which a picture of 8,000 px has no more: farther apart, all weights but one meet padding."""
+
+_NAME = re.compile(r"[\w-]+")
 
 
 class Decoder(nn.Module):
@@ -85,12 +95,18 @@ def make_network(
         UserError: naming the key, for a value that makes no sense.
     """
     for key, value in (("aspp_channels", aspp_channels), ("decoder_channels", decoder_channels)):
-        if value < 1:
-            raise UserError(f"model.{key}: needed a positive number, found {value}")
-    if decoder_kernel < 1 or decoder_kernel % 2 == 0:
-        raise UserError(f"model.decoder_kernel: needed a positive odd number, found {decoder_kernel}")
-    if not all(rate >= 1 for rate in aspp_rates):
-        raise UserError(f"model.aspp_rates: needed positive dilations, found {aspp_rates}")
+        if not 1 <= value <= _MOST_CHANNELS:
+            raise UserError(f"model.{key}: needed a number from 1 to {_MOST_CHANNELS}, found {value}")
+    if not 1 <= decoder_kernel <= _WIDEST or decoder_kernel % 2 == 0:
+        raise UserError(f"model.decoder_kernel: needed a positive odd number up to {_WIDEST}, found {decoder_kernel}")
+    if len(aspp_rates) > _MOST_RATES or not all(1 <= rate <= _WIDEST for rate in aspp_rates):
+        raise UserError(
+            f"model.aspp_rates: needed at most {_MOST_RATES} positive dilations up to {_WIDEST}, found "
+            f"{shown(aspp_rates)}"
+        )
+    for name in channels:
+        if not _NAME.fullmatch(name) or hasattr(nn.ModuleDict, name):
+            raise UserError(f"tasks: needed names of letters, digits, - and _, found {shown(name)}")
     resnet = DilatedResNet(encoder, pretrained, freeze_batch_norm)
     aspp = ASPP(resnet.channels, aspp_channels, aspp_rates)
     decoders = {

@@ -1,15 +1,16 @@
 """Weights for the ResNet that were trained elsewhere: torchvision's by name, or from a file in torchvision's names."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import torchvision
 from torch import Tensor, nn
 
-from multitask.errors import UserError
+from multitask.errors import UserError, shown
+from multitask.models import archive
+from multitask.models.tensors import first_difference, first_not_finite, first_other_type
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +19,12 @@ _WRAPPERS = ("state_dict", "model", "model_state")
 
 _HEADS = ("fc", "classifier", "head")
 """What torchvision and timm call the layer that names the classes of their own data sets."""
+
+SAFETENSORS = ".safetensors"
+"""What the names of safetensors' files end with."""
+
+_MOST_NAMES = 20
+"""That a line shows."""
 
 _ANCHOR = "layer1.0.conv1.weight"
 """A tensor that each ResNet has once: what stands in front of its name stands in front of all."""
@@ -45,47 +52,42 @@ def load_resnet(resnet: nn.Module, name: str, pretrained: str) -> None:
         for key, value in resnet.state_dict().items()
         if key in state or not key.endswith(".num_batches_tracked")
     }
-    if difference := first_difference(wanted, state):
+    if difference := first_difference(wanted, state) or first_other_type(wanted, state, exactly=False):
         raise UserError(f"model.pretrained={pretrained}: not a {name}: {difference}")
+    if fault := first_not_finite(state):
+        raise UserError(f"model.pretrained={pretrained}: spoilt: {fault}")
     resnet.load_state_dict(state)
-
-
-def first_difference(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
-    """The first tensor at which two state dicts differ in names or shapes, in words; None if they do not."""
-    for key in [*wanted, *(key for key in found if key not in wanted)]:
-        if key not in wanted or key not in found or wanted[key].shape != found[key].shape:
-            needed, there = (tuple(side[key].shape) if key in side else "nothing" for side in (wanted, found))
-            return f"at {key!r} needed {needed}, found {there}"
-    return None
-
-
-def first_line(error: Exception) -> str:
-    """What an error of torch says, of which the first line is for people; its kind where it says nothing."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _read(path: str) -> Any:
     try:
-        if path.endswith(".safetensors"):
-            from safetensors.torch import load_file
+        return _read_safetensors(path) if path.endswith(SAFETENSORS) else archive.read(Path(path))
+    except UserError as error:
+        raise UserError(f"model.pretrained={path}: not a file of tensors ({error})") from error
 
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+
+def _read_safetensors(path: str) -> Any:
+    try:
+        from safetensors.torch import load_file
     except ImportError:
-        raise UserError(f"model.pretrained={path}: needs safetensors: pip install -e '.[safetensors]'") from None
-    except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
-        raise UserError(f"model.pretrained={path}: not a file of tensors ({first_line(error)})") from error
+        raise UserError("reading it needs safetensors: pip install -e '.[safetensors]'") from None
+    try:
+        return load_file(path)  # compares its header with the file's length; there is no check sum
+    except Exception as error:  # of a kind of its own, or of the system's
+        raise UserError(archive.first_line(error)) from error
 
 
 def _unwrapped(content: Any, path: str) -> dict[str, Tensor]:
     """The state dict in a file's content."""
-    while isinstance(content, dict) and (inner := [key for key in _WRAPPERS if isinstance(content.get(key), dict)]):
-        content = content[inner[0]]
+    for _ in _WRAPPERS:  # at most as often as there are, since a dict may hold itself
+        inner = [key for key in _WRAPPERS if isinstance(content, dict) and isinstance(content.get(key), dict)]
+        content = content[inner[0]] if inner else content
     if not isinstance(content, dict):
         raise UserError(f"model.pretrained={path}: needed a state dict, found {type(content).__name__}")
     for key, value in content.items():
         if not (isinstance(key, str) and isinstance(value, Tensor)):
-            raise UserError(f"model.pretrained={path}: needed a state dict, found {type(value).__name__} at {key!r}")
+            found = f"{type(value).__name__} at {shown(key)}"
+            raise UserError(f"model.pretrained={path}: needed a state dict, found {found}")
     return content
 
 
@@ -93,17 +95,23 @@ def _of_the_resnet(state: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:
     """The tensors of the one ResNet in a state dict, without prefix and classifier; a line says what is left out."""
     prefixes = [key.removesuffix(_ANCHOR) for key in state if key == _ANCHOR or key.endswith(f".{_ANCHOR}")]
     if len(prefixes) > 1:
-        raise UserError(f"model.pretrained={path}: needed one ResNet, found {len(prefixes)}, below {prefixes}")
+        raise UserError(f"model.pretrained={path}: needed one ResNet, found {len(prefixes)}, below {shown(prefixes)}")
     prefix = prefixes[0] if prefixes else ""
     if (deep := f"{prefix}conv1.0.weight") in state:
         raise UserError(
-            f"model.pretrained={path}: needed a ResNet that begins with one convolution, '{prefix}conv1.weight', "
-            f"found a stem of several, as of timm's resnet50d, at {deep!r}"
+            f"model.pretrained={path}: needed a ResNet that begins with one convolution, "
+            f"{shown(f'{prefix}conv1.weight')}, found a stem of several, as of timm's resnet50d, at {shown(deep)}"
         )
     taken = [key for key in state if key.startswith(prefix) and key[len(prefix) :].split(".")[0] not in _HEADS]
     if left_out := sorted({key.removeprefix(prefix).split(".")[0] for key in state.keys() - taken}):
-        log.info("model.pretrained=%s: the ResNet is taken, left out: %s", path, ", ".join(left_out))
+        log.info("model.pretrained=%s: the ResNet is taken, left out: %s", path, _listed(left_out))
     return {key[len(prefix) :]: state[key] for key in taken}
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names of a file, on one line and not too many."""
+    few = ", ".join(name if name.isidentifier() else shown(name) for name in names[:_MOST_NAMES])
+    return few if len(names) <= _MOST_NAMES else f"{few} and {len(names) - _MOST_NAMES} more"
 
 
 def _torchvision(name: str, pretrained: str) -> Mapping[str, Tensor]:

@@ -21,7 +21,7 @@ class Jacobian(Weighting):
     """Aggregates the tasks' gradients by the encoder's parameters; each decoder gets those of its own plain loss.
 
     The sum of the losses is the total that is logged; it is not what is differentiated. The aggregators differ in
-    scale: the weights of MGDA sum to 1, those of PCGrad to at least K.
+    scale: the weights of MGDA sum to 1, those of PCGrad to at least K. One task alone has its own gradient.
 
     Args:
         likelihoods: of each task that is on.
@@ -78,6 +78,10 @@ class Jacobian(Weighting):
         for name, counts in zip(self.likelihoods, counted, strict=True):
             if not counts:
                 rows[0] = rows[0] + 0 * losses[name]
+        if len(rows) == 1:  # nothing to aggregate, and solvers fail on one
+            rows[0].backward()  # type: ignore[no-untyped-call]
+            self.last = here.to(self.last)
+            return
         # One after the other: torch.vmap knows neither compiled nor all native backward passes.
         mtl_backward(rows, features=features, shared_params=self._shared, parallel_chunk_size=1)
         self.last = torch.zeros_like(self.last).masked_scatter(here, self._aggregate(here, len(rows)))

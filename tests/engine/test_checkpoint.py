@@ -1,7 +1,5 @@
 import os
 import pickle
-import resource
-import signal
 import stat
 from pathlib import Path
 
@@ -9,11 +7,9 @@ import pytest
 import torch
 
 from multitask.engine.checkpoint import VERSION, load, load_network, save
-
-
-def state(**changes: object) -> dict[str, object]:
-    keys = ("step", "network", "weighting", "optimizer", "scaler", "rng", "score", "config", "tasks")
-    return {**dict.fromkeys(keys, 0), "network": {"w": torch.arange(4.0)}, **changes}
+from multitask.errors import UserError
+from tests.fulldisk import full_disk
+from tests.states import state
 
 
 def test_save_and_load_round_trip(tmp_path: Path) -> None:
@@ -28,15 +24,9 @@ def test_save_and_load_round_trip(tmp_path: Path) -> None:
 def test_save_on_a_full_disk_keeps_the_checkpoint_before_it(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
     save(path, state(step=1))
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-    try:
-        with pytest.raises(ValueError, match=r"last\.pt: could not save .*; the checkpoint before it is untouched"):
-            save(path, state(step=2, network={"w": torch.zeros(1_000_000)}))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
+    untouched = r"last\.pt: .*\(File too large\); the checkpoint before it is untouched"
+    with full_disk(100_000), pytest.raises(UserError, match=untouched):
+        save(path, state(step=2, network={"w": torch.zeros(1_000_000)}))
     assert load(path)["step"] == 1
     assert [entry.name for entry in tmp_path.iterdir()] == ["last.pt"]
 
@@ -131,3 +121,47 @@ def test_load_network_of_another_architecture_names_the_first_difference() -> No
         load_network(network, {"network": torch.nn.Linear(2, 3, bias=False).state_dict()}, "x.pt")
     with pytest.raises(ValueError, match=r"at 'more' needed nothing, found \(1,\)"):
         load_network(network, {"network": {**network.state_dict(), "more": torch.zeros(1)}}, "x.pt")
+
+
+def test_load_network_of_other_numbers_names_the_first() -> None:
+    network = torch.nn.Linear(2, 3)
+    whole = network.state_dict()
+    with pytest.raises(UserError, match=r"another architecture: at 'weight' needed torch\.float32, found torch\.int64"):
+        load_network(network, {"network": {**whole, "weight": whole["weight"].long()}}, "x.pt")
+    with pytest.raises(UserError, match=r"x\.pt: spoilt: at 'bias' needed finite numbers, found 3 that are not"):
+        load_network(network, {"network": {**whole, "bias": whole["bias"] / 0}}, "x.pt")
+
+
+def test_load_network_makes_room_only_for_what_fits() -> None:
+    whole = torch.nn.Linear(2, 3).state_dict()
+    with torch.device("meta"):
+        network, huge = torch.nn.Linear(2, 3), torch.nn.Linear(10**6, 10**6)
+    with pytest.raises(UserError, match=r"at 'weight' needed \(1000000, 1000000\), found \(3, 2\)"):
+        load_network(huge, {"network": whole}, "x.pt")
+    load_network(network, {"network": whole}, "x.pt")
+    assert torch.equal(network(torch.ones(1, 2)), torch.nn.functional.linear(torch.ones(1, 2), *whole.values()))
+
+
+def test_load_of_a_file_that_a_disk_has_changed_is_refused(tmp_path: Path) -> None:
+    save(tmp_path / "last.pt", state())
+    whole = (tmp_path / "last.pt").read_bytes()
+    at = whole.index(torch.arange(4.0).numpy().tobytes()) + 6
+    (tmp_path / "last.pt").write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    with pytest.raises(UserError, match=r"last\.pt: not a readable checkpoint, \d+ bytes \(damaged: the check sum of "):
+        load(tmp_path / "last.pt")
+
+
+@pytest.mark.parametrize("key", sorted(state()))
+def test_load_names_a_key_that_is_missing(tmp_path: Path, key: str) -> None:
+    save(tmp_path / "last.pt", {name: value for name, value in state().items() if name != key})
+    with pytest.raises(UserError, match=rf"last\.pt: not a checkpoint of this package, it lacks \['{key}'\]"):
+        load(tmp_path / "last.pt")
+
+
+def test_load_refuses_tensors_that_share_their_numbers(tmp_path: Path) -> None:
+    """Each is as large as what is stored, and a network of them many times the file."""
+    shared = torch.zeros(10_000)
+    save(tmp_path / "last.pt", state(network={f"w{index}": shared for index in range(100)}))
+    assert (tmp_path / "last.pt").stat().st_size < 100_000
+    with pytest.raises(UserError, match="network: 4000000 bytes of tensors in a file of "):
+        load(tmp_path / "last.pt")

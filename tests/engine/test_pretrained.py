@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ from multitask import build
 from multitask.data.labels import CLASS_NAMES
 from multitask.engine import checkpoint
 from multitask.engine.pretrained import find_run
+from multitask.errors import UserError
 from multitask.models.network import MultiTaskNetwork
 from tests.compose import small
+from tests.states import state as made
 
 HEAD = "decoders.semantic.output."
 
@@ -24,9 +27,8 @@ def _network(*overrides: str) -> MultiTaskNetwork:
 def state() -> dict[str, Any]:
     """A checkpoint of three tasks whose every parameter differs from a new network's."""
     torch.manual_seed(7)
-    keys = dict.fromkeys(checkpoint.KEYS - {"version", "classes"}, 0)
     network = _network().state_dict()
-    return {**keys, "network": {name: torch.rand_like(value.float()).to(value) for name, value in network.items()}}
+    return made(network={name: torch.rand_like(value.float()).to(value) for name, value in network.items()})
 
 
 def _save(path: Path, state: dict[str, Any], **changes: Any) -> Path:
@@ -137,9 +139,43 @@ def test_find_run_takes_nothing_else_for_one(tmp_path: Path, state: dict[str, An
     others = {"tensors.pth": {"conv1.weight": torch.zeros(1)}, "list.pth": [torch.zeros(1)], "text.pth": None}
     for name, content in others.items():
         torch.save(content, tmp_path / name)
-    (tmp_path / "broken.pth").write_bytes(_save(tmp_path / "last.pt", state).read_bytes()[:-100])
-    for name in (*others, "broken.pth", "missing.pth", "."):
+    for name in (*others, "missing.pth", "."):
         assert find_run(str(tmp_path / name)) is None
+    _save(tmp_path / "last.pt", state)
     found = find_run(str(tmp_path / "last.pt"))
     assert found is not None
     assert found["network"].keys() == state["network"].keys()
+
+
+def test_find_run_names_what_is_wrong_with_a_run(tmp_path: Path, state: dict[str, Any]) -> None:
+    path = _save(tmp_path / "last.pt", state)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "flipped.pt").write_bytes(content)
+    (tmp_path / "short.pt").write_bytes(path.read_bytes()[:-100])
+    torch.save({"version": 1, "network": state["network"]}, tmp_path / "part.pt")
+    _save(tmp_path / "other.pt", state, network={"w": 3})
+    for name, message in {
+        "flipped.pt": r"not a file of tensors \(damaged: the check sum of 'archive/data/",
+        "short.pt": "not a file of tensors",
+        "part.pt": r"not a checkpoint of this package, it lacks \['classes', 'config', ",
+        "other.pt": "network: needed tensors by name, found a dict of 1",
+    }.items():
+        with pytest.raises(UserError, match=rf"model\.pretrained=.*{name}: {message}"):
+            find_run(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.long(), r"at 'encoder\.resnet\.conv1\.weight' needed torch\.float32, found torch\.int64"),
+        (lambda w: w * float("inf"), r"spoilt: at 'encoder\.resnet\.conv1\.weight' needed finite numbers, found \d+"),
+    ],
+)
+def test_checkpoint_of_other_numbers_is_refused(
+    tmp_path: Path, state: dict[str, Any], change: Callable[[Tensor], Tensor], message: str
+) -> None:
+    key = "encoder.resnet.conv1.weight"
+    path = _save(tmp_path / "last.pt", state, network={**state["network"], key: change(state["network"][key])})
+    with pytest.raises(UserError, match=rf"model\.pretrained={path}: {message}"):
+        _network(f"model.pretrained={path}")

@@ -144,8 +144,19 @@ def test_network_of_one_task() -> None:
         ({"decoder_kernel": -1}, r"model\.decoder_kernel: .*found -1"),
         ({"aspp_rates": [12, 0]}, r"model\.aspp_rates: .*found \[12, 0\]"),
         ({"aspp_rates": [-6]}, r"model\.aspp_rates: .*found \[-6\]"),
+        ({"aspp_rates": [10**9]}, r"model\.aspp_rates: .*up to 1023, found \[1000000000\]"),
+        ({"aspp_rates": [1] * 20_000}, r"model\.aspp_rates: needed at most 64 .*found \[1, 1, .*\.\.\.\]$"),
+        ({"aspp_channels": 10**9}, r"model\.aspp_channels: needed a number from 1 to 8192, found 1000000000"),
+        ({"decoder_channels": 10**9}, r"model\.decoder_channels: needed .*found 1000000000"),
+        ({"decoder_kernel": 10**9 + 1}, r"model\.decoder_kernel: needed a positive odd number up to 1023, found"),
     ],
 )
 def test_make_network_refuses_what_makes_no_sense(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         _network(**changes)
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "a b", "keys", "forward", "a\nb", "../a"])
+def test_make_network_refuses_names_that_are_none(name: str) -> None:
+    with pytest.raises(ValueError, match="tasks: needed names of letters, digits, - and _, found"):
+        make_network({name: 1}, **ARGUMENTS)

@@ -1,5 +1,6 @@
 import sys
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -9,8 +10,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from multitask.errors import UserError
 from multitask.models.encoder import DilatedResNet
-from multitask.models.pretrained import first_difference
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +223,9 @@ def test_resnet_pretrained_as_safetensors(original: nn.Module, tmp_path: Path, m
     with pytest.raises(ValueError, match=r"model\.pretrained=.*model\.safetensors: not a file of tensors"):
         DilatedResNet("resnet18", path)
     monkeypatch.setitem(sys.modules, "safetensors.torch", None)
-    with pytest.raises(ValueError, match=r"model\.safetensors: needs safetensors: pip install -e '\.\[safetensors\]'"):
+    with pytest.raises(
+        ValueError, match=r"model\.safetensors: .*needs safetensors: pip install -e '\.\[safetensors\]'"
+    ):
         DilatedResNet("resnet18", path)
 
 
@@ -244,9 +247,66 @@ def test_resnet_pretrained_of_two_networks_is_refused(original: nn.Module, tmp_p
         DilatedResNet("resnet18", str(tmp_path / "pair.pth"))
 
 
-def test_first_difference_hand_worked() -> None:
-    one, two = {"a": torch.zeros(2), "b": torch.zeros(3, 1)}, {"a": torch.zeros(2), "b": torch.zeros(3)}
-    assert first_difference(one, one) is None
-    assert first_difference(one, two) == "at 'b' needed (3, 1), found (3,)"
-    assert first_difference(one, {"a": torch.zeros(2)}) == "at 'b' needed (3, 1), found nothing"
-    assert first_difference({"a": torch.zeros(2)}, one) == "at 'b' needed nothing, found (3, 1)"
+def test_resnet_pretrained_that_a_disk_has_changed_is_refused(original: nn.Module, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(original.state_dict(), path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"weights\.pth: not a file of tensors \(damaged: the check sum of 'w"):
+        DilatedResNet("resnet18", str(path))
+
+
+def test_resnet_pretrained_of_safetensors_that_promise_more_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("safetensors")
+    header = b'{"w":{"dtype":"F32","shape":[1000000000],"data_offsets":[0,4000000000]}}'
+    (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
+    with pytest.raises(UserError, match=r"a\.safetensors: not a file of tensors"):
+        DilatedResNet("resnet18", str(tmp_path / "a.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.long(), r"not a resnet18: at 'conv1\.weight' needed torch\.float32, found torch\.int64"),
+        (lambda w: w.to(torch.complex64), r"needed torch\.float32, found torch\.complex64"),
+        (lambda w: w / 0, r"spoilt: at 'conv1\.weight' needed finite numbers, found 9408 that are not"),
+        (lambda w: None, r"needed a state dict, found NoneType at 'conv1\.weight'"),
+    ],
+)
+def test_resnet_pretrained_of_other_numbers_is_refused(
+    original: nn.Module, tmp_path: Path, change: Callable[[Tensor], Any], message: str
+) -> None:
+    state = original.state_dict()
+    torch.save({**state, "conv1.weight": change(state["conv1.weight"])}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=message):
+        DilatedResNet("resnet18", str(tmp_path / "a.pth"))
+
+
+def test_resnet_pretrained_in_half_precision_and_with_averaged_counters_is_taken(
+    original: nn.Module, tmp_path: Path
+) -> None:
+    torch.save({key: value.half() for key, value in original.state_dict().items()}, tmp_path / "a.pth")
+    resnet = DilatedResNet("resnet18", str(tmp_path / "a.pth"))
+    assert torch.equal(resnet.conv1.weight, original.conv1.weight.half().float())
+
+
+def test_resnet_pretrained_of_a_dict_that_holds_itself_is_refused(tmp_path: Path) -> None:
+    content: dict[str, Any] = {}
+    content["model"] = content
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(UserError, match="needed a state dict, found dict at 'model'"):
+        DilatedResNet("resnet18", str(tmp_path / "a.pth"))
+
+
+def test_resnet_pretrained_names_what_is_left_out_on_one_line(
+    original: nn.Module, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = {f"net.{key}": value for key, value in original.state_dict().items()}
+    others = {f"other{index:03d}.weight": torch.zeros(1) for index in range(100)} | {"a\nb.weight": torch.zeros(1)}
+    torch.save(state | others, tmp_path / "a.pth")
+    with caplog.at_level("INFO"):
+        DilatedResNet("resnet18", str(tmp_path / "a.pth"))
+    (line,) = caplog.messages
+    assert "left out: 'a\\nb', fc, other000, " in line
+    assert line.endswith("other017 and 82 more")

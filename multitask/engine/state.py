@@ -1,0 +1,183 @@
+"""What the parts of a checkpoint must be, whoever wrote it."""
+
+import math
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from multitask.errors import UserError, shown
+
+_DEEPEST, _MOST_VALUES, _LONGEST, _LONGEST_KEY, _MOST_BITS = 16, 10_000, 4096, 200, 64
+"""Of a configuration: nested groups, values in all, characters of a text and of a key, and bits of a whole number."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def _are_counts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(key, str) and _is_count(n) for key, n in value.items())
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) and not _CONTROL.search(item) for item in value)
+
+
+def _are_tensors(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
+
+
+def _is_random_state(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dtype == torch.uint8 and value.dim() == 1
+
+
+def _are_random_states(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("cuda"), list):
+        return False
+    return all(map(_is_random_state, [value.get("torch"), *value["cuda"]]))
+
+
+_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "version": ("a whole number", _is_count),
+    "step": ("a whole number", _is_count),
+    "validated": ("a whole number", _is_count),
+    "precision": ("a type's name", lambda value: isinstance(value, str) and not _CONTROL.search(value)),
+    "network": ("tensors by name", _are_tensors),
+    "weighting": ("tensors by name", _are_tensors),
+    "optimizer": ("an optimiser's state", lambda value: isinstance(value, dict)),
+    "scaler": ("a loss scale's state", lambda value: isinstance(value, dict)),
+    "seen_pixels": ("numbers of pixels by task", _are_counts),
+    "rng": ("the states of random generators", _are_random_states),
+    "score": ("a number", lambda value: isinstance(value, float)),
+    "config": ("a configuration", lambda value: isinstance(value, dict)),
+    "classes": ("a list of names", _are_texts),
+    "tasks": ("a list of names", _are_texts),
+}
+"""What each part is, in words and as a test."""
+
+KEYS = _KINDS.keys()
+"""What every checkpoint has."""
+
+
+def check_kinds(state: Mapping[str, Any], source: str) -> None:
+    """Refuses a checkpoint, all of whose keys are there, with a part of another kind.
+
+    Raises:
+        UserError: beginning with ``source``, and naming the first such key.
+    """
+    for key, (words, fits) in _KINDS.items():
+        if not fits(state[key]):
+            raise UserError(f"{source}: {key}: needed {words}, found {_brief(state[key])}")
+    _check_plain(state["config"], source)
+
+
+def check_resumable(
+    state: Mapping[str, Any],
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    tasks: Collection[str],
+    source: str,
+) -> None:
+    """Refuses a checkpoint that this optimiser cannot go on from, before anything of it is changed.
+
+    Args:
+        state: of `multitask.engine.checkpoint.load`.
+        optimizer: of the run that is to go on.
+        scaler: likewise.
+        tasks: of that run.
+        source: what errors begin with.
+    Raises:
+        UserError: naming the first key that differs.
+    """
+    if other := sorted(state["seen_pixels"].keys() ^ set(tasks)):
+        raise UserError(f"{source}: seen_pixels: needed the tasks {list(tasks)}, found otherwise {shown(other)}")
+    needed, found = torch.get_rng_state().numel(), state["rng"]["torch"].numel()
+    if found != needed:
+        raise UserError(f"{source}: rng: needed a state of {needed} bytes, found {found}")
+    for key in scaler.state_dict():
+        if not isinstance(value := state["scaler"].get(key), int | float) or not math.isfinite(value):
+            raise UserError(f"{source}: scaler: {key}: needed a number, found {_brief(value)}")
+    _check_optimizer(optimizer, state["optimizer"], f"{source}: optimizer")
+
+
+def _check_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], source: str) -> None:
+    groups = state.get("param_groups")
+    if not isinstance(groups, list) or len(groups) != len(optimizer.param_groups):
+        raise UserError(f"{source}: needed {len(optimizer.param_groups)} groups of parameters, found {_brief(groups)}")
+    numbers: list[Any] = []
+    for group, needed in zip(groups, optimizer.param_groups, strict=True):
+        if not isinstance(group, dict) or not isinstance(group.get("params"), list):
+            raise UserError(f"{source}: needed a group of parameters, found {_brief(group)}")
+        if len(group["params"]) != len(needed["params"]):
+            raise UserError(f"{source}: needed {len(needed['params'])} parameters, found {len(group['params'])}")
+        for key, value in needed.items():
+            # The rate is set anew in each step; older runs and versions of torch lack some keys.
+            if key not in ("params", "lr") and key in group and not _same(group[key], value):
+                raise UserError(f"{source}: {key}: needed {shown(value)}, found {_brief(group[key])}")
+        numbers += group["params"]
+    if numbers != list(range(len(numbers))):
+        raise UserError(f"{source}: needed parameters numbered from 0, found {shown(numbers)}")
+    kept = state.get("state")
+    if not isinstance(kept, dict) or not kept.keys() <= set(numbers):
+        raise UserError(f"{source}: needed what is kept of each parameter, found {_brief(kept)}")
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for number, values in kept.items():
+        only = isinstance(values, dict) and values.keys() <= {"momentum_buffer"}
+        momentum = values.get("momentum_buffer") if only else values
+        if momentum is not None and not _fits(momentum, parameters[number]):
+            needed_shape = tuple(parameters[number].shape)
+            raise UserError(f"{source}: parameter {number}: needed a momentum {needed_shape}, found {_brief(momentum)}")
+
+
+def _fits(momentum: Any, parameter: Tensor) -> bool:
+    if not isinstance(momentum, Tensor) or momentum.layout != torch.strided or momentum.dtype != parameter.dtype:
+        return False
+    return momentum.shape == parameter.shape and not momentum.is_meta
+
+
+def _same(found: Any, needed: Any) -> bool:
+    """Whether two values of an optimiser are equal; where none is needed, torch may be told to choose or not."""
+    if needed is None:
+        return found is None or isinstance(found, bool)
+    return type(found) in (type(needed), int, float) and bool(found == needed)
+
+
+def _brief(value: Any) -> str:
+    """A value as errors show it; of large ones their kind."""
+    if isinstance(value, Tensor):
+        return f"a tensor {tuple(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
+    return f"a {type(value).__name__} of {len(value)}" if isinstance(value, dict | list | tuple | set) else shown(value)
+
+
+def _check_plain(config: Mapping[Any, Any], source: str) -> None:
+    """Refuses a configuration that holds anything but groups, lists, texts and numbers, or more than any run's does."""
+    left: list[tuple[str, Any, int]] = [("config", config, 0)]
+    seen = 0
+    while left:
+        key, value, depth = left.pop()
+        where = f"{source}: {key[:_LONGEST_KEY]}"
+        seen += 1
+        items: list[tuple[Any, Any]] = []
+        if isinstance(value, dict | list):
+            if depth == _DEEPEST or seen + len(left) + len(value) > _MOST_VALUES:
+                raise UserError(f"{where}: needed at most {_MOST_VALUES} values in {_DEEPEST} levels, found more")
+            items = list(value.items() if isinstance(value, dict) else enumerate(value))
+        elif not _is_plain(value):
+            raise UserError(f"{where}: needed a text, a number, a truth or null, found {_brief(value)}")
+        for name, item in items:
+            if isinstance(value, dict) and not (isinstance(name, str) and _is_plain(name) and len(name) < _LONGEST_KEY):
+                raise UserError(f"{where}: needed the name of a key, found {_brief(name)}")
+            left.append((f"{key}.{name}", item, depth + 1))
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) <= _LONGEST and not _CONTROL.search(value)
+    if isinstance(value, int):
+        return value.bit_length() <= _MOST_BITS
+    return value is None or isinstance(value, float)

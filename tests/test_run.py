@@ -586,7 +586,7 @@ def test_run_resumes_from_a_given_path(shared_tree: Path, tmp_path: Path) -> Non
 
 
 BAD = [
-    ("trainer.max_steps=-5", r"trainer\.max_steps: needed a whole number above zero, found -5"),
+    ("trainer.max_steps=-5", r"trainer\.max_steps: needed a whole number from 1 to 1000000000, found -5"),
     ("trainer.max_steps=many", r"trainer\.max_steps: needed int, found 'many'"),
     ("trainer.batch_size=0", r"trainer\.batch_size: needed .* found 0"),
     ("trainer.batch_size=1", r"trainer\.batch_size=1: needed two frames or more .* global pooling"),
@@ -612,12 +612,12 @@ BAD = [
     ("weighting.sum=one", r"weighting\.sum: needed .*found 'one'"),
     ("+weighting.temperature=1", r"weighting\.temperature: unknown key"),
     ("data.image_size=[32]", r"data\.image_size: needed two positive whole numbers \[H, W\], found \[32\]"),
-    ("data.augmentation.scale=[2,1]", r"data\.augmentation\.scale: needed 0 < smallest <= largest, found \[2, 1\]"),
+    ("data.augmentation.scale=[2,1]", r"data\.augmentation\.scale: needed 0 < smallest <= .*64, found \[2, 1\]"),
     ("data.augmentation.crop=[0,8]", r"data\.augmentation\.crop: needed two positive whole numbers"),
     ("data.root=/nonexistent", r"data\.root=/nonexistent: no such folder"),
     ("data.augmentation.crop=[64,64]", r"data\.augmentation\.crop: needed at most \[32, 64\]"),
-    ("seed=-1", r"seed: needed a whole number >= 0, found -1"),
-    ("seed=abc", r"seed: needed a whole number >= 0, found 'abc'"),
+    ("seed=-1", r"seed: needed a whole number from 0 to 18446744073709551615, found -1"),
+    ("seed=abc", r"seed: needed a whole number from 0 to 18446744073709551615, found 'abc'"),
     ("trainer.num_panels=two", r"trainer\.num_panels: needed int, found 'two'"),
     ("trainer.compile=nope", r"trainer\.compile: needed bool, found 'nope'"),
     ("trainer.resume=5", r"trainer\.resume: needed .*, found 5"),

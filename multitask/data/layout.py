@@ -37,6 +37,9 @@ SUFFIX: dict[str, tuple[str, str]] = {
 _DEEP = ("instance_ids", "disparity")
 """Kinds of 16 bits."""
 
+_MOST_DEEP = 150_000_000
+"""Pixels of the largest file of those kinds, since they are worked on in numbers of 32 bits."""
+
 
 def file_path(root: Path, kind: str, split: str, name: str) -> Path:
     """Path of one file of frame ``name`` (``<city>_<seq>_<frame>``)."""
@@ -113,6 +116,8 @@ def _check_coding(path: Path, kind: str, header: Header) -> None:
         needed, is_right = "8-bit single-channel (grey)", header.is_grey and header.depth <= 8
     if not is_right:
         raise UserError(f"{path}: needed {needed}, found {header.words}")
+    if kind in _DEEP and header.height * header.width > _MOST_DEEP:
+        raise UserError(f"{path}: needed at most {_MOST_DEEP} px, found {header.height} x {header.width}")
 
 
 def _deep(path: Path, header: Header, pixels: np.ndarray) -> np.ndarray:

@@ -261,6 +261,13 @@ def test_rows_that_lack_are_missed_in_strips(tmp_path: Path, monkeypatch: pytest
         read_png(path, "disparity")
 
 
+def test_labels_of_16_bits_have_a_limit_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(giant(18_999, 10_000, 190 * 10**6))
+    for read in (read_png, read_header):
+        with pytest.raises(ValueError, match=r"a\.png: needed at most 150000000 px, found 10000 x 18999"):
+            read(tmp_path / "a.png", "disparity")
+
+
 def test_picture_beyond_pillows_limit_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(giant(18_999, 10_000, 190 * 10**6))
     assert read_header(tmp_path / "a.png", "class_ids") == (10_000, 18_999)

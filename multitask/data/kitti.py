@@ -74,7 +74,9 @@ class Kitti(Folder):
             class_ids, numbers = coded // 256, coded % 256
             class_ids = check_class_ids(path, np.where(class_ids == _PLATE, 0, class_ids))
             return instance_ids(class_ids, numbers)
-        return np.where(coded > 0, coded / np.float32(256), np.float32(np.nan))
+        disparity = coded.astype(np.float32) / 256
+        disparity[coded == 0] = np.nan
+        return disparity
 
     def read_camera(self, name: str) -> Camera:
         return read_calibration(self.path("camera", name))

@@ -19,6 +19,8 @@ import numpy as np
 from PIL import Image
 
 from multitask.data import png
+from multitask.data.png_chunks import Damaged, Header
+from multitask.data.png_chunks import read_header as read_png_header
 from multitask.data.reading import opened, read_text
 from multitask.errors import UserError
 from multitask.files import whole, write_text
@@ -34,6 +36,9 @@ SUFFIX: dict[str, tuple[str, str]] = {
 
 _DEEP = ("instance_ids", "disparity")
 """Kinds of 16 bits."""
+
+_MOST_DEEP = 150_000_000
+"""Pixels of the largest file of those kinds, since they are worked on in numbers of 32 bits."""
 
 
 def file_path(root: Path, kind: str, split: str, name: str) -> Path:
@@ -59,7 +64,7 @@ def read_png(path: Path, kind: str) -> np.ndarray:
         UserError: naming the file, if it is missing, damaged, or of another bit depth or coding.
     """
     with _opened(path) as file:
-        header = png.read_header(file)
+        header = read_png_header(file)
         _check_coding(path, kind, header)
         pixels = png.read_pixels(file, header)
     return _deep(path, header, pixels) if kind in _DEEP else pixels
@@ -71,7 +76,7 @@ def read_header(path: Path, kind: str, *, whole: bool = False) -> tuple[int, int
     Its pixels are not decoded. Raises as `read_png` does.
     """
     with _opened(path) as file:
-        header = png.check(file) if whole else png.read_header(file)
+        header = png.check(file) if whole else read_png_header(file)
         _check_coding(path, kind, header)
         if kind in _DEEP and header.depth < 16:
             _deep(path, header, png.read_pixels(file, header))
@@ -86,8 +91,8 @@ def check_rows(path: Path) -> None:
     """
     with opened(path) as file:
         try:
-            png.check_rows(file, png.read_header(file))
-        except png.Damaged as error:
+            png.check_rows(file, read_png_header(file))
+        except Damaged as error:
             raise UserError(f"{path}: {error}") from error
 
 
@@ -97,11 +102,11 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
     with opened(path) as file:
         try:
             yield file
-        except png.Damaged as error:
+        except Damaged as error:
             raise UserError(f"{path}: not a readable PNG, found {path.stat().st_size} bytes ({error})") from error
 
 
-def _check_coding(path: Path, kind: str, header: png.Header) -> None:
+def _check_coding(path: Path, kind: str, header: Header) -> None:
     """Refuses colours where ids are needed, and the like."""
     if kind == "image":
         needed, is_right = "8-bit RGB", header.is_rgb and header.depth == 8
@@ -111,9 +116,11 @@ def _check_coding(path: Path, kind: str, header: png.Header) -> None:
         needed, is_right = "8-bit single-channel (grey)", header.is_grey and header.depth <= 8
     if not is_right:
         raise UserError(f"{path}: needed {needed}, found {header.words}")
+    if kind in _DEEP and header.height * header.width > _MOST_DEEP:
+        raise UserError(f"{path}: needed at most {_MOST_DEEP} px, found {header.height} x {header.width}")
 
 
-def _deep(path: Path, header: png.Header, pixels: np.ndarray) -> np.ndarray:
+def _deep(path: Path, header: Header, pixels: np.ndarray) -> np.ndarray:
     """Pixels (H, W) uint16 of a kind that has 16 bits.
 
     What makes PNGs smaller without loss writes fewer bits where both bytes of every pixel are alike: of real files in
@@ -146,7 +153,9 @@ def write_png(path: Path, array: np.ndarray) -> None:
 
 def decode_disparity(coded: np.ndarray) -> np.ndarray:
     """(H, W) uint16 p -> (H, W) float32 px: ``(p - 1) / 256``; p = 0 is invalid and becomes NaN, p = 1 is 0 px."""
-    disparity = (coded.astype(np.float32) - 1) / 256
+    disparity = coded.astype(np.float32)
+    disparity -= 1
+    disparity /= 256
     disparity[coded == 0] = np.nan
     return disparity
 

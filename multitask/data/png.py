@@ -1,4 +1,4 @@
-"""PNG files: their headers, which bound what is read before it is, and their pixels, whatever coding those have.
+"""The pixels of PNG files, whatever coding those have.
 
 Of a file only the chunks that make up the picture are used. Its texts, profiles and animations, of any size and however
 compressed, are compared with their check sums and passed over, so that Pillow's limits on them have nothing to refuse.
@@ -8,112 +8,22 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import BinaryIO
 
 import numpy as np
 from PIL.PngImagePlugin import PngImageFile
 
-MOST_PIXELS = 225_000_000
-"""Pixels of the largest picture, as one of 15,000 x 15,000: in RGB it takes 1.6 GB while it is decoded.
+from multitask.data.png_chunks import GREY, PALETTE, Damaged, Header, check_size, pixel_chunks, read_header, written
 
-It stands in for Pillow's own limit, which is half as large, on a picture's pixels."""
-
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_END = b"\0\0\0\0IEND\xaeB`\x82"
-_HEADER = struct.Struct(">IIBBBBB")
-_MOST_PALETTE = 3 * 256
 _PIECE = 2**16
-"""Bytes that are looked at and not kept, at a time."""
-
-_INFLATION = 1032
-"""Bytes that a byte of zlib's format can hold at most."""
+"""Bytes that are inflated and not kept, at a time."""
 
 _STRIP = 2**24
-"""Pixels that are copied out of Pillow's memory at a time, since it holds its copies twice."""
-
-GREY, _RGB, PALETTE = 0, 2, 3
-_SAMPLES = {GREY: 1, _RGB: 3, PALETTE: 1, 4: 2, 6: 4}
-"""Of a pixel, by the PNG's colour type."""
-
-_DEPTHS = {GREY: (1, 2, 4, 8, 16), _RGB: (8, 16), PALETTE: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-_WORDS = {GREY: "grey", _RGB: "RGB", PALETTE: "palette", 4: "grey with transparency", 6: "RGB with transparency"}
-
-_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-"""First column and row, and the steps across and down, of each pass of an interlaced picture."""
+"""Pixels that are decoded at a time: Pillow takes up to ten bytes for each."""
 
 _PILLOWS = (OSError, SyntaxError, ValueError, LookupError, struct.error, zlib.error)
 """What Pillow raises for pixels that are broken: it depends on how."""
-
-
-class Damaged(Exception):
-    """What is wrong with a PNG, in words."""
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a PNG says before its pixels.
-
-    Attributes:
-        height, width: px.
-        depth: bits of a sample.
-        color: the colour type.
-        interlaced: whether the pixels come in seven passes.
-        palette: (N, 3) uint8 RGB, N = 0 where there is none.
-    """
-
-    height: int
-    width: int
-    depth: int
-    color: int
-    interlaced: bool
-    palette: np.ndarray
-
-    @property
-    def is_grey(self) -> bool:
-        """Whether each pixel is one number: a grey, or a grey out of a palette."""
-        greys = self.color == PALETTE and bool((self.palette == self.palette[:, :1]).all())
-        return greys or self.color == GREY
-
-    @property
-    def is_rgb(self) -> bool:
-        return self.color == _RGB
-
-    @property
-    def words(self) -> str:
-        """The coding of the pixels, for messages."""
-        kind = " of greys" if self.is_grey else " of colours"
-        return f"{self.depth}-bit {_WORDS[self.color]}" + (kind if self.color == PALETTE else "")
-
-    @property
-    def num_bytes(self) -> int:
-        """Of all rows: the samples, and a byte in front of each row."""
-        passes = _ADAM7 if self.interlaced else ((0, 0, 1, 1),)
-        total = 0
-        for left, top, across, down in passes:
-            width, height = -(-(self.width - left) // across), -(-(self.height - top) // down)
-            if width > 0 and height > 0:
-                total += height * (1 + -(-width * _SAMPLES[self.color] * self.depth // 8))
-        return total
-
-
-def read_header(file: BinaryIO) -> Header:
-    """What a PNG says before its pixels, if they may be what it says; its end is looked at, too.
-
-    Raises:
-        Damaged: if it is no PNG, has no end, or claims more than its bytes can hold or than `MOST_PIXELS`.
-    """
-    fields = palette = b""
-    for name, length in _chunks(file):
-        if (name == b"IHDR") == bool(fields):
-            raise Damaged("it has not one header, at its beginning")
-        if name == b"IHDR":
-            fields = _content(file, name, length, _HEADER.size)
-        elif name == b"PLTE":
-            palette = _content(file, name, length, _MOST_PALETTE)
-        elif name == b"IDAT":
-            return _header(fields, palette, file.seek(0, io.SEEK_END))
-    raise Damaged("it has no pixels")
 
 
 def check(file: BinaryIO) -> Header:
@@ -123,7 +33,7 @@ def check(file: BinaryIO) -> Header:
         Damaged: as `read_header`, and for a wrong check sum.
     """
     header = read_header(file)
-    for _ in _pixel_chunks(file, header):
+    for _ in pixel_chunks(file, header):
         pass
     return header
 
@@ -142,23 +52,26 @@ def read_pixels(file: BinaryIO, header: Header) -> np.ndarray:
     Raises:
         Damaged: if the pixels cannot be decoded.
     """
-    pixels = _array(_decoded(file, header), header)
+    if header.depth >= 8 and not header.interlaced and header.height * header.width > _STRIP:
+        samples = _in_strips(file, header)
+    else:
+        samples = _samples(header, b"".join(pixel_chunks(file, header)))
     if header.color != PALETTE:
-        return pixels
-    if (largest := int(pixels.max())) >= len(header.palette):
+        return samples
+    if (largest := int(samples.max())) >= len(header.palette):
         raise Damaged(f"a pixel has colour {largest} of a palette of {len(header.palette)}")
-    return (header.palette[:, 0] if header.is_grey else header.palette)[pixels]
+    return (header.palette[:, 0] if header.is_grey else header.palette)[samples]
 
 
 def check_rows(file: BinaryIO, header: Header) -> None:
-    """Checks that a PNG holds all rows and no more, since `read_pixels` takes those that lack as black.
+    """Checks that a PNG holds all rows and no more, since `read_pixels` may take those that lack as black.
 
     Raises:
         Damaged: if it does not.
     """
     rows, found = zlib.decompressobj(), 0
     try:
-        for pending in _pixel_chunks(file, header):
+        for pending in pixel_chunks(file, header):
             while pending and found <= header.num_bytes:  # a file may hold a thousand times its own size
                 found += len(rows.decompress(pending, _PIECE))
                 pending = rows.unconsumed_tail
@@ -169,111 +82,61 @@ def check_rows(file: BinaryIO, header: Header) -> None:
         raise Damaged(f"needed {header.num_bytes} bytes in {header.height} rows, found {found}{more}")
 
 
-def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Name and length of each chunk but the last; the file is at its content then."""
-    size = file.seek(0, io.SEEK_END)
-    file.seek(max(0, size - len(_END)))
-    ending, position = file.read(), len(_SIGNATURE)
-    file.seek(0)
-    if file.read(position) != _SIGNATURE:
-        raise Damaged("it does not begin as one")
-    if ending != _END:
-        raise Damaged("it has no end")
-    while position < size - len(_END):
-        file.seek(position)
-        length, name = struct.unpack(">I4s", file.read(8))
-        position += 12 + length
-        if position > size - len(_END) or name == b"IEND":
-            raise Damaged("its end is not where its chunks end")
-        yield name, length
+def _samples(header: Header, deflated: bytes) -> np.ndarray:
+    """The samples of a picture, (H, W) or (H, W, 3), with greys of few bits brought to 8, and numbers of colours not.
 
-
-def _content(file: BinaryIO, name: bytes, length: int, most: int) -> bytes:
-    """What a chunk holds, if its check sum is right, and an empty text if that is more than ``most`` bytes."""
-    content, checksum = b"", zlib.crc32(name)
-    if length <= most:
-        content = file.read(length)
-        checksum = zlib.crc32(content, checksum)
-    else:
-        for position in range(0, length, _PIECE):
-            checksum = zlib.crc32(file.read(min(_PIECE, length - position)), checksum)
-    if struct.pack(">I", checksum) != file.read(4):
-        raise Damaged(f"the check sum of chunk {name!r} is wrong")
-    return content
-
-
-def _header(fields: bytes, palette: bytes, size: int) -> Header:
-    """The header of a file of ``size`` bytes, by the content of its chunks."""
-    if len(fields) != _HEADER.size:
-        raise Damaged("its header has another length")
-    width, height, depth, color, compression, filtering, interlaced = _HEADER.unpack(fields)
-    if depth not in _DEPTHS.get(color, ()) or not width or not height or interlaced > 1:
-        raise Damaged("its header makes no sense")
-    if compression or filtering:
-        raise Damaged("its compression or filtering is unknown")
-    if color == PALETTE and (not palette or len(palette) % 3):
-        raise Damaged("it has no palette" if not palette else "its palette is cut off")
-    colors = np.frombuffer(palette if color == PALETTE else b"", dtype=np.uint8).reshape(-1, 3)
-    header = Header(height, width, depth, color, bool(interlaced), colors)
-    if height * width > MOST_PIXELS:
-        raise Damaged(f"it claims {height} x {width} px, and more than {MOST_PIXELS} are not read")
-    _check_size(header, size)
-    return header
-
-
-def _check_size(header: Header, size: int) -> None:
-    """Refuses pixels that so many bytes cannot hold."""
-    if header.num_bytes > _INFLATION * size:
-        raise Damaged(f"it claims {header.height} x {header.width} px, which its {size} bytes cannot hold")
-
-
-def _pixel_chunks(file: BinaryIO, header: Header) -> Iterator[bytes]:
-    """The content of the chunks that hold the pixels, if that of all chunks has the right check sum."""
-    most = 2 * header.num_bytes + _PIECE  # what does not compress grows by far less
-    for number, (name, length) in enumerate(_chunks(file)):
-        if name == b"IHDR" and number:
-            raise Damaged("it has not one header, at its beginning")
-        if name != b"IDAT":
-            _content(file, name, length, 0)
-        elif length > most:
-            raise Damaged(f"its {header.height} x {header.width} px are in more bytes than they can be")
-        else:
-            most -= length
-            yield _content(file, name, length, length)
-
-
-def _decoded(file: BinaryIO, header: Header) -> PngImageFile:
-    """The picture that the pixels of a file make, without anything else that there is in it."""
-    pixels = b"".join(_pixel_chunks(file, header))
-    _check_size(header, len(pixels))
-    fields = _HEADER.pack(header.width, header.height, header.depth, header.color, 0, 0, header.interlaced)
-    chunks = [(b"IHDR", fields), (b"PLTE", header.palette.tobytes()), (b"IDAT", pixels)]
-    png = b"".join([_SIGNATURE, *(_chunk(name, content) for name, content in chunks if content), _END])
-    del pixels, chunks
+    Args:
+        header: of the picture.
+        deflated: its rows, as the chunks of its pixels hold them.
+    """
+    check_size(header, len(deflated))
     try:
-        image = PngImageFile(io.BytesIO(png))
+        image = PngImageFile(io.BytesIO(written(header, deflated)))
         image.load()
     except _PILLOWS as error:
         raise Damaged(str(error)) from error
-    return image
+    samples = np.asarray(image)
+    if samples.dtype == np.bool_:
+        return samples.astype(np.uint8) * (255 if header.color == GREY else 1)
+    return samples.astype(np.uint16, copy=False) if header.depth == 16 else samples
 
 
-def _chunk(name: bytes, content: bytes) -> bytes:
-    checksum = zlib.crc32(content, zlib.crc32(name))
-    return b"".join([struct.pack(">I", len(content)), name, content, struct.pack(">I", checksum)])
-
-
-def _array(image: PngImageFile, header: Header) -> np.ndarray:
-    """The samples of a picture that is decoded; greys of few bits have been brought to 8 by Pillow, but single bits."""
+def _in_strips(file: BinaryIO, header: Header) -> np.ndarray:
+    """The samples of a large picture of 8 or 16 bits, decoded in pictures of some of its rows."""
     rows = max(1, _STRIP // header.width)
-    if rows >= header.height:
-        pixels = np.asarray(image)
-    else:
-        pixel = np.asarray(image.crop((0, 0, 1, 1)))
-        pixels = np.empty((header.height, header.width, *pixel.shape[2:]), dtype=pixel.dtype)
-        for top in range(0, header.height, rows):
-            strip = 0, top, header.width, min(top + rows, header.height)
-            pixels[top : top + rows] = np.asarray(image.crop(strip))
-    if header.depth == 1:
-        return pixels.astype(np.uint8) * (255 if header.color == GREY else 1)
-    return pixels.astype(np.uint16, copy=False) if header.depth == 16 else pixels
+    parts, top, above = _rows(file, header, rows), 0, bytes(header.num_bytes // header.height)
+    samples = np.empty(0)
+    for part in parts:
+        height = len(part) // len(above)
+        # What a row says may be its difference from the one above it, which therefore begins the strip.
+        strip = _samples(replace(header, height=height + 1), zlib.compress(above + part, 0))[1:]
+        if not top:
+            samples = np.empty((header.height, *strip.shape[1:]), dtype=strip.dtype)
+        samples[top : top + height] = strip
+        top += height
+        above = b"\0" + strip[-1].astype(">u2" if header.depth == 16 else np.uint8).tobytes()
+    return samples
+
+
+def _rows(file: BinaryIO, header: Header, number: int) -> Iterator[bytes]:
+    """The rows of a picture without interlacing, so many at a time, as they are before their filters are undone."""
+    inflater, chunks, pending, more = zlib.decompressobj(), pixel_chunks(file, header), b"", True
+    row = header.num_bytes // header.height
+    for top in range(0, header.height, number):
+        part = bytearray()
+        wanted = row * min(number, header.height - top)
+        while len(part) < wanted:
+            if not pending:
+                chunk = next(chunks, None)
+                pending, more = chunk or b"", chunk is not None
+            try:
+                found = inflater.decompress(pending, wanted - len(part))
+            except zlib.error as error:
+                raise Damaged(str(error)) from error
+            if not found and not more:
+                raise Damaged(f"needed {header.num_bytes} bytes in {header.height} rows, found fewer")
+            part += found
+            pending = inflater.unconsumed_tail
+        yield bytes(part)
+    for _ in chunks:  # their check sums, too
+        pass

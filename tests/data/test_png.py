@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from multitask.data import png
 from multitask.data.layout import check_rows, read_header, read_png, write_png
 from tests.png import chunks_of, damaged_bytes, damaged_chunks, decode, grey_png, png_of
 
@@ -76,12 +77,12 @@ def test_rows_are_counted_by_hand(tmp_path: Path) -> None:
 IDS = np.array([[0, 7, 26, 33], [26, 26, 7, 0], [255, 17, 34, 68]], dtype=np.uint8)
 
 
-def read_written(path: Path, png: bytes, kind: str = "class_ids") -> np.ndarray:
-    path.write_bytes(png)
+def read_written(path: Path, content: bytes, kind: str = "class_ids") -> np.ndarray:
+    path.write_bytes(content)
     assert read_header(path, kind, whole=True) == read_header(path, kind)
     check_rows(path)
     found = read_png(path, kind)
-    np.testing.assert_array_equal(found, decode(png, kind))
+    np.testing.assert_array_equal(found, decode(content, kind))
     return found
 
 
@@ -136,8 +137,8 @@ def test_pixel_beyond_its_palette_is_damage(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["instance_ids", "disparity"])
 def test_sixteen_bits_that_are_all_zero_may_be_written_in_fewer(tmp_path: Path, kind: str) -> None:
     zeros = np.zeros((3, 4), dtype=np.uint8)
-    for png in (grey_png(zeros, 1), grey_png(zeros, 8), grey_png(zeros, 1, [0])):
-        found = read_written(tmp_path / "a.png", png, kind)
+    for content in (grey_png(zeros, 1), grey_png(zeros, 8), grey_png(zeros, 1, [0])):
+        found = read_written(tmp_path / "a.png", content, kind)
         assert found.dtype == np.uint16
         np.testing.assert_array_equal(found, zeros)
     (tmp_path / "a.png").write_bytes(grey_png(IDS, 8))
@@ -157,6 +158,7 @@ def test_text_of_megabytes_is_passed_over(tmp_path: Path) -> None:
 HOSTILE = """
 import resource, sys
 from pathlib import Path
+from multitask.data import png
 from multitask.data.layout import check_rows, read_header, read_png
 path, before = Path(sys.argv[1]), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for read in (lambda: read_png(path, "class_ids"), lambda: read_header(path, "class_ids"), lambda: check_rows(path)):
@@ -210,6 +212,60 @@ def test_claim_of_a_giant_picture_takes_no_memory(tmp_path: Path, size: tuple[in
     said, memory = said_and_mebibytes(tmp_path / "a.png")
     assert all(words in line for line in said)
     assert memory < 50
+
+
+def smooth(kind: str, size: tuple[int, int]) -> np.ndarray:
+    """A picture in which every kind of difference between neighbours is the smallest somewhere."""
+    rng = np.random.default_rng(5)
+    slopes = rng.integers(0, 40, size=(2, *size, *((3,) if kind == "image" else ())))
+    return (slopes[0].cumsum(0) + slopes[1].cumsum(1) + rng.integers(0, 3, size=slopes.shape[1:])).astype(TYPES[kind])
+
+
+def rechunked(png: bytes, length: int) -> bytes:
+    """The same picture, its pixels in chunks of so many bytes, some of them empty."""
+    header, *others, end = chunks_of(png)
+    pixels = b"".join(data for name, data in others if name == b"IDAT")
+    parts = [pixels[start : start + length] for start in range(0, len(pixels), length)]
+    return png_of([header, *((b"IDAT", part) for whole in parts for part in (whole, b"")), end])
+
+
+@pytest.mark.parametrize("kind", list(TYPES))
+@pytest.mark.parametrize("strip", [1, 40, 41, 100])
+def test_large_picture_is_the_same_in_strips(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, strip: int
+) -> None:
+    path, expected = tmp_path / "a.png", smooth(kind, (37, 40))
+    write_png(path, expected)
+    rows = zlib.decompress(b"".join(data for name, data in chunks_of(path.read_bytes()) if name == b"IDAT"))
+    assert len(set(rows[:: len(rows) // 37])) > 2, "rows are filtered in several ways"
+    monkeypatch.setattr(png, "_STRIP", strip)
+    for length in (7, 10**6):
+        path.write_bytes(rechunked(path.read_bytes(), length))
+        np.testing.assert_array_equal(read_png(path, kind), expected)
+
+
+def test_palette_is_the_same_in_strips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(png, "_STRIP", 4)
+    for depth in (4, 8):
+        order = np.unique(IDS)[::-1].tolist()
+        np.testing.assert_array_equal(read_written(tmp_path / "a.png", grey_png(IDS, depth, order)), IDS)
+
+
+def test_rows_that_lack_are_missed_in_strips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    monkeypatch.setattr(png, "_STRIP", 26)
+    write_png(path, picture("disparity"))
+    (name, header), *others = chunks_of(path.read_bytes())
+    path.write_bytes(png_of([(name, header[:4] + struct.pack(">I", 10) + header[8:]), *others]))
+    with pytest.raises(ValueError, match=r"a\.png: not a readable PNG, .*needed 270 bytes in 10 rows, found fewer"):
+        read_png(path, "disparity")
+
+
+def test_labels_of_16_bits_have_a_limit_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(giant(18_999, 10_000, 190 * 10**6))
+    for read in (read_png, read_header):
+        with pytest.raises(ValueError, match=r"a\.png: needed at most 150000000 px, found 10000 x 18999"):
+            read(tmp_path / "a.png", "disparity")
 
 
 def test_picture_beyond_pillows_limit_is_read(tmp_path: Path) -> None:

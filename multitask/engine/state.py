@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from multitask.errors import UserError, shown
+from multitask.models.tensors import first_difference, first_not_finite, first_other_type
 
 _DEEPEST, _MOST_VALUES, _LONGEST, _LONGEST_KEY, _MOST_BITS = 16, 10_000, 4096, 200, 64
 """Of a configuration: nested groups, values in all, characters of a text and of a key, and bits of a whole number."""
@@ -46,19 +47,24 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "version": ("a whole number", _is_count),
     "step": ("a whole number", _is_count),
     "validated": ("a whole number", _is_count),
-    "precision": ("a type's name", lambda value: isinstance(value, str) and not _CONTROL.search(value)),
+    "precision": ("a type's name", lambda value: isinstance(value, str) and _is_plain(value)),
     "network": ("tensors by name", _are_tensors),
     "weighting": ("tensors by name", _are_tensors),
     "optimizer": ("an optimiser's state", lambda value: isinstance(value, dict)),
     "scaler": ("a loss scale's state", lambda value: isinstance(value, dict)),
     "seen_pixels": ("numbers of pixels by task", _are_counts),
     "rng": ("the states of random generators", _are_random_states),
-    "score": ("a number", lambda value: isinstance(value, float)),
+    "score": ("a number", lambda value: isinstance(value, float) and value < math.inf),
     "config": ("a configuration", lambda value: isinstance(value, dict)),
     "classes": ("a list of names", _are_texts),
     "tasks": ("a list of names", _are_texts),
 }
 """What each part is, in words and as a test."""
+
+_NOT_ALWAYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "seconds": ("a number of seconds", lambda value: type(value) in (int, float) and 0 <= value < 1e12),
+    "frames": ("the frames in words", lambda value: isinstance(value, str) and _is_plain(value)),
+}
 
 KEYS = _KINDS.keys()
 """What every checkpoint has."""
@@ -70,39 +76,51 @@ def check_kinds(state: Mapping[str, Any], source: str) -> None:
     Raises:
         UserError: beginning with ``source``, and naming the first such key.
     """
-    for key, (words, fits) in _KINDS.items():
-        if not fits(state[key]):
+    for key, (words, fits) in (_KINDS | _NOT_ALWAYS).items():
+        if (key in KEYS or key in state) and not fits(state[key]):
             raise UserError(f"{source}: {key}: needed {words}, found {_brief(state[key])}")
     _check_plain(state["config"], source)
 
 
 def check_resumable(
     state: Mapping[str, Any],
+    weighting: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     tasks: Collection[str],
     source: str,
 ) -> None:
-    """Refuses a checkpoint that this optimiser cannot go on from, before anything of it is changed.
+    """Refuses a checkpoint that a run cannot go on from, before anything of the run is changed.
 
     Args:
         state: of `multitask.engine.checkpoint.load`.
-        optimizer: of the run that is to go on.
+        weighting: of the run that is to go on.
+        optimizer: likewise.
         scaler: likewise.
-        tasks: of that run.
+        tasks: likewise.
         source: what errors begin with.
     Raises:
         UserError: naming the first key that differs.
     """
     if other := sorted(state["seen_pixels"].keys() ^ set(tasks)):
         raise UserError(f"{source}: seen_pixels: needed the tasks {list(tasks)}, found otherwise {shown(other)}")
-    needed, found = torch.get_rng_state().numel(), state["rng"]["torch"].numel()
-    if found != needed:
-        raise UserError(f"{source}: rng: needed a state of {needed} bytes, found {found}")
+    wanted, found = weighting.state_dict(), state["weighting"]
+    if difference := first_difference(wanted, found) or first_other_type(wanted, found, exactly=True):
+        raise UserError(f"{source}: of another weighting or optimiser: {difference}")
+    if fault := first_not_finite(found):
+        raise UserError(f"{source}: weighting: spoilt: {fault}")
+    _check_random_state(state["rng"]["torch"], f"{source}: rng")
     for key in scaler.state_dict():
         if not isinstance(value := state["scaler"].get(key), int | float) or not math.isfinite(value):
             raise UserError(f"{source}: scaler: {key}: needed a number, found {_brief(value)}")
     _check_optimizer(optimizer, state["optimizer"], f"{source}: optimizer")
+
+
+def _check_random_state(state: Tensor, source: str) -> None:
+    try:
+        torch.Generator().set_state(state)
+    except RuntimeError as error:
+        raise UserError(f"{source}: needed a state of torch's generator, found {_brief(state)}") from error
 
 
 def _check_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], source: str) -> None:
@@ -130,14 +148,14 @@ def _check_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any],
         only = isinstance(values, dict) and values.keys() <= {"momentum_buffer"}
         momentum = values.get("momentum_buffer") if only else values
         if momentum is not None and not _fits(momentum, parameters[number]):
-            needed_shape = tuple(parameters[number].shape)
-            raise UserError(f"{source}: parameter {number}: needed a momentum {needed_shape}, found {_brief(momentum)}")
+            what = f"a finite momentum {tuple(parameters[number].shape)}"
+            raise UserError(f"{source}: parameter {number}: needed {what}, found {_brief(momentum)}")
 
 
 def _fits(momentum: Any, parameter: Tensor) -> bool:
     if not isinstance(momentum, Tensor) or momentum.layout != torch.strided or momentum.dtype != parameter.dtype:
         return False
-    return momentum.shape == parameter.shape and not momentum.is_meta
+    return momentum.shape == parameter.shape and bool(momentum.isfinite().all())
 
 
 def _same(found: Any, needed: Any) -> bool:

@@ -9,7 +9,7 @@ from multitask.engine.state import KEYS, check_kinds, check_resumable
 from multitask.errors import UserError
 from tests.states import state
 
-WHOLE = {"version": 1, "classes": list(CLASS_NAMES), **state()}
+WHOLE = {"version": 1, "classes": list(CLASS_NAMES), **state(), "seconds": 1.5, "frames": "3 frames"}
 
 DEEP: list[Any] = []
 for _ in range(50):
@@ -24,20 +24,30 @@ CIRCLE["circle"] = CIRCLE
 
 
 def test_kinds_of_a_whole_checkpoint_are_right() -> None:
-    assert WHOLE.keys() == KEYS
+    assert WHOLE.keys() - {"seconds", "frames"} == KEYS
+    check_kinds({key: value for key, value in WHOLE.items() if key in KEYS}, "x")
     check_kinds({**WHOLE, "score": float("-inf"), "config": {"a": [1, 2.5, None, "x", True, {"b": 2**64 - 1}]}}, "x")
 
 
 @pytest.mark.parametrize("value", [None, "text", -1, 2**70, 1.5, True, [3], {3: 4}, {"a": "b"}, torch.ones(2), b"x"])
 @pytest.mark.parametrize("key", sorted(WHOLE))
 def test_kinds_that_are_wrong_name_the_key(key: str, value: Any) -> None:
-    if (key, type(value)) in {("precision", str), ("score", float), ("optimizer", dict), ("scaler", dict)}:
-        return
-    if (key, value) == ("config", {"a": "b"}):
+    right = {("precision", str), ("frames", str), ("score", float), ("seconds", float)}
+    right |= {("optimizer", dict), ("scaler", dict)}
+    if (key, type(value)) in right or (key, value) == ("config", {"a": "b"}):
         return
     with pytest.raises(UserError, match=rf"^checkpoint=a\.pt: {key}[:.]") as caught:
         check_kinds({**WHOLE, key: value}, "checkpoint=a.pt")
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("score", float("nan")), ("score", float("inf")), ("seconds", -1.0), ("frames", "a\nb"), ("precision", "a\x1bb")],
+)
+def test_kinds_refuse_values_that_no_run_leaves(key: str, value: Any) -> None:
+    with pytest.raises(UserError, match=rf"^x: {key}: needed "):
+        check_kinds({**WHOLE, key: value}, "x")
 
 
 @pytest.mark.parametrize(
@@ -83,8 +93,10 @@ def _trained(momentum: float = 0.9) -> tuple[torch.optim.SGD, dict[str, Any]]:
 def _check(changed: dict[str, Any], momentum: float = 0.9) -> None:
     optimizer, kept = _trained(momentum)
     scaler = torch.amp.GradScaler("cpu", enabled=True)
-    whole = {**WHOLE, "optimizer": kept, "scaler": scaler.state_dict(), "seen_pixels": {"depth": 3}}
-    check_resumable({**whole, **changed}, optimizer, scaler, ["depth"], "x.pt")
+    weighting = torch.nn.Linear(2, 1)
+    own = {"weighting": weighting.state_dict(), "optimizer": kept, "scaler": scaler.state_dict()}
+    whole = {**WHOLE, **own, "seen_pixels": {"depth": 3}}
+    check_resumable({**whole, **changed}, weighting, optimizer, scaler, ["depth"], "x.pt")
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -97,9 +109,14 @@ def test_resumable_is_what_the_optimiser_left(momentum: float) -> None:
     [
         ({"seen_pixels": {}}, r"seen_pixels: needed the tasks \['depth'\], found otherwise \['depth'\]"),
         ({"seen_pixels": {"depth": 3, "x": 1}}, r"seen_pixels: .*found otherwise \['x'\]"),
+        ({"rng": {"torch": torch.zeros(9, dtype=torch.uint8), "cuda": []}}, r"rng: .*found a tensor \(9,\) of uint8"),
+        ({"rng": {"torch": torch.get_rng_state() * 0, "cuda": []}}, "rng: needed a state of torch's generator"),
+        ({"weighting": {}}, r"of another weighting or optimiser: at 'weight' needed \(1, 2\), found nothing"),
+        ({"weighting": torch.nn.Linear(3, 1).state_dict()}, r"at 'weight' needed \(1, 2\), found \(1, 3\)"),
+        ({"weighting": torch.nn.Linear(2, 1).double().state_dict()}, r"needed torch\.float32, found torch\.float64"),
         (
-            {"rng": {"torch": torch.zeros(9, dtype=torch.uint8), "cuda": []}},
-            r"rng: needed a state of \d+ bytes, found 9",
+            {"weighting": {"weight": torch.zeros(1, 2), "bias": torch.tensor([float("nan")])}},
+            "weighting: spoilt: at 'bias' needed finite numbers, found 1 that are not",
         ),
         ({"scaler": {}}, "scaler: scale: needed a number, found None"),
         ({"scaler": {"scale": "x"}}, "scaler: scale: needed a number, found 'x'"),
@@ -107,7 +124,7 @@ def test_resumable_is_what_the_optimiser_left(momentum: float) -> None:
     ],
 )
 def test_resumable_refuses_parts_of_another_run(changed: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=rf"^x\.pt: {message}"):
+    with pytest.raises(UserError, match=rf"^x\.pt: .*{message}"):
         _check(changed)
 
 
@@ -125,10 +142,15 @@ def test_resumable_refuses_parts_of_another_run(changed: dict[str, Any], message
         (["param_groups", 1, "foreach"], "x", "foreach: needed None, found 'x'"),
         (["state"], 3, "needed what is kept of each parameter, found 3"),
         (["state", 7], {}, "needed what is kept of each parameter, found a dict of 4"),
-        (["state", 1], {"other": 3}, r"parameter 1: needed a momentum \(4,\), found a dict of 1"),
-        (["state", 1, "momentum_buffer"], torch.ones(5), r"needed a momentum \(4,\), found a tensor \(5,\) of float32"),
+        (["state", 1], {"other": 3}, r"parameter 1: needed a finite momentum \(4,\), found a dict of 1"),
+        (
+            ["state", 1, "momentum_buffer"],
+            torch.ones(5),
+            r"needed a finite momentum \(4,\), found a tensor \(5,\) of float32",
+        ),
         (["state", 1, "momentum_buffer"], torch.ones(4).long(), r"found a tensor \(4,\) of int64"),
-        (["state", 1, "momentum_buffer"], {"a": 1}, r"parameter 1: needed a momentum \(4,\), found a dict of 1"),
+        (["state", 1, "momentum_buffer"], torch.ones(4) / 0, r"needed a finite momentum \(4,\), found a tensor"),
+        (["state", 1, "momentum_buffer"], {"a": 1}, r"parameter 1: needed a finite momentum \(4,\), found a dict of 1"),
     ],
 )
 def test_resumable_refuses_another_optimiser_s_state(path: list[Any], value: Any, message: str) -> None:

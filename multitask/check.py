@@ -6,6 +6,7 @@ import numpy as np
 
 from multitask.build import Config
 from multitask.data.census import KINDS, Census, take_census
+from multitask.data.counts import KEPT, Counts, has_manifest, keep_counts
 from multitask.data.formats import FORMATS, MIXED, check_keys, format_of
 from multitask.data.labels import LABELS
 from multitask.errors import UserError
@@ -15,7 +16,7 @@ from multitask.report import markdown
 
 
 def check(config: Config) -> None:
-    """Reads every file of all splits, prints what is in them and every fault; nothing is written.
+    """Reads every file of all splits, prints what is in them and every fault, and keeps the numbers of faultless files.
 
     Args:
         config: resolved, of ``configs/prepare_data.yaml``.
@@ -36,12 +37,24 @@ def _check_root(root: Path, layout: str, workers: int) -> int:
     if not kind.splits(root):
         kind(root, "train", (1, 1), strict=False)  # which says what is missing
     splits = dict.fromkeys(split for file in KINDS for split in kind.splits(root, file))
-    faults = 0
+    faults, counts = 0, {}
     for split in splits:
         census = take_census(kind, root, split, workers, Progress(f"frames of {split}"))
         print(f"\n{root}, split {split}\n\n{census_text(census)}", flush=True)
         faults += len(census.faults)
+        counts[split] = dict(census.files)
+    if not faults and not has_manifest(root):
+        print(f"\n{_keep(root, counts)}", flush=True)
     return faults
+
+
+def _keep(root: Path, counts: Counts) -> str:
+    """Keeps the numbers of files, by which training sees that some are gone; in words, whether that could be done."""
+    try:
+        keep_counts(root, counts)
+    except UserError as error:
+        return f"{error}; training will not know these numbers"
+    return f"{root / KEPT} keeps these numbers: training says where files are fewer"
 
 
 def census_text(census: Census) -> str:

@@ -15,7 +15,7 @@ _TEMPORARY = ".multitask-"
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[BinaryIO]:
+def whole(path: Path, *, lasting: bool = True) -> Iterator[BinaryIO]:
     """A new file that takes the name ``path`` at the end of ``with``, once it is on the disk, or leaves nothing.
 
     Writers never meet: each has a temporary file of its own in the same folder, which is made if there is none. What
@@ -23,6 +23,8 @@ def whole(path: Path) -> Iterator[BinaryIO]:
 
     Args:
         path: where the file is to appear.
+        lasting: whether to wait until it would outlast a power cut: for files of which there are thousands, and that
+            the same command would make again, the wait (10 ms each) is not worth it.
     Raises:
         UserError: naming ``path``, if it cannot be written, because the disk is full for example. What was there before
             is untouched.
@@ -34,12 +36,14 @@ def whole(path: Path) -> Iterator[BinaryIO]:
             with temporary.open("xb") as file:  # O_EXCL: neither another's file nor a link is ever followed
                 yield file
                 file.flush()
-                os.fsync(file.fileno())
+                if lasting:
+                    os.fsync(file.fileno())
             os.replace(temporary, path)
     finally:
         with suppress(OSError):
             temporary.unlink()
-    _sync_folder(path.parent)
+    if lasting:
+        _sync_folder(path.parent)
 
 
 @contextmanager

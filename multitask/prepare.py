@@ -1,6 +1,7 @@
 """Writes the data sets that the project makes: what ``scripts/prepare_data.py`` calls."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from multitask.build import Config
@@ -8,6 +9,7 @@ from multitask.data.parallel import num_cpus
 from multitask.data.split import check_size
 from multitask.data.synthetic import write_dataset
 from multitask.data.tiny import shrink
+from multitask.engine.exclusive import exclusive
 from multitask.errors import UserError
 from multitask.instantiate import call
 from multitask.progress import Progress
@@ -41,7 +43,7 @@ def _synthetic(
 ) -> Counts:
     size = check_size("data.image_size", image_size)
     counts = {"train": num_train, "val": num_val, "test": num_test}
-    write_dataset(Path(root), counts, size=size, seed=seed, workers=workers, progress=Progress("frames"))
+    write_dataset(Path(root), counts, size=size, seed=seed, workers=workers, progress=Progress("frames"), hold=_hold)
     return counts
 
 
@@ -49,7 +51,12 @@ def _tiny(workers: int, root: str, image_size: list[int], source: str | None) ->
     size = check_size("data.image_size", image_size)
     if not source:
         raise UserError("data.source: needed the folder of Cityscapes as downloaded, found none")
-    return shrink(Path(source), Path(root), size, workers, Progress("frames"))
+    return shrink(Path(source), Path(root), size, workers, Progress("frames"), _hold)
+
+
+def _hold(root: Path) -> AbstractContextManager[None]:
+    """Keeps other calls away from a data set that is written: a second one is refused, and finds it done later."""
+    return exclusive(root, "writing a data set", key="data.root")
 
 
 def num_workers(given: int | str) -> int:

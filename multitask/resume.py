@@ -14,6 +14,7 @@ from multitask.engine.exclusive import LOCK
 from multitask.engine.tracking import flatten
 from multitask.errors import UserError
 from multitask.files import is_leftover
+from multitask.tasks.base import Task
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,9 @@ SINCE = {
     "model.freeze_batch_norm": False,
 }
 """Keys that runs of older versions lack, and what those did."""
+
+_PENALTY_OF_EACH_COMPONENT = 2
+"""The first version of checkpoints whose likelihoods of vectors count s for each component."""
 
 
 def is_free(key: str) -> bool:
@@ -118,13 +122,19 @@ def _newest_whole(folder: Path, own: list[Path]) -> Resumed:
         return Resumed(older[0], checkpoint.load(older[0]), own=True)
 
 
-def check(resumed: Resumed, config: Config, frames: Split) -> None:
+def check(resumed: Resumed, config: Config, frames: Split, tasks: Mapping[str, Task]) -> None:
     """Checks that a checkpoint's run, in this folder or another one, is the one to go on with.
 
     Raises:
         UserError: naming the checkpoint and the first key that differs, or the frames.
     """
     source, state = resumed.source, resumed.state
+    vectors = [name for name, task in tasks.items() if task.likelihood.components > 1]
+    if vectors and state["version"] < _PENALTY_OF_EACH_COMPONENT:
+        raise UserError(
+            f"checkpoint={source}: was trained with another likelihood of task {vectors[0]!r}, in which s counted once "
+            f"for all components; model.pretrained={source} starts a new run from its weights"
+        )
     if different := difference(config, flatten(state["config"]), *_FREE_ELSEWHERE):
         raise UserError(
             f"trainer.resume={source}: of another configuration: {different}; model.pretrained={source} starts a new "

@@ -65,7 +65,7 @@ class Run:
         frames = build.make_frames(config, "train")
         self.val_frames = build.make_frames(config, config["data"]["val_split"])
         if resumed:
-            resume.check(resumed, config, frames)
+            resume.check(resumed, config, frames, tasks)
         self.tasks = build.tasks_with_labels(tasks, frames)
         build.tasks_with_labels(self.tasks, self.val_frames)
         for split in (frames, self.val_frames):

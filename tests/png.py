@@ -25,6 +25,26 @@ def png_of(chunks: list[tuple[bytes, bytes]]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(coded)
 
 
+def grey_png(
+    greys: np.ndarray, depth: int, palette: list[int] | None = None, others: list[tuple[bytes, bytes]] | None = None
+) -> bytes:
+    """Greys (H, W) of 8 bits as a program that makes PNGs smaller may write them.
+
+    Args:
+        greys: whatever fits into ``depth`` bits, or is in the palette.
+        depth: bits of a sample.
+        palette: the greys in the order of their numbers; None: no palette.
+        others: chunks in front of the pixels.
+    """
+    samples = greys // (255 // (2**depth - 1)) if palette is None else np.vectorize(palette.index)(greys)
+    bits = (samples[..., None] >> np.arange(depth)[::-1] & 1).reshape(len(greys), -1)
+    rows = np.pad(np.packbits(bits.astype(np.uint8), axis=1), ((0, 0), (1, 0)))
+    header = struct.pack(">IIBBBBB", greys.shape[1], greys.shape[0], depth, 0 if palette is None else 3, 0, 0, 0)
+    colors = [] if palette is None else [(b"PLTE", bytes(np.repeat(palette, 3).tolist()))]
+    pixels = (b"IDAT", zlib.compress(rows.tobytes()))
+    return png_of([(b"IHDR", header), *colors, *(others or []), pixels, (b"IEND", b"")])
+
+
 def flip_bits(data: bytes, count: int, rng: np.random.Generator) -> bytes:
     flipped = bytearray(data)
     for position in rng.integers(len(data), size=count) if data else ():
@@ -59,12 +79,8 @@ def damaged_chunks(png: bytes, rng: np.random.Generator) -> bytes:
     return png_of(chunks)
 
 
-_CODINGS = {
-    "image": {(2, 8)},
-    "class_ids": {(0, 8), (3, 1), (3, 2), (3, 4), (3, 8)},
-    "instance_ids": {(0, 16)},
-    "disparity": {(0, 16)},
-}
+GREYS = {(0, 1), (0, 2), (0, 4), (0, 8), (3, 1), (3, 2), (3, 4), (3, 8)}
+_CODINGS = {"image": {(2, 8)}, "class_ids": GREYS, "instance_ids": {(0, 16)} | GREYS, "disparity": {(0, 16)} | GREYS}
 """(colour type, bit depth) that each kind may have."""
 
 
@@ -78,20 +94,28 @@ def decode(png: bytes, kind: str) -> np.ndarray | None:
         assert names[0] == b"IHDR"
         assert names[-1] == b"IEND"
         assert (color, depth) in _CODINGS[kind]
-        assert color != 3 or b"PLTE" in names
         assert (compression, filtering, interlaced) == (0, 0, 0)
         assert 0 < width * height < 10**6
         rows = zlib.decompress(b"".join(data for name, data in chunks if name == b"IDAT"))
         samples = width * (3 if color == 2 else 1)
         lines = _unfiltered(rows, height, -(-samples * depth // 8), max(1, depth // 8) * (3 if color == 2 else 1))
-    except (AssertionError, IndexError, ValueError, struct.error, zlib.error):
-        return None
-    if depth < 8:
+        if color == 2:
+            return lines.reshape(height, width, 3)
+        if depth == 16:
+            return lines.view(">u2").astype(np.uint16)
         bits = np.unpackbits(lines, axis=1).reshape(height, -1, depth)
-        return (bits @ (1 << np.arange(depth)[::-1])).astype(np.uint8)[:, :width]
-    if depth == 16:
-        return lines.view(">u2").astype(np.uint16)
-    return lines.reshape(height, width, 3) if color == 2 else lines
+        values = (bits @ (1 << np.arange(depth)[::-1]))[:, :width]
+        greys = values * 255 // (2**depth - 1) if color == 0 else _greys(dict(reversed(chunks))[b"PLTE"])[values]
+        assert kind == "class_ids" or not greys.any()
+    except (AssertionError, LookupError, ValueError, struct.error, zlib.error):
+        return None
+    return greys.astype(np.uint8 if kind == "class_ids" else np.uint16)
+
+
+def _greys(palette: bytes) -> np.ndarray:
+    colors = np.frombuffer(palette, dtype=np.uint8).reshape(-1, 3)
+    assert (colors == colors[:, :1]).all()
+    return colors[:, 0]
 
 
 def _checked_chunks(png: bytes) -> list[tuple[bytes, bytes]]:

@@ -1,12 +1,17 @@
+import re
 from pathlib import Path
 
 import pytest
 
 from multitask.check import census_text, check
-from multitask.data.census import Census, take_census
+from multitask.data.camvid import CamVid
+from multitask.data.census import KINDS, Census, take_census
 from multitask.data.cityscapes import Cityscapes
+from multitask.data.counts import KEPT, kept_counts
 from multitask.data.labels import ID
+from multitask.data.synthetic import render, write_dataset
 from tests.compose import config
+from tests.fulldisk import full_disk
 from tests.layouts import write_all, write_camvid
 
 
@@ -56,6 +61,54 @@ def test_check_reads_a_split_of_labels_alone(tmp_path: Path, capsys: pytest.Capt
     with pytest.raises(ValueError, match="found 1 faults"):
         found(capsys, "data=cityscapes", f"data.root={root}")
     assert f"{root / 'leftImg8bit/val'}: no such folder; needed split 'val', found ['train']" in capsys.readouterr().out
+
+
+def test_check_keeps_the_numbers_of_files_and_training_says_what_is_lost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    root = write_camvid(tmp_path, {"train": 3, "val": 2})
+    command = ("data=camvid", f"data.root={root}")
+    assert f"\n{root / KEPT} keeps these numbers: training says where files are fewer\n" in found(capsys, *command)
+    assert kept_counts(root) == {"train": {"image": 3, "class_ids": 3}, "val": {"image": 2, "class_ids": 2}}
+    for folder in ("train", "trainannot"):
+        (root / folder / "0000TP_000000.png").unlink()
+    CamVid(root, "train", (24, 32))
+    lost = f"data.root={root}: split 'train' has lost files since it was checked: 2 of 3 image, 2 of 3 class_ids"
+    assert caplog.messages == [lost]
+    found(capsys, *command)  # says so, too, and takes what there is for whole from now on
+    assert caplog.messages == [lost, lost]
+    CamVid(root, "train", (24, 32))
+    assert caplog.messages == [lost, lost]
+
+
+def test_check_that_finds_a_fault_keeps_no_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_camvid(tmp_path, {"train": 3, "val": 2})
+    (root / "valannot/0001TP_000000.png").write_bytes(b"")
+    with pytest.raises(ValueError, match="found 1 faults"):
+        found(capsys, "data=camvid", f"data.root={root}")
+    assert kept_counts(root) == {}
+
+
+def test_check_of_a_folder_that_takes_no_file_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_camvid(tmp_path, {"train": 3, "val": 2})
+    with full_disk(0):
+        text = found(capsys, "data=camvid", f"data.root={root}")
+    assert re.search(rf"\n{root / KEPT}: could not be written \(.*\); training will not know these numbers\n", text)
+    assert sorted(path.name for path in root.iterdir()) == ["train", "trainannot", "val", "valannot"]
+
+
+def test_check_of_a_data_set_that_the_project_has_written_names_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_dataset(tmp_path, {"train": 3, "val": 1}, size=(32, 64), seed=0, workers=1)
+    for kind in KINDS:
+        frames = Cityscapes(tmp_path, "train", (32, 64), strict=False)
+        frames.path(kind, render(0, "train", 1, (32, 64)).name).unlink()
+    with pytest.raises(ValueError, match="found 1 faults"):
+        found(capsys, "data=synthetic", f"data.root={tmp_path}")
+    text = capsys.readouterr().out
+    assert f"\ndata.root={tmp_path}: needed the 3 frames of split 'train' that synthetic.json names, found 2; " in text
+    assert not (tmp_path / KEPT).exists()
 
 
 @pytest.mark.parametrize(

@@ -425,6 +425,20 @@ def test_run_killed_before_it_wrote_its_figures_shows_everything_once(
     assert sum(SECONDS in entry for entry in read_history(tmp_path)) == 1
 
 
+@pytest.mark.parametrize(("likelihood", "refused"), [("laplace", True), ("gaussian", True), ("paper", False)])
+def test_run_of_a_version_with_another_likelihood_does_not_go_on(
+    shared_tree: Path, tmp_path: Path, likelihood: str, refused: bool
+) -> None:
+    options = (shared_tree, tmp_path, f"task.instance.likelihood={likelihood}", "trainer.max_steps=2")
+    Run(small(*options)).train()
+    checkpoint.save(tmp_path / LAST, {**checkpoint.load(tmp_path / LAST), "version": 1})
+    if refused:
+        with pytest.raises(UserError, match=r"was trained with another likelihood of task 'instance'"):
+            Run(small(*options))
+    else:
+        assert Run(small(*options)).trainer.step == 2
+
+
 @pytest.mark.parametrize("step", [3, 6])
 def test_run_stopped_in_validation_validates_when_it_goes_on(
     shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from multitask.data.labels import ID
+from multitask.data.reading import visible
 from multitask.data.split import Folder
 from multitask.errors import UserError
 
@@ -47,7 +48,7 @@ class CamVid(Folder):
         return self.folder(kind) / f"{name}.png"
 
     def find(self, kind: str) -> dict[Path, str]:
-        return {path: path.stem for path in self.folder(kind).glob("*.png")}
+        return {path: path.stem for path in visible(self.folder(kind), "*.png")}
 
     def _decode(self, kind: str, path: Path, coded: np.ndarray) -> np.ndarray:
         if (largest := int(coded.max())) >= len(CLASSES):

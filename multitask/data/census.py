@@ -1,6 +1,5 @@
 """Reads every file of a data set: counts what is in those without a fault, and names those with one."""
 
-import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from multitask.data.labels import INSTANCE_BASE, LABELS
+from multitask.data.layout import check_rows
 from multitask.data.parallel import for_each
-from multitask.data.png import check_rows
 from multitask.data.split import LABEL_KINDS, Folder, size_error
 from multitask.errors import UserError
 
@@ -96,19 +95,22 @@ def count_frame(frames: Folder, name: str) -> Census:
     for kind in filter(frames.has, KINDS):
         census.files[kind] = 0
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Pillow's, of large and of animated pictures
-                if kind == "camera":
-                    frames.read_camera(name)
-                else:
-                    layer = frames.read(kind, name)
-                    check_rows(frames.path(kind, name))
-                    layers[kind] = layer
+            if kind == "camera":
+                frames.read_camera(name)
+            else:
+                layer = frames.read(kind, name)
+                check_rows(frames.path(kind, name))
+                layers[kind] = layer
         except UserError as error:
             census.faults.append(str(error))
         else:
             census.files[kind] = 1
     _check_sizes(frames, name, layers, census)
+    if found := frames.contradiction(name, layers):
+        wrong, contradiction = found
+        census.faults.append(str(contradiction))
+        census.files[wrong] = 0
+        del layers[wrong]
     _count(layers, census)
     return census
 

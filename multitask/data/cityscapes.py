@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from multitask.data.ids import check_class_ids, check_instance_ids
 from multitask.data.labels import IGNORE, TRAIN_ID, UNSEEN_IDS
 from multitask.data.layout import SUFFIX, decode_disparity, file_path
-from multitask.data.split import Folder, check_class_ids, check_instance_ids, size_error
+from multitask.data.reading import visible
+from multitask.data.split import Folder, size_error
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +25,7 @@ class Cityscapes(Folder):
 
     @classmethod
     def splits(cls, root: Path, kind: str = "image") -> list[str]:
-        return sorted(path.name for path in (root / SUFFIX[kind][0]).glob("*") if path.is_dir())
+        return sorted(path.name for path in visible(root / SUFFIX[kind][0], "*") if path.is_dir())
 
     def __init__(self, root: str | Path, split: str, image_size: Sequence[int], *, strict: bool = True) -> None:
         super().__init__(root, split, image_size, strict=strict)
@@ -50,7 +52,7 @@ class Cityscapes(Folder):
 
     def find(self, kind: str) -> dict[Path, str]:
         suffix = SUFFIX[kind][1]
-        return {path: path.name.removesuffix(suffix) for path in self.folder(kind).glob(f"*/*{suffix}")}
+        return {path: path.name.removesuffix(suffix) for path in visible(self.folder(kind), f"*/*{suffix}")}
 
     def read(self, kind: str, name: str) -> np.ndarray:
         layer = super().read(kind, name)
@@ -65,5 +67,5 @@ class Cityscapes(Folder):
         if kind == "class_ids":
             return check_class_ids(path, coded)
         if kind == "instance_ids":
-            return check_instance_ids(path, coded.astype(np.int32))
+            return check_instance_ids(path, coded).astype(np.int32)
         return decode_disparity(coded)

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from multitask.data.ids import check_class_ids
 from multitask.data.labels import HAS_INSTANCES, INSTANCE_BASE
 from multitask.data.layout import Camera
-from multitask.data.split import LABEL_KINDS, Folder, check_class_ids
+from multitask.data.reading import read_text, visible
+from multitask.data.split import LABEL_KINDS, Folder
 from multitask.errors import UserError
 
 FOLDERS = {
@@ -58,7 +60,7 @@ class Kitti(Folder):
 
     def find(self, kind: str) -> dict[Path, str]:
         ending = ".txt" if kind == "camera" else "_10.png"
-        numbers = {path: path.name.removesuffix(ending) for path in self.folder(kind).glob("[0-9]" * 6 + ending)}
+        numbers = {path: path.name.removesuffix(ending) for path in visible(self.folder(kind), "[0-9]" * 6 + ending)}
         return {path: f"{number}_10" for path, number in numbers.items() if self._holds(int(number))}
 
     def _holds(self, number: int) -> bool:
@@ -72,7 +74,9 @@ class Kitti(Folder):
             class_ids, numbers = coded // 256, coded % 256
             class_ids = check_class_ids(path, np.where(class_ids == _PLATE, 0, class_ids))
             return instance_ids(class_ids, numbers)
-        return np.where(coded > 0, coded / np.float32(256), np.float32(np.nan))
+        disparity = coded.astype(np.float32) / 256
+        disparity[coded == 0] = np.nan
+        return disparity
 
     def read_camera(self, name: str) -> Camera:
         return read_calibration(self.path("camera", name))
@@ -96,12 +100,7 @@ def read_calibration(path: Path) -> Camera:
     Raises:
         UserError: naming the file, if it is missing, not text, or lacks a number that is needed.
     """
-    try:
-        lines = path.read_text().splitlines()
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a text file ({error})") from error
+    lines = read_text(path).splitlines()
     rows = {key.strip(): values.split() for key, _, values in (line.partition(":") for line in lines)}
     left, right = (_projection(path, key, rows.get(key, [])) for key in ("P_rect_02", "P_rect_03"))
     fx, u0, fy, v0 = (left[index] for index in (0, 2, 5, 6))

@@ -7,14 +7,10 @@
 <root>/camera/<split>/<city>/<city>_<seq>_<frame>_camera.json
 """
 
-import io
 import json
 import math
-import os
-import struct
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,7 +18,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from multitask.data.png import checked, mode_of
+from multitask.data import png
+from multitask.data.png_chunks import Damaged, Header
+from multitask.data.png_chunks import read_header as read_png_header
+from multitask.data.reading import opened, read_text
 from multitask.errors import UserError
 from multitask.files import whole, write_text
 
@@ -35,19 +34,11 @@ SUFFIX: dict[str, tuple[str, str]] = {
 }
 """Kind of file -> (top folder, how its name ends)."""
 
-_MODES: dict[str, tuple[tuple[str, ...], str]] = {
-    "image": (("RGB",), "8-bit RGB"),
-    "class_ids": (("L", "P"), "8-bit single-channel"),
-    # Pillow opens a 16-bit grey PNG as "I" before 11.3 and as "I;16" from then on.
-    "instance_ids": (("I", "I;16", "I;16B"), "16-bit single-channel"),
-    "disparity": (("I", "I;16", "I;16B"), "16-bit single-channel"),
-}
+_DEEP = ("instance_ids", "disparity")
+"""Kinds of 16 bits."""
 
-_DAMAGED = (OSError, SyntaxError, ValueError, LookupError, struct.error, zlib.error, Image.DecompressionBombError)
-"""What Pillow raises for a broken PNG: it depends on the chunk that is broken."""
-
-
-_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+_MOST_DEEP = 150_000_000
+"""Pixels of the largest file of those kinds, since they are worked on in numbers of 32 bits."""
 
 
 def file_path(root: Path, kind: str, split: str, name: str) -> Path:
@@ -70,40 +61,87 @@ def read_png(path: Path, kind: str) -> np.ndarray:
     Returns:
         (H, W, 3) uint8 for images, (H, W) uint8 for class ids, (H, W) uint16 for instance ids and disparity.
     Raises:
-        UserError: naming the file, if it is missing, damaged, or of another bit depth or mode.
+        UserError: naming the file, if it is missing, damaged, or of another bit depth or coding.
     """
-    with _opened(path, kind, whole=True) as image:
-        array = np.asarray(image)
-    return array.astype(np.uint16) if kind in ("instance_ids", "disparity") else array
+    with _opened(path) as file:
+        header = read_png_header(file)
+        _check_coding(path, kind, header)
+        pixels = png.read_pixels(file, header)
+    return _deep(path, header, pixels) if kind in _DEEP else pixels
 
 
-def read_header(path: Path, kind: str) -> tuple[int, int]:
-    """(H, W) px of one PNG, whose mode and end are checked and whose pixels are not read. Raises as `read_png` does."""
-    with _opened(path, kind, whole=False) as image:
-        return image.height, image.width
+def read_header(path: Path, kind: str, *, whole: bool = False) -> tuple[int, int]:
+    """(H, W) px of one PNG, whose coding and end are checked; with ``whole`` all check sums are compared, too.
+
+    Its pixels are not decoded. Raises as `read_png` does.
+    """
+    with _opened(path) as file:
+        header = png.check(file) if whole else read_png_header(file)
+        _check_coding(path, kind, header)
+        if kind in _DEEP and header.depth < 16:
+            _deep(path, header, png.read_pixels(file, header))
+    return header.height, header.width
+
+
+def check_rows(path: Path) -> None:
+    """Checks that a PNG, which `read_png` has read, holds all rows and no more.
+
+    Raises:
+        UserError: naming the file.
+    """
+    with opened(path) as file:
+        try:
+            png.check_rows(file, read_png_header(file))
+        except Damaged as error:
+            raise UserError(f"{path}: {error}") from error
 
 
 @contextmanager
-def _opened(path: Path, kind: str, *, whole: bool) -> Iterator[Image.Image]:
-    """A PNG of the right mode; with ``whole`` its check sums are compared, too."""
-    modes, wanted = _MODES[kind]
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """A PNG to read in ``with``, where what is wrong with it becomes an error that names it."""
+    with opened(path) as file:
+        try:
+            yield file
+        except Damaged as error:
+            raise UserError(f"{path}: not a readable PNG, found {path.stat().st_size} bytes ({error})") from error
+
+
+def _check_coding(path: Path, kind: str, header: Header) -> None:
+    """Refuses colours where ids are needed, and the like."""
+    if kind == "image":
+        needed, is_right = "8-bit RGB", header.is_rgb and header.depth == 8
+    elif kind in _DEEP:
+        needed, is_right = "16-bit single-channel (grey)", header.is_grey
+    else:
+        needed, is_right = "8-bit single-channel (grey)", header.is_grey and header.depth <= 8
+    if not is_right:
+        raise UserError(f"{path}: needed {needed}, found {header.words}")
+    if kind in _DEEP and header.height * header.width > _MOST_DEEP:
+        raise UserError(f"{path}: needed at most {_MOST_DEEP} px, found {header.height} x {header.width}")
+
+
+def _deep(path: Path, header: Header, pixels: np.ndarray) -> np.ndarray:
+    """Pixels (H, W) uint16 of a kind that has 16 bits.
+
+    What makes PNGs smaller without loss writes fewer bits where both bytes of every pixel are alike: of real files in
+    those alone that are zero everywhere. Any other values of 8 bits are a mistake, such as a picture of the disparity.
+    """
+    if header.depth < 16 and pixels.any():
+        raise UserError(f"{path}: needed 16-bit single-channel (grey), found {header.words}")
+    return pixels.astype(np.uint16, copy=False)
+
+
+def are_whole(paths: Mapping[str, Path], size: tuple[int, int]) -> bool:
+    """Whether a frame's files, by kind, are there, have the check sums that they say, and are of one size (H, W) px."""
     try:
-        with path.open("rb") as file:
-            file.seek(-len(_PNG_END), os.SEEK_END)
-            if file.read() != _PNG_END:
-                raise OSError("it has no end")
-            file.seek(0)
-            content: BinaryIO = io.BytesIO(checked(file.read())) if whole else file
-            with Image.open(content, formats=("PNG",)) as image:
-                found = mode_of(file, image)
-                if found in modes:
-                    yield image
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{path}: no such file") from None
-    except _DAMAGED as error:
-        raise UserError(f"{path}: not a readable PNG, found {path.stat().st_size} bytes ({error})") from error
-    if found not in modes:
-        raise UserError(f"{path}: needed {wanted}, found mode {found!r}")
+        for kind, path in paths.items():
+            if kind == "camera":
+                read_camera(path)
+            elif read_header(path, kind, whole=True) != size:
+                return False
+    except UserError:
+        return False
+    return True
 
 
 def write_png(path: Path, array: np.ndarray) -> None:
@@ -115,7 +153,9 @@ def write_png(path: Path, array: np.ndarray) -> None:
 
 def decode_disparity(coded: np.ndarray) -> np.ndarray:
     """(H, W) uint16 p -> (H, W) float32 px: ``(p - 1) / 256``; p = 0 is invalid and becomes NaN, p = 1 is 0 px."""
-    disparity = (coded.astype(np.float32) - 1) / 256
+    disparity = coded.astype(np.float32)
+    disparity -= 1
+    disparity /= 256
     disparity[coded == 0] = np.nan
     return disparity
 
@@ -171,6 +211,7 @@ class Camera:
 
 
 _INTRINSIC = ("fx", "fy", "u0", "v0")
+_EXTRINSIC = ("baseline", "x", "y", "z", "yaw", "pitch", "roll")
 
 
 def read_camera(path: Path) -> Camera:
@@ -179,32 +220,36 @@ def read_camera(path: Path) -> Camera:
     Raises:
         UserError: naming the file, if it is missing, not JSON, or lacks a number that is needed.
     """
+    text = read_text(path)
     try:
-        content: Any = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, ValueError, RecursionError) as error:  # JSON and Unicode errors are ValueErrors
+        content: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not a JSON file ({error})") from error
-    values: dict[str, float] = {}
-    for group, keys in (("intrinsic", _INTRINSIC), ("extrinsic", ("baseline", "x", "y", "z", "yaw", "pitch", "roll"))):
-        for key in keys:
-            try:
-                values[key] = float(content[group][key])
-            except (LookupError, TypeError, ValueError, OverflowError):
-                values[key] = math.nan
-            if not math.isfinite(values[key]):
-                raise UserError(f"{path}: needed a number at {group}.{key}, found none")
+    values = {key: _number(path, content, "intrinsic", key) for key in _INTRINSIC}
+    values |= {key: _number(path, content, "extrinsic", key) for key in _EXTRINSIC}
     for key in ("fx", "fy", "baseline"):
         if not values[key] > 0:
             raise UserError(f"{path}: needed {key} > 0, found {values[key]}")
     return Camera(**values)
 
 
+def _number(path: Path, content: Any, group: str, key: str) -> float:
+    """A number of a camera's file; neither true nor "5" is one."""
+    values = content.get(group) if isinstance(content, dict) else None
+    value = values.get(key) if isinstance(values, dict) else None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        with suppress(OverflowError):
+            if math.isfinite(number := float(value)):
+                return number
+    found = "none" if value is None else "a table" if isinstance(value, dict | list) else json.dumps(value)[:40]
+    raise UserError(f"{path}: needed a number at {group}.{key}, found {found}")
+
+
 def write_camera(path: Path, camera: Camera) -> None:
     """Writes ``camera.json``; the file appears whole or not at all."""
     values = asdict(camera)
     content = {
-        "extrinsic": {key: value for key, value in values.items() if key not in _INTRINSIC},
+        "extrinsic": {key: values[key] for key in _EXTRINSIC},
         "intrinsic": {key: values[key] for key in _INTRINSIC},
     }
     write_text(path, json.dumps(content, indent=4) + "\n")

@@ -1,12 +1,26 @@
 """A file at the root of every data set that the project writes: it says what the folder holds, and so whose it is."""
 
 import json
-from collections.abc import Mapping
+import os
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from multitask.data.reading import read_text
 from multitask.errors import UserError
-from multitask.files import is_leftover, write_json
+from multitask.files import is_leftover, remove_leftovers, write_json
+
+SYNTHETIC, TINY = "synthetic.json", "tiny_cityscapes.json"
+NAMES = (SYNTHETIC, TINY)
+"""Of the files; without the ending, of the configurations ``data=`` that write them."""
+
+Hold = Callable[[Path], AbstractContextManager[None]]
+"""Keeps other processes away from a folder in ``with``, or refuses to."""
+
+_LOCK = ".lock"
+"""What a process that holds a folder has there, and may leave there."""
 
 
 def claim(root: Path, name: str, content: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -25,15 +39,12 @@ def claim(root: Path, name: str, content: Mapping[str, Any]) -> dict[str, Any] |
     if not path.exists():
         if root.exists() and not root.is_dir():
             raise UserError(f"data.root={root}: needed a folder, found a file")
-        if root.exists() and (other := sorted(item.name for item in root.iterdir() if not is_leftover(item))):
+        if root.exists() and (other := sorted(item.name for item in root.iterdir() if not _is_ours(item))):
             raise UserError(
                 f"data.root={root}: needed an empty folder or one with {name}, found {', '.join(other[:3])}"
             )
         return None
-    try:
-        found = dict(json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: not a readable manifest ({error})") from error
+    found = read(root, name)
     for key, value in content.items():
         if found.get(key) != value:
             raise UserError(
@@ -41,6 +52,79 @@ def claim(root: Path, name: str, content: Mapping[str, Any]) -> dict[str, Any] |
                 f"in {name}; choose another data.root"
             )
     return found
+
+
+@contextmanager
+def claimed(root: Path, name: str, content: Mapping[str, Any], hold: Hold | None) -> Iterator[dict[str, Any] | None]:
+    """Has a folder to write to in ``with``: the manifest that is there, as `claim` returns it.
+
+    Args:
+        root: the folder, as in `claim`.
+        name: of the manifest's file.
+        content: what must be in it.
+        hold: keeps other processes away meanwhile; what killed ones have left half-written is removed then.
+    Raises:
+        UserError: as `claim`, before anything is written; or as ``hold`` does.
+    """
+    found = claim(root, name, content)
+    if hold is None:
+        yield found
+        return
+    with hold(root):
+        found = claim(root, name, content)  # by now another process may have written it
+        for folder, _, _ in os.walk(root):
+            remove_leftovers(Path(folder))
+        yield found
+
+
+def read(root: Path, name: str) -> dict[str, Any]:
+    """A manifest that is there.
+
+    Raises:
+        UserError: naming the file, if it is damaged.
+    """
+    text = read_text(root / name)
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{root / name}: not a readable manifest ({error})") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{root / name}: not a readable manifest (needed a table, found {type(found).__name__})")
+    counts = found.get("counts", {})
+    if not isinstance(counts, dict) or any(type(count) is not int for count in counts.values()):
+        raise UserError(f"{root / name}: counts: needed a number of frames per split, found {counts}")
+    return found
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file is what another call may leave, or has there just now, before it writes the manifest."""
+    return is_leftover(path) or path.name == _LOCK
+
+
+def check_frames(root: Path, name: str, split: str, there: int) -> None:
+    """Checks that a split has all frames that its manifest names; those of older versions may not say how many.
+
+    Raises:
+        UserError: naming the command that writes those that are missing.
+    """
+    content = read(root, name)
+    wanted = content.get("counts", {}).get(split, 0)
+    if there < wanted:
+        raise UserError(
+            f"data.root={root}: needed the {wanted} frames of split {split!r} that {name} names, found {there}; "
+            f"{_command(root, name, content)} writes the others"
+        )
+
+
+def _command(root: Path, name: str, content: Mapping[str, Any]) -> str:
+    """What is to be typed to write a data set again, by its manifest."""
+    keys = {"data": Path(name).stem, "data.root": root, "data.image_size": str(content.get("size")).replace(" ", "")}
+    if name == TINY:
+        keys["data.source"] = content.get("source")
+    else:
+        keys["data.seed"] = content.get("seed")
+        keys |= {f"data.num_{split}": count for split, count in content.get("counts", {}).items()}
+    return " ".join(["python scripts/prepare_data.py", *(shlex.quote(f"{key}={value}") for key, value in keys.items())])
 
 
 def write(root: Path, name: str, content: Mapping[str, Any]) -> None:

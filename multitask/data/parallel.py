@@ -7,7 +7,10 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
+
+from multitask.errors import UserError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -43,6 +46,8 @@ def for_each(work: Callable[[T], R], items: Sequence[T], workers: int) -> Iterat
         workers: number of processes; 1 works in this one.
     Yields:
         What ``work`` returned for the items that are done since.
+    Raises:
+        UserError: if a process is killed, as those are for which there is not enough memory.
     """
     if workers == 1 or len(items) <= 1:
         for item in items:
@@ -57,6 +62,11 @@ def for_each(work: Callable[[T], R], items: Sequence[T], workers: int) -> Iterat
         try:
             for task in as_completed(tasks):
                 yield task.result()
+        except BrokenProcessPool:
+            raise UserError(
+                f"num_workers={workers}: a process was ended from outside, as when memory runs out; needed fewer "
+                "processes or more memory"
+            ) from None
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

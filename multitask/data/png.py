@@ -1,67 +1,142 @@
-"""What Pillow does not check of a PNG."""
+"""The pixels of PNG files, whatever coding those have.
 
+Of a file only the chunks that make up the picture are used. Its texts, profiles and animations, of any size and however
+compressed, are compared with their check sums and passed over, so that Pillow's limits on them have nothing to refuse.
+"""
+
+import io
 import struct
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import replace
 from typing import BinaryIO
 
-from PIL import Image
+import numpy as np
+from PIL.PngImagePlugin import PngImageFile
 
-from multitask.errors import UserError
+from multitask.data.png_chunks import GREY, PALETTE, Damaged, Header, check_size, pixel_chunks, read_header, written
 
+_PIECE = 2**16
+"""Bytes that are inflated and not kept, at a time."""
 
-def mode_of(file: BinaryIO, image: Image.Image) -> str:
-    """Pillow's mode, with the bit depth where Pillow changes values to 8 bits."""
-    position = file.tell()
-    file.seek(24)
-    depth, _, compression, filtering = file.read(4)
-    file.seek(position)
-    if compression or filtering:
-        raise OSError("its compression or filtering is unknown")
-    if image.mode == "P" and image.palette is None:
-        raise OSError("it has no palette")
-    return f"{image.mode};{depth}" if image.mode in ("RGB", "L") and depth != 8 else image.mode
+_STRIP = 2**24
+"""Pixels that are decoded at a time: Pillow takes up to ten bytes for each."""
+
+_PILLOWS = (OSError, SyntaxError, ValueError, LookupError, struct.error, zlib.error)
+"""What Pillow raises for pixels that are broken: it depends on how."""
 
 
-def checked(png: bytes) -> bytes:
-    """The same bytes, if every chunk has the check sum that it says: Pillow passes over those of the pixels."""
-    for number, (name, data, checksum) in enumerate(_chunks(png)):
-        if zlib.crc32(data, zlib.crc32(name)) != checksum:
-            raise OSError(f"the check sum of chunk {name!r} is wrong")
-        if (name == b"IHDR") != (number == 0):
-            raise OSError("it has not one header, at its beginning")
-    return png
-
-
-def _chunks(png: bytes) -> Iterator[tuple[bytes, memoryview, int]]:
-    """Name, content and check sum of each chunk."""
-    view, position = memoryview(png), 8  # behind the signature
-    while position < len(png):
-        length, name = struct.unpack_from(">I4s", png, position)
-        end = position + 8 + length
-        yield name, view[position + 8 : end], struct.unpack_from(">I", png, end)[0]
-        position = end + 4
-
-
-_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-"""Of a pixel, by the PNG's colour type."""
-
-
-def check_rows(path: Path) -> None:
-    """Checks that a PNG, which `read_png` has read, holds all rows and no more: Pillow takes those that lack as black.
+def check(file: BinaryIO) -> Header:
+    """The header, if every chunk of the file has the check sum that it says, whatever its pixels hold.
 
     Raises:
-        UserError: naming the file.
+        Damaged: as `read_header`, and for a wrong check sum.
     """
-    png = path.read_bytes()
-    width, height, depth, color, _, _, interlaced = struct.unpack_from(">IIBBBBB", png, 16)
-    needed = height * (1 + -(-width * _SAMPLES[color] * depth // 8))
+    header = read_header(file)
+    for _ in pixel_chunks(file, header):
+        pass
+    return header
+
+
+def read_pixels(file: BinaryIO, header: Header) -> np.ndarray:
+    """The pixels of a PNG: greys as they are seen, whatever the coding.
+
+    A program that makes PNGs smaller without loss may store greys of 8 bits as indices into a palette in any order, or
+    in fewer bits (1, 2 or 4, where 1, 3 or 15 stand for 255): the greys are then what the file held before.
+
+    Args:
+        file: of which every check sum is compared.
+        header: what `read_header` says of it.
+    Returns:
+        (H, W) uint8, or uint16 for 16 bits; (H, W, 3) uint8 for RGB and for palettes of colours.
+    Raises:
+        Damaged: if the pixels cannot be decoded.
+    """
+    if header.depth >= 8 and not header.interlaced and header.height * header.width > _STRIP:
+        samples = _in_strips(file, header)
+    else:
+        samples = _samples(header, b"".join(pixel_chunks(file, header)))
+    if header.color != PALETTE:
+        return samples
+    if (largest := int(samples.max())) >= len(header.palette):
+        raise Damaged(f"a pixel has colour {largest} of a palette of {len(header.palette)}")
+    return (header.palette[:, 0] if header.is_grey else header.palette)[samples]
+
+
+def check_rows(file: BinaryIO, header: Header) -> None:
+    """Checks that a PNG holds all rows and no more, since `read_pixels` may take those that lack as black.
+
+    Raises:
+        Damaged: if it does not.
+    """
+    rows, found = zlib.decompressobj(), 0
     try:
-        rows = zlib.decompressobj()
-        found = sum(len(rows.decompress(data)) for name, data, _ in _chunks(png) if name == b"IDAT")
-        whole = rows.eof
+        for pending in pixel_chunks(file, header):
+            while pending and found <= header.num_bytes:  # a file may hold a thousand times its own size
+                found += len(rows.decompress(pending, _PIECE))
+                pending = rows.unconsumed_tail
     except zlib.error as error:
-        raise UserError(f"{path}: not a readable PNG ({error})") from error
-    if not whole or (found != needed and not interlaced):
-        raise UserError(f"{path}: needed {needed} bytes in {height} rows, found {found}")
+        raise Damaged(f"not a readable PNG ({error})") from error
+    if not rows.eof or found != header.num_bytes:
+        more = "" if rows.eof else " and no end"
+        raise Damaged(f"needed {header.num_bytes} bytes in {header.height} rows, found {found}{more}")
+
+
+def _samples(header: Header, deflated: bytes) -> np.ndarray:
+    """The samples of a picture, (H, W) or (H, W, 3), with greys of few bits brought to 8, and numbers of colours not.
+
+    Args:
+        header: of the picture.
+        deflated: its rows, as the chunks of its pixels hold them.
+    """
+    check_size(header, len(deflated))
+    try:
+        image = PngImageFile(io.BytesIO(written(header, deflated)))
+        image.load()
+    except _PILLOWS as error:
+        raise Damaged(str(error)) from error
+    samples = np.asarray(image)
+    if samples.dtype == np.bool_:
+        return samples.astype(np.uint8) * (255 if header.color == GREY else 1)
+    return samples.astype(np.uint16, copy=False) if header.depth == 16 else samples
+
+
+def _in_strips(file: BinaryIO, header: Header) -> np.ndarray:
+    """The samples of a large picture of 8 or 16 bits, decoded in pictures of some of its rows."""
+    rows = max(1, _STRIP // header.width)
+    parts, top, above = _rows(file, header, rows), 0, bytes(header.num_bytes // header.height)
+    samples = np.empty(0)
+    for part in parts:
+        height = len(part) // len(above)
+        # What a row says may be its difference from the one above it, which therefore begins the strip.
+        strip = _samples(replace(header, height=height + 1), zlib.compress(above + part, 0))[1:]
+        if not top:
+            samples = np.empty((header.height, *strip.shape[1:]), dtype=strip.dtype)
+        samples[top : top + height] = strip
+        top += height
+        above = b"\0" + strip[-1].astype(">u2" if header.depth == 16 else np.uint8).tobytes()
+    return samples
+
+
+def _rows(file: BinaryIO, header: Header, number: int) -> Iterator[bytes]:
+    """The rows of a picture without interlacing, so many at a time, as they are before their filters are undone."""
+    inflater, chunks, pending, more = zlib.decompressobj(), pixel_chunks(file, header), b"", True
+    row = header.num_bytes // header.height
+    for top in range(0, header.height, number):
+        part = bytearray()
+        wanted = row * min(number, header.height - top)
+        while len(part) < wanted:
+            if not pending:
+                chunk = next(chunks, None)
+                pending, more = chunk or b"", chunk is not None
+            try:
+                found = inflater.decompress(pending, wanted - len(part))
+            except zlib.error as error:
+                raise Damaged(str(error)) from error
+            if not found and not more:
+                raise Damaged(f"needed {header.num_bytes} bytes in {header.height} rows, found fewer")
+            part += found
+            pending = inflater.unconsumed_tail
+        yield bytes(part)
+    for _ in chunks:  # their check sums, too
+        pass

@@ -3,14 +3,16 @@
 import copy
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from multitask.data.labels import CLASS_NAMES, INSTANCE_BASE, LABELS
+from multitask.data.counts import check_counts
+from multitask.data.ids import contradiction
+from multitask.data.labels import CLASS_NAMES
 from multitask.data.layout import Camera, read_camera, read_header, read_png
 from multitask.data.sample import Sample
 from multitask.data.transforms import resize
@@ -130,6 +132,8 @@ class Folder(Split):
         if not self.names:
             raise UserError(f"{folder}: needed images {self.images}, found none")
         self.kinds = frozenset(kind for kind in (*LABEL_KINDS, "camera") if self._is_there(kind, strict))
+        if strict:
+            check_counts(self.root, split, dict.fromkeys(("image", *self.kinds), len(self.names)))
 
     @classmethod
     @abstractmethod
@@ -163,9 +167,23 @@ class Folder(Split):
         for kind, layer in layers.items():
             if layer.shape != image.shape[:2]:
                 raise size_error(self.path(kind, name), self.path("image", name), image.shape, layer.shape)
+        if found := self.contradiction(name, layers):
+            raise found[1]
         camera = self.read_camera(name) if self.has("camera") else None
         class_ids, instance_ids, disparity = (layers.get(kind) for kind in LABEL_KINDS)
         return resize(Sample(name, image, class_ids, instance_ids, disparity, camera), self.image_size)
+
+    def contradiction(self, name: str, layers: Mapping[str, np.ndarray]) -> tuple[str, UserError] | None:
+        """That the labels of a frame say of one pixel that it is of two classes: of which kind of file it is said, and
+        the error; None where they do not, or where one of them is not there.
+        """
+        if not {"class_ids", "instance_ids"} <= set(layers):
+            return None
+        if not (found := contradiction(layers["class_ids"], layers["instance_ids"])):
+            return None
+        kind, words = found
+        other = self.path("instance_ids" if kind == "class_ids" else "class_ids", name)
+        return kind, UserError(f"{self.path(kind, name)}: needed the classes of {other}, found {words}")
 
     def has(self, *kinds: str) -> bool:
         return all(kind == "image" or kind in self.kinds for kind in kinds)
@@ -239,21 +257,3 @@ def check_size(key: str, size: Any) -> tuple[int, int]:
 def size_error(path: Path, other: Path, needed: Sequence[int], found: Sequence[int]) -> UserError:
     """That a file has not the size (H, W) px of another one of its frame."""
     return UserError(f"{path}: needed {needed[0]} x {needed[1]} px, the size of {other}, found {found[0]} x {found[1]}")
-
-
-def check_class_ids(path: Path, ids: np.ndarray) -> np.ndarray:
-    """Class ids (H, W), if all are known; else an error that names the file."""
-    if (largest := int(ids.max())) >= len(LABELS):
-        raise UserError(f"{path}: needed class ids from 0 to {len(LABELS) - 1}, found {largest}")
-    return ids
-
-
-def check_instance_ids(path: Path, ids: np.ndarray) -> np.ndarray:
-    """Instance ids (H, W), if the classes of all are known; else an error that names the file."""
-    largest = int(ids.max())
-    if largest >= len(LABELS) * INSTANCE_BASE:
-        raise UserError(f"{path}: needed instance ids below {len(LABELS) * INSTANCE_BASE}, found {largest}")
-    unknown = ids[(ids >= len(LABELS)) & (ids < INSTANCE_BASE)]
-    if unknown.size:
-        raise UserError(f"{path}: needed class ids from 0 to {len(LABELS) - 1}, found {int(unknown[0])}")
-    return ids

@@ -1,20 +1,21 @@
 """Tiny Cityscapes (section 5): Cityscapes at a small size, written once instead of resized at every reading."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from multitask.data import manifest
 from multitask.data.cityscapes import Cityscapes
-from multitask.data.layout import encode_disparity, file_path, write_camera, write_png
+from multitask.data.layout import are_whole, encode_disparity, file_path, write_camera, write_png
 from multitask.data.parallel import for_each
 from multitask.data.split import LABEL_KINDS
 from multitask.errors import UserError
 
-MANIFEST = "tiny_cityscapes.json"
+MANIFEST = manifest.TINY
 _SPLITS = ("train", "val", "test")
 
 
@@ -25,13 +26,18 @@ class _Job:
 
 
 def shrink(
-    source: Path, root: Path, size: tuple[int, int], workers: int, progress: Callable[[int, int], None] | None = None
+    source: Path,
+    root: Path,
+    size: tuple[int, int],
+    workers: int,
+    progress: Callable[[int, int], None] | None = None,
+    hold: manifest.Hold | None = None,
 ) -> dict[str, int]:
     """Writes every split of the data set at ``source`` to ``root`` at another size.
 
     Images are area-filtered; labels and disparity take the nearest pixel; disparity (px) and the camera's intrinsics
-    are scaled. Frames that are there already are kept, so a call that was stopped is finished by the next one; all
-    files are checked at the end.
+    are scaled. Frames that are there already, whole and of this size, are kept, so a call that was stopped is finished
+    by the next one; all files are checked at the end.
 
     Args:
         source: folder in the Cityscapes layout.
@@ -39,34 +45,49 @@ def shrink(
         size: (H, W) px.
         workers: processes.
         progress: called with the number of frames done and of all.
+        hold: keeps other processes away from ``root`` meanwhile.
     Returns:
         Number of frames of each split.
     Raises:
-        UserError: naming the file or folder, for a damaged source or a ``root`` that holds something else.
+        UserError: naming the file or folder, for a damaged source, one that has fewer frames than ``root`` was to have,
+            or a ``root`` that holds something else or that ``hold`` refuses.
     """
     if root.resolve() == source.resolve():
         raise UserError(f"data.root={root}: needed another folder than data.source")
     splits = [Cityscapes(source, split, size) for split in _SPLITS if (source / "leftImg8bit" / split).is_dir()]
     if not splits:
         raise UserError(f"data.source={source}: needed leftImg8bit/<split>/<city>/*.png, found no split")
-    content = {"source": str(source.resolve()), "size": list(size)}
-    if manifest.claim(root, MANIFEST, content) is None:
-        manifest.write(root, MANIFEST, content)
+    content: dict[str, Any] = {"source": str(source.resolve()), "size": list(size)}
+    counts = {split.split: len(split) for split in splits}
     jobs = [_Job(split, index) for split in splits for index in range(len(split))]
-    done = 0
-    for finished in for_each(partial(_shrink_frame, root), jobs, workers):
-        done += len(finished)
-        if progress:
-            progress(done, len(jobs))
-    for split in splits:
-        Cityscapes(root, split.split, size).check_headers()
-    return {split.split: len(split) for split in splits}
+    with manifest.claimed(root, MANIFEST, content, hold) as found:
+        before = (found or {}).get("counts", {})
+        _check_counts(f"data.source={source}", before, counts)
+        if found != (content := {**content, "counts": {**before, **counts}}):
+            manifest.write(root, MANIFEST, content)
+        done = 0
+        for finished in for_each(partial(_shrink_frame, root, size), jobs, workers):
+            done += len(finished)
+            if progress:
+                progress(done, len(jobs))
+        for split in splits:
+            Cityscapes(root, split.split, size).check_headers()
+    return counts
 
 
-def _shrink_frame(root: Path, job: _Job) -> None:
+def _check_counts(where: str, before: Mapping[str, int], now: Mapping[str, int]) -> None:
+    """Refuses a source that has lost frames since ``root`` was made of it."""
+    for split, count in now.items():
+        if count < before.get(split, 0):
+            raise UserError(
+                f"{where}: needed the {before[split]} frames of split {split!r} that {MANIFEST} names, found {count}"
+            )
+
+
+def _shrink_frame(root: Path, size: tuple[int, int], job: _Job) -> None:
     split, name = job.split, job.split.names[job.index]
     paths = {kind: file_path(root, kind, split.split, name) for kind in ("image", *split.kinds)}
-    if all(path.exists() for path in paths.values()):
+    if are_whole(paths, size):
         return
     sample = split[job.index]
     if sample.camera is not None:

@@ -13,7 +13,8 @@ from multitask.files import keep, whole
 from multitask.models import archive
 from multitask.models.tensors import first_difference, first_not_finite, first_other_type
 
-VERSION = 1
+VERSION = 2
+"""Raised whenever a run would go on otherwise than it began."""
 
 
 def save(path: Path, state: Mapping[str, Any], previous: Path | None = None) -> None:

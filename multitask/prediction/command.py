@@ -1,29 +1,30 @@
 """From files to the files of their predictions: what ``scripts/predict.py`` calls."""
 
+import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-import numpy as np
 from PIL import Image
 
 from multitask.build import Config
 from multitask.data.layout import read_camera
 from multitask.errors import UserError
+from multitask.metrics import PredictedScene
 from multitask.prediction.drawing import shown_size
-from multitask.prediction.inputs import Source, find_sources, printable
-from multitask.prediction.output import SceneWriter, check_output_dir, write_scenes
-from multitask.prediction.pictures import quietly, read_picture
+from multitask.prediction.enlarge import Enlargement
+from multitask.prediction.inputs import Source, find_sources, passed_over, printable
+from multitask.prediction.journal import Call, check_output_dir
+from multitask.prediction.output import SceneWriter, Unwritable, write_scenes
+from multitask.prediction.pictures import Picture, quietly, read_picture
 from multitask.prediction.predictor import NetworkInput, Predictor, load
-from multitask.prediction.scene import Scene
-from multitask.prediction.video import is_video, num_frames, read_frames
+from multitask.prediction.video import num_frames, read_frames
 from multitask.progress import Progress
-
-T = TypeVar("T")
 
 _BATCHES_AHEAD = 4
 """So many batches of pictures are read together: pictures of different sizes among them share batches."""
@@ -40,17 +41,24 @@ class Predicted:
         count: pictures and frames predicted.
         failures: a line for each input that was not, with its name.
         folder: where the files are.
+        kept: how many of ``count`` an earlier call had predicted, which this one went on with.
+        passed: names of files that are neither pictures nor videos.
     """
 
     count: int
     failures: list[str]
     folder: Path
+    kept: int = 0
+    passed: Sequence[str] = ()
 
     def __str__(self) -> str:
+        kept = f", {self.kept} of them before" if self.kept else ""
         failed = f", {len(self.failures)} not:" if self.failures else ""
-        head = f"{self.count} picture{'s' * (self.count != 1)} predicted{failed}"
-        where = [f"written to {self.folder}"] if self.count else []
-        return "\n".join([head, *(f"  {printable(line)}" for line in self.failures), *where])
+        lines = [f"{self.count} picture{'s' * (self.count != 1)} predicted{kept}{failed}"]
+        lines += [f"  {printable(line)}" for line in self.failures]
+        lines += [printable(passed_over(self.passed))] if self.passed else []
+        lines += [f"written to {self.folder}"] if self.count else []
+        return "\n".join(lines)
 
 
 class _Read(NamedTuple):
@@ -61,6 +69,12 @@ class _Read(NamedTuple):
     name: str
     image: NetworkInput
     shown: Image.Image
+
+
+class _Done(NamedTuple):
+    """A picture that an earlier call has predicted."""
+
+    name: str
 
 
 def predict(config: Config) -> Predicted:
@@ -74,6 +88,25 @@ def predict(config: Config) -> Predicted:
     Raises:
         UserError: naming the key or file.
     """
+    _check(config)
+    folder, call = Path(config["output_dir"]), _call(config)
+    check_output_dir(folder, call)
+    inputs = find_sources(config["input"], folder)
+    camera = read_camera(Path(config["camera"])) if config["camera"] else None
+    batch_size = config["batch_size"]
+    predictor = load(
+        config["checkpoint"],
+        device=config["device"],
+        precision=config["precision"],
+        size=config["size"],
+        batch_size=batch_size,
+    )
+    with quietly(config["largest"]), write_scenes(folder, camera, call) as writer:
+        count, kept, failures = _predict_all(predictor, inputs.sources, writer, _BATCHES_AHEAD * batch_size)
+    return Predicted(count, [*inputs.failures, *failures], folder, kept, inputs.passed)
+
+
+def _check(config: Config) -> None:
     for key, example in (
         ("checkpoint", "the path of a checkpoint, e.g. runs/quickstart/seed0/checkpoints/last.pt"),
         ("input", "a picture, a folder, a pattern of files or a video"),
@@ -81,83 +114,126 @@ def predict(config: Config) -> Predicted:
     ):
         if config[key] in (None, ""):
             raise UserError(f"{key}: needed {example}")
-    folder = Path(str(config["output_dir"]))
-    check_output_dir(folder)
-    sources = find_sources(str(config["input"]))
-    camera = read_camera(Path(str(config["camera"]))) if config["camera"] else None
-    batch_size = config["batch_size"]
-    predictor = load(
-        str(config["checkpoint"]),
-        device=config["device"],
-        precision=config["precision"],
-        size=config["size"],
-        batch_size=batch_size,
-    )
-    with quietly(), write_scenes(folder, camera) as writer:
-        count, failures = _predict_all(predictor, sources, writer, _BATCHES_AHEAD * batch_size)
-    return Predicted(count, failures, folder)
+    largest = config["largest"]
+    if isinstance(largest, bool) or not isinstance(largest, int) or largest < 1:
+        raise UserError(f"largest: needed a whole number of px above zero, found {largest!r}")
+
+
+def _call(config: Config) -> Call:
+    """What the predictions depend on: the same call goes on with an unfinished one."""
+    paths = {key: os.path.abspath(config[key]) for key in ("checkpoint", "input", "camera") if config[key]}
+    try:
+        found = os.stat(config["checkpoint"])
+        state = {"checkpoint of bytes": found.st_size, "checkpoint of time": found.st_mtime_ns}
+    except OSError:  # which is refused when it is loaded
+        state = {}
+    return {**paths, **state, **{key: config[key] for key in ("size", "precision")}}
 
 
 def _predict_all(
     predictor: Predictor, sources: Sequence[Source], writer: SceneWriter, at_once: int
-) -> tuple[int, list[str]]:
-    expected = sum(num_frames(source.path) if is_video(source.path) else 1 for source in sources)
+) -> tuple[int, int, list[str]]:
+    """How many pictures are predicted, how many of these were before, and a line for each that is not."""
+    expected = sum(num_frames(source.path) if source.video else 1 for source in sources)
     progress = Progress("pictures")
     failures: list[str] = []
-    done = 0
-    read = _read_all(predictor, sources, one_size=writer.camera is not None)
-    for items in _ahead(_chunks(read, at_once)):
-        scenes = predictor.scenes([item.image for item in items if isinstance(item, _Read)])
-        for item in items:
-            found = item if isinstance(item, UserError) else next(scenes)
-            if isinstance(item, _Read) and isinstance(found, Scene):
-                writer.write(item.source, item.frame, item.name, item.shown, found)
-            else:
-                failures.append(str(found))
-            done += 1
-            progress(done, max(done, expected))
+    done = kept = 0
+    with _ahead(predictor, sources, writer, at_once) as chunks:
+        for items in chunks:
+            predictions = predictor.predicted([item.image for item in items if isinstance(item, _Read)])
+            for item in items:
+                fault = _deal_with(item, predictions, writer)
+                failures += [str(fault)] if fault else []
+                kept += isinstance(item, _Done)
+                done += 1
+                progress(done, max(done, expected))
     if 0 < done < expected:  # a video had fewer frames than it said
         progress(done, done)
-    return done - len(failures), failures
+    return done - len(failures), kept, failures
 
 
-def _read_all(predictor: Predictor, sources: Iterable[Source], one_size: bool) -> Iterator[_Read | UserError]:
+def _deal_with(
+    item: _Read | _Done | UserError, predictions: Iterator[PredictedScene | UserError], writer: SceneWriter
+) -> UserError | None:
+    """Writes what is predicted of a picture; returns what was wrong with it, if anything was."""
+    if isinstance(item, UserError):
+        return item
+    if isinstance(item, _Done):
+        writer.keep(item.name)
+        return None
+    predicted = next(predictions)
+    if isinstance(predicted, UserError):
+        return predicted
+    try:
+        writer.write(item.source, item.frame, item.name, item.shown, Enlargement(predicted, item.image.size))
+    except Unwritable as error:
+        return error
+    return None
+
+
+@contextmanager
+def _ahead(
+    predictor: Predictor, sources: Iterable[Source], writer: SceneWriter, at_once: int
+) -> Iterator[Iterator[list[_Read | _Done | UserError]]]:
+    """Some pictures at a time, read in a thread while those before are worked on; at the end of ``with`` it stops."""
+    stopped = threading.Event()
+    items = _read_all(predictor, sources, writer.earlier, writer.camera is not None)
+    unstopped = itertools.takewhile(lambda _: not stopped.is_set(), items)
+    with ThreadPoolExecutor(1) as pool:
+
+        def read() -> list[_Read | _Done | UserError]:
+            return list(itertools.islice(unstopped, at_once))
+
+        def chunks() -> Iterator[list[_Read | _Done | UserError]]:
+            coming = pool.submit(read)
+            while chunk := coming.result():
+                coming = pool.submit(read)
+                yield chunk
+
+        try:
+            yield chunks()
+        finally:
+            stopped.set()
+
+
+def _read_all(
+    predictor: Predictor, sources: Iterable[Source], earlier: Mapping[str, tuple[int, int]], one_size: bool
+) -> Iterator[_Read | _Done | UserError]:
     """Every picture and frame in order, or what was wrong with it: another size than the first's, for one camera."""
     size: tuple[int, int] | None = None
     for source in sources:
         try:
-            frames = read_frames(source.path) if is_video(source.path) else [read_picture(source.path)]
-            for index, image in enumerate(frames):
-                read = _prepare(predictor, source, index if is_video(source.path) else None, image)
-                size = size or read.image.size
-                if one_size and read.image.size != size:
+            for frame, name, picture in _pictures(source, predictor.least, earlier):
+                if picture is None:
+                    size = size or earlier[name]
+                    yield _Done(name)
+                    continue
+                read = _prepared(predictor, source.path, frame, name, picture)
+                size = size or picture.size
+                if one_size and picture.size != size:
                     raise UserError(
                         f"{source.path}: needed {size[0]} x {size[1]} px, as the first picture for which camera= is, "
-                        f"found {read.image.size[0]} x {read.image.size[1]}"
+                        f"found {picture.size[0]} x {picture.size[1]}"
                     )
                 yield read
         except UserError as error:
             yield error
 
 
-def _prepare(predictor: Predictor, source: Source, frame: int | None, image: np.ndarray) -> _Read:
-    path, name = source if frame is None else (source.path, f"{source.name}_{frame:06d}")
+def _pictures(
+    source: Source, least: tuple[int, int], earlier: Container[str]
+) -> Iterator[tuple[int | None, str, Picture | None]]:
+    """The number, name and content of each frame of a video, or of a picture: no content, if it is done already."""
+    if not source.video:
+        yield None, source.name, None if source.name in earlier else read_picture(source.path, least)
+        return
+    for frame, picture in enumerate(read_frames(source.path, least)):
+        name = f"{source.name}_{frame:06d}"
+        yield frame, name, None if name in earlier else picture
+
+
+def _prepared(predictor: Predictor, path: Path, frame: int | None, name: str, picture: Picture) -> _Read:
     if (length := len(os.fsencode(Path(name).name))) > _LONGEST_NAME:
         raise UserError(f"{path}: needed a name of at most {_LONGEST_NAME} bytes for its results, found {length}")
-    shown = Image.fromarray(image).resize(shown_size(image.shape[:2]), Image.Resampling.BICUBIC)
-    return _Read(path, frame, name, predictor.prepare(str(path), image), shown)
-
-
-def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
-
-
-def _ahead(items: Iterator[T]) -> Iterator[T]:
-    """The items, each made in a thread while the one before it is worked on."""
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = pool.submit(next, items, None)
-            yield item
+    shown = Image.fromarray(picture.pixels).resize(shown_size(picture.size), Image.Resampling.BICUBIC)
+    return _Read(path, frame, name, predictor.prepare(str(path), picture), shown)

@@ -1,7 +1,7 @@
 """The panel of one picture: input, classes, instances and disparity side by side, at a size that a screen shows."""
 
 import colorsys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -10,8 +10,9 @@ from PIL import Image, ImageDraw, ImageFont
 from multitask.data.labels import EVALUATED, LABELS
 from multitask.data.layout import Camera
 from multitask.data.transforms import resize_nearest
+from multitask.prediction.enlarge import Band
 from multitask.prediction.inputs import printable
-from multitask.prediction.scene import Scene
+from multitask.prediction.scene import SceneInstance
 from multitask.prediction.tags import Box, overlap, place_tag
 from multitask.report import sheet, swatches
 from multitask.tasks.depth import Depth
@@ -34,35 +35,81 @@ def shown_size(size: tuple[int, int]) -> tuple[int, int]:
     return max(1, round(size[1] * scale)), max(1, round(size[0] * scale))
 
 
-def draw_panel(title: str, picture: Image.Image, scene: Scene, camera: Camera | None = None) -> np.ndarray:
+class Shown:
+    """What a panel shows of the predictions for a picture: gathered band by band, nearest pixels at its own size.
+
+    Args:
+        size: (H, W) px of the picture.
+        picture: the input, RGB, at `shown_size`.
+
+    Attributes:
+        class_ids: (h, w) uint8; None without classes.
+        instance_ids: (h, w) int32; None without instances.
+        disparity: (h, w) float32 px of the picture; None without disparity.
+        counts: pixels of the whole picture by class id.
+    """
+
+    def __init__(self, size: tuple[int, int], picture: Image.Image) -> None:
+        self.size = size
+        self.picture = picture
+        self.class_ids: np.ndarray | None = None
+        self.instance_ids: np.ndarray | None = None
+        self.disparity: np.ndarray | None = None
+        self.counts = np.zeros(len(LABELS), dtype=np.int64)
+        self._rows, self._columns = (
+            resize_nearest(np.arange(own)[:, None], (shown, 1))[:, 0]
+            for own, shown in zip(size, picture.size[::-1], strict=True)
+        )
+
+    def add(self, band: Band) -> None:
+        """Adds some rows; all are added from top to bottom."""
+        self.class_ids = self._added(self.class_ids, band.class_ids, band.top)
+        self.instance_ids = self._added(self.instance_ids, band.instance_ids, band.top)
+        self.disparity = self._added(self.disparity, band.disparity, band.top)
+        if band.class_ids is not None:
+            self.counts += np.bincount(band.class_ids.ravel(), minlength=len(self.counts))
+
+    def _added(self, above: np.ndarray | None, rows: np.ndarray | None, top: int) -> np.ndarray | None:
+        if rows is None:
+            return None
+        start, stop = np.searchsorted(self._rows, (top, top + len(rows)))
+        picked = rows[self._rows[start:stop] - top][:, self._columns]
+        return picked if above is None else np.concatenate([above, picked])
+
+
+def draw_panel(
+    title: str, shown: Shown, instances: Sequence[SceneInstance], camera: Camera | None = None
+) -> np.ndarray:
     """Draws what is predicted of a picture, two pictures in a row.
 
     Args:
         title: over the input.
-        picture: the input, RGB, at `shown_size`.
-        scene: what is predicted of it.
+        shown: the input and what is predicted of it.
+        instances: the list of them.
         camera: of the picture at its own size, for a scale in metres.
     Returns:
         (height, width, 3) uint8 RGB.
     """
+    picture, size = shown.picture, shown.size
     width = max(picture.width, _LEAST_WIDTH)
     num_columns = width // _COLUMN
-    cells: list[tuple[str, Image.Image, Image.Image | None]] = [(_shortened(title, width, scene.size), picture, None)]
-    if scene.class_ids is not None:
-        legend = _legend(_shares(scene.class_ids), num_columns)
-        cells.append(("classes, share of the picture", _classes(picture, scene.class_ids), legend))
-    if scene.instance_ids is not None:
-        entries = [(_label(scene, index), _tint(index + 1)) for index in range(len(scene.instances))]
+    cells: list[tuple[str, Image.Image, Image.Image | None]] = [(_shortened(title, width, size), picture, None)]
+    if shown.class_ids is not None:
+        legend = _legend(_shares(shown.counts), num_columns)
+        cells.append(("classes, share of the picture", _classes(picture, shown.class_ids), legend))
+    if shown.instance_ids is not None:
+        entries = [(_label(instance), _tint(instance.id)) for instance in instances]
         legend = _legend(_first(entries, 5 * num_columns), num_columns)
-        cells.append((f"instances ({len(entries)}): number, class, confidence", _instances(picture, scene), legend))
-    if scene.disparity is not None:
-        values = resize_nearest(scene.disparity, picture.size[::-1]) * np.float32(picture.width / scene.size[1])
-        bar = _color_bar(width, scene.size[1] / 16, camera)
+        image = _instances(picture, shown.instance_ids, instances)
+        cells.append((f"instances ({len(entries)}): number, class, confidence", image, legend))
+    if shown.disparity is not None:
+        values = shown.disparity * np.float32(picture.width / size[1])
+        bar = _color_bar(width, size[1] / 16, camera)
         cells.append(("disparity", Image.fromarray(_disparity_colors(values)), bar))
     strip = max(legend.height for _, _, legend in cells if legend)
-    size = width, picture.height + strip
-    made = [(title, _cell(image, legend, size)) for title, image, legend in cells]
-    return sheet([made[0::2], made[1::2]], size)
+    whole = width, picture.height + strip
+    made = [(title, _cell(image, legend, whole)) for title, image, legend in cells]
+    return sheet([made[0::2], made[1::2]], whole)
 
 
 def _cell(picture: Image.Image, legend: Image.Image | None, size: tuple[int, int]) -> Image.Image:
@@ -99,10 +146,10 @@ def _first(entries: list[tuple[str, Color]], most: int) -> list[tuple[str, Color
     return [*entries[: most - 1], (f"and {len(entries) - most + 1} more", (255, 255, 255))]
 
 
-def _shares(class_ids: np.ndarray) -> list[tuple[str, Color]]:
-    counts = np.bincount(class_ids.ravel(), minlength=len(LABELS)) / class_ids.size
-    present = sorted((label for label in EVALUATED if counts[label.id]), key=lambda label: -counts[label.id])
-    return [(f"{label.name} {_percent(counts[label.id])} %", label.color) for label in present]
+def _shares(counts: np.ndarray) -> list[tuple[str, Color]]:
+    shares = counts / counts.sum()
+    present = sorted((label for label in EVALUATED if shares[label.id]), key=lambda label: -shares[label.id])
+    return [(f"{label.name} {_percent(shares[label.id])} %", label.color) for label in present]
 
 
 def _percent(share: float) -> str:
@@ -110,8 +157,7 @@ def _percent(share: float) -> str:
 
 
 def _classes(picture: Image.Image, class_ids: np.ndarray) -> Image.Image:
-    colors = Image.fromarray(_COLORS[resize_nearest(class_ids, picture.size[::-1])])
-    return Image.blend(picture, colors, 0.55)
+    return Image.blend(picture, Image.fromarray(_COLORS[class_ids]), 0.55)
 
 
 def _tint(number: int) -> Color:
@@ -120,26 +166,23 @@ def _tint(number: int) -> Color:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def _label(scene: Scene, index: int) -> str:
-    instance = scene.instances[index]
+def _label(instance: SceneInstance) -> str:
     return f"{instance.id} {instance.class_name} {instance.confidence:.2f}"
 
 
-def _instances(picture: Image.Image, scene: Scene) -> Image.Image:
+def _instances(picture: Image.Image, ids: np.ndarray, instances: Sequence[SceneInstance]) -> Image.Image:
     """Instances tinted and outlined; beside each its number, and class and confidence where there is room."""
-    assert scene.instance_ids is not None
-    ids = resize_nearest(scene.instance_ids, picture.size[::-1])
-    tints = np.array([(0, 0, 0), *(_tint(instance.id) for instance in scene.instances)])[ids]
+    tints = np.array([(0, 0, 0), *(_tint(instance.id) for instance in instances)])[ids]
     image = np.asarray(picture) * 0.8
     image = np.where((ids > 0)[..., None], image * 0.7 + tints * 0.3, image)
     outlined = Image.fromarray(np.where(_outlines(ids)[..., None], tints, image).astype(np.uint8))
     draw = ImageDraw.Draw(outlined)
     font = ImageFont.load_default(13)
     taken: list[Box] = []
-    for index, instance in enumerate(scene.instances):
+    for instance in instances:
         if not (ids == instance.id).any():  # in a large picture it may be too small to be shown
             continue
-        for text, must in ((_label(scene, index), False), (str(instance.id), True)):
+        for text, must in ((_label(instance), False), (str(instance.id), True)):
             spot = place_tag(ids, instance.id, (font.getlength(text) + 6, 16), taken, must)
             if spot:
                 taken.append(spot)

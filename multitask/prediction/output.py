@@ -7,45 +7,61 @@
 <output_dir>/predictions.jsonl         a line for each picture, in their order
 """
 
-import json
+import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
+import numpy as np
 from PIL import Image
 
-from multitask.data.layout import Camera, encode_disparity, write_png
+from multitask.data.layout import Camera, encode_disparity
 from multitask.errors import UserError
-from multitask.prediction.drawing import draw_panel
-from multitask.prediction.scene import Scene, SceneInstance
+from multitask.files import whole
+from multitask.prediction.drawing import Shown, draw_panel
+from multitask.prediction.enlarge import Band, Enlargement, Medians, instance_codes
+from multitask.prediction.inputs import same
+from multitask.prediction.journal import Call, Journal, journal
+from multitask.prediction.pictures import alone
+from multitask.prediction.rows import png_rows
+from multitask.prediction.scene import SceneInstance, coded, scene_instances
 
-LINES = "predictions.jsonl"
+_OF_A_NAME = (
+    *(errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
+    *(errno.EILSEQ, errno.EINVAL),  # what file systems say that do not take every name
+)
+"""Why one picture's files cannot be written where others' can."""
 
 
-def check_output_dir(folder: Path) -> None:
-    """Checks that a folder is new or empty.
+_KINDS = ("class_ids", "instance_ids", "disparity", "panel")
 
-    Raises:
-        UserError: if it is a file, or holds anything, an earlier prediction for example.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"output_dir={folder}: needed a folder, found a file")
-    if folder.is_dir() and (found := sorted(item.name for item in folder.iterdir())):
-        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-        raise UserError(f"output_dir={folder}: needed a new or empty folder, found {', '.join(found[:3])}{more}")
+
+class Unwritable(UserError):
+    """The files of one picture cannot be written; others' can."""
 
 
 class SceneWriter:
     """Writes the files of one picture after the other; `write_scenes` makes one."""
 
-    def __init__(self, folder: Path, lines: TextIO, camera: Camera | None) -> None:
-        self._folder = folder
-        self._lines = lines
+    def __init__(self, folder: Path, notes: Journal, camera: Camera | None) -> None:
         self.camera = camera
+        self._folder = folder
+        self._notes = notes
+        self._taken: set[str] = set()
 
-    def write(self, source: Path, frame: int | None, name: str, shown: Image.Image, scene: Scene) -> None:
+    @property
+    def earlier(self) -> dict[str, tuple[int, int]]:
+        """The pictures that an earlier call has done: name -> (H, W) px."""
+        return self._notes.earlier
+
+    def keep(self, name: str) -> None:
+        """Takes over what an earlier call has made of a picture."""
+        self._taken.add(same(name))
+        self._notes.keep(name)
+
+    def write(self, source: Path, frame: int | None, name: str, shown: Image.Image, scene: Enlargement) -> None:
         """Writes what is predicted of a picture; each file appears whole or not at all.
 
         Args:
@@ -54,30 +70,61 @@ class SceneWriter:
             name: of its files, with ``/`` for folders.
             shown: the picture, RGB, as its panel shows it.
             scene: what is predicted of it.
+        Raises:
+            Unwritable: if it cannot be written where others can.
+            UserError: naming the file, if nothing can be written any more, because the disk is full for example.
         """
-        codes = scene.coded_instance_ids()
-        disparity = None if scene.disparity is None else encode_disparity(scene.disparity)
+        place = self._place(source, name)
         title = str(source) if frame is None else f"{source} frame {frame}"
-        panel = draw_panel(title, shown, scene, self.camera)
-        for kind, array in (
-            ("class_ids", scene.class_ids),
-            ("instance_ids", codes),
-            ("disparity", disparity),
-            ("panel", panel),
-        ):
-            if array is not None:
-                write_png(self._folder / f"{name}_{kind}.png", array)
-        origin = {"file": str(source)} | ({} if frame is None else {"frame": frame})
-        self._lines.write(json.dumps(origin | self._line(name, scene)) + "\n")
+        self._notes.begun = True
+        try:
+            with alone(scene.size[0] * scene.size[1]):
+                instances = self._write_files(place, title, Shown(scene.size, shown), scene)
+        except BaseException as error:
+            for kind in _KINDS:  # some may have appeared; files without a line would be nobody's
+                with suppress(OSError):
+                    _path(place, kind).unlink()
+            if isinstance(error, UserError) and getattr(error.__cause__, "errno", None) in _OF_A_NAME:
+                raise Unwritable(f"{source}: {error}") from error
+            raise
+        line: dict[str, Any] = {"file": str(source)} | ({} if frame is None else {"frame": frame})
+        line |= {"name": name, "width": scene.size[1], "height": scene.size[0]}
+        if instances is not None:
+            pairs = zip(instances, _codes(scene), strict=True)
+            line |= {"instances": [self._listed(instance, code) for instance, code in pairs]}
+        self._notes.add(name, line)
 
-    def _line(self, name: str, scene: Scene) -> dict[str, Any]:
-        line: dict[str, Any] = {"name": name, "width": scene.size[1], "height": scene.size[0]}
-        if scene.instance_ids is None:
-            return line
-        pairs = zip(scene.instances, scene.instance_codes(), strict=True)
-        return line | {"instances": [self._instance(instance, code) for instance, code in pairs]}
+    def _place(self, source: Path, name: str) -> Path:
+        """Where a picture's files are, but for how their names end: in the folder, and nobody else's."""
+        place = self._folder / name
+        inside = Path(os.path.realpath(place.parent)).is_relative_to(os.path.realpath(self._folder))
+        if not inside or any(part in ("", ".", "..") for part in name.split("/")):
+            raise Unwritable(f"{source}: needed a place in {self._folder} for its results, found {place}")
+        if same(name) in self._taken:
+            raise Unwritable(f"{source}: needed a name of its own for its results, found that {name} is taken")
+        self._taken.add(same(name))
+        return place
 
-    def _instance(self, instance: SceneInstance, code: int) -> dict[str, Any]:
+    def _write_files(self, place: Path, title: str, shown: Shown, scene: Enlargement) -> list[SceneInstance] | None:
+        """Writes a picture's files, all at once at the end, and returns the list of instances if there are any."""
+        medians, codes = Medians(scene.outlines), _codes(scene)
+        add: dict[str, Callable[[np.ndarray], None]] = {}
+        with ExitStack() as files:
+            for band in scene.bands():
+                for kind, rows in _layers(band, codes):
+                    if kind not in add:
+                        rows_of = png_rows(_path(place, kind), scene.size, 8 * rows.itemsize)
+                        add[kind] = files.enter_context(rows_of)
+                    add[kind](rows)
+                medians.add(band)
+                shown.add(band)
+            instances = scene_instances(scene.outlines, medians.of_each())
+            panel = Image.fromarray(draw_panel(title, shown, instances, self.camera))
+            file = files.enter_context(whole(_path(place, "panel"), lasting=False))
+            panel.save(file, format="PNG", compress_level=1)
+        return instances if shown.instance_ids is not None else None
+
+    def _listed(self, instance: SceneInstance, code: int) -> dict[str, Any]:
         line: dict[str, Any] = {
             "id": instance.id,
             "png_value": code,
@@ -95,23 +142,37 @@ class SceneWriter:
         return line
 
 
+def _path(place: Path, kind: str) -> Path:
+    return place.with_name(f"{place.name}_{kind}.png")
+
+
+def _codes(scene: Enlargement) -> list[int]:
+    return instance_codes([outline.class_id for outline in scene.outlines])
+
+
+def _layers(band: Band, codes: Sequence[int]) -> Iterator[tuple[str, np.ndarray]]:
+    """Some rows of each layer's file: what its name ends with, and uint8 or uint16."""
+    if band.class_ids is not None:
+        yield "class_ids", band.class_ids
+        if band.instance_ids is not None:
+            yield "instance_ids", coded(band.instance_ids, band.class_ids, codes)
+    if band.disparity is not None:
+        yield "disparity", encode_disparity(band.disparity)
+
+
 @contextmanager
-def write_scenes(folder: Path, camera: Camera | None) -> Iterator[SceneWriter]:
+def write_scenes(folder: Path, camera: Camera | None, call: Call) -> Iterator[SceneWriter]:
     """Within ``with``, pictures' files are written into ``folder``; at its end the lines of all of them appear there.
 
-    So they do where an error ends it early. Where nothing was written the folder is left empty, to be tried again.
+    So they do where an error or a signal ends it early; the same call then goes on. Where nothing was written the
+    folder is left empty, to be tried again.
 
     Args:
-        folder: new or empty.
+        folder: new, empty, or of the same call, unfinished.
         camera: of all pictures, for distances.
+        call: what the predictions depend on.
+    Raises:
+        UserError: if the folder is anything else, if another process predicts into it, or if the disk is full.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f"{LINES}.tmp"
-    try:
-        with temporary.open("w", encoding="utf-8", buffering=1) as lines:
-            yield SceneWriter(folder, lines, camera)
-    finally:
-        if temporary.stat().st_size:
-            os.replace(temporary, folder / LINES)
-        else:
-            temporary.unlink()
+    with journal(folder, call) as notes:
+        yield SceneWriter(folder, notes, camera)

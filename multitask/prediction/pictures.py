@@ -1,18 +1,39 @@
-"""Any picture, of any mode and depth, to 8-bit RGB."""
+"""Any picture, of any mode and depth, to 8-bit RGB, within a bounded memory."""
 
+import math
+import os
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from multitask.data.transforms import PAD_COLOR
-from multitask.errors import UserError
+from multitask.errors import UserError, reason
+from multitask.prediction.kinds import open_file, readers
 
-_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-"""Formats that pictures are read in: those of photographs, whose readers start no other program."""
+LARGEST = 178_956_970
+"""px that a picture may have where nobody says otherwise: Pillow's own limit."""
+
+_LARGE = 2**24
+"""px beyond which a picture is made smaller while it is read."""
+
+_STRIP = 2**20
+"""px of a large picture that are converted at once."""
+
+_STREAMS = {"zip", "jpeg", "raw", "gif", "libtiff", "packbits", "pcx", "tga_rle", "sun_rle", "sgi_rle"}
+"""Pillow's decoders that fill the picture (at most 4 bytes a px) from a buffer; others hold up to four copies of it."""
+
+_LONG_STRIP = 2**23
+"""px of a TIFF's strip or tile, which is decoded in one piece, that are still a buffer."""
+
+_STRIP_ROWS, _TILE_COLUMNS, _TILE_ROWS = 278, 322, 323
+"""TIFF's tags."""
 
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -26,55 +47,169 @@ _UPRIGHT = {
 }
 """EXIF orientation -> what turns the picture upright."""
 
+_one = threading.Lock()
 
-def read_picture(path: Path) -> np.ndarray:
-    """Reads a picture file upright; of several pictures in it the first.
 
-    Returns:
-        (H, W, 3) uint8 RGB.
-    Raises:
-        UserError: naming the file, if it is missing, damaged or of an unknown kind.
+class Picture(NamedTuple):
+    """A picture as it was read.
+
+    Attributes:
+        pixels: (h, w, 3) uint8 RGB, upright: the picture itself; of a large one, it made smaller.
+        size: (H, W) px of the picture itself.
     """
-    try:
-        with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
-            return to_rgb(image)
-    except Exception as error:  # what Pillow raises depends on which byte is damaged
-        if not path.is_file():
-            raise UserError(f"{path}: no such file") from None
-        known = not isinstance(error, UnidentifiedImageError)
-        reason = (" ".join(str(error).split()) or type(error).__name__) if known else f"none of {', '.join(_FORMATS)}"
-        raise UserError(f"{path}: not a readable picture, {path.stat().st_size} bytes ({reason})") from error
+
+    pixels: np.ndarray
+    size: tuple[int, int]
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
-    """Within ``with`` Pillow reads what it can without a word on what is odd in a file."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
+def quietly(largest: int | None = None) -> Iterator[None]:
+    """Within ``with`` Pillow reads what it can without a word on what is odd in a file.
+
+    Args:
+        largest: most px that a picture may have; None: as Pillow is set.
+    """
+    pixels, text = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
+    try:
+        if largest:
+            Image.MAX_IMAGE_PIXELS = -(-largest // 2)  # of half a bomb Pillow warns
+        # One text may take what Pillow lets all of a PNG's take: editors keep the history of their work in there.
+        PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = pixels, text
+
+
+@contextmanager
+def alone(num_pixels: int) -> Iterator[None]:
+    """Within ``with``, of all threads' large pictures this is the only one in the memory."""
+    with _one if num_pixels > _LARGE else nullcontext():
         yield
 
 
-def to_rgb(image: Image.Image) -> np.ndarray:
-    """An opened picture upright, (H, W, 3) uint8 RGB.
+def shrinking(size: tuple[int, int], least: tuple[int, int]) -> int:
+    """By which whole factor a picture is made smaller while it is read.
+
+    Args:
+        size: (H, W) px of the picture.
+        least: (h, w) px that are needed of it; it keeps twice as many, so that no detail is lost.
+    """
+    wanted = math.ceil(math.sqrt(size[0] * size[1] / _LARGE))
+    return max(1, min(wanted, size[0] // (2 * least[0]), size[1] // (2 * least[1])))
+
+
+def read_picture(path: Path, least: tuple[int, int] = (1, 1)) -> Picture:
+    """Reads a picture file upright; of several pictures in it the first.
+
+    Args:
+        path: the file.
+        least: (h, w) px that are needed of it, if it has them.
+    Raises:
+        UserError: naming the file, if it is missing, damaged, of an unknown kind or too large.
+    """
+    with open_file(path) as file:
+        what = f"{path}: not a readable picture, {os.fstat(file.fileno()).st_size} bytes"
+        with _opened(file, path, what) as image:
+            _check_memory(path, image)
+            with alone(image.width * image.height):
+                return _decoded(image, least, what)
+
+
+def _opened(file: BinaryIO, path: Path, what: str) -> Image.Image:
+    formats = readers(path)
+    try:
+        return Image.open(file, formats=formats)
+    except UnidentifiedImageError as error:
+        raise UserError(f"{what} (none of {', '.join(formats)})") from error
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path}: needed at most {most_pixels()} px (largest=), found more ({error})") from error
+    except Exception as error:  # which depends on the byte that is damaged
+        raise UserError(f"{what} ({reason(error)})") from error
+
+
+@contextmanager
+def _pillows_errors(what: str) -> Iterator[None]:
+    """Makes one error of Pillow's many: which it raises depends on the byte that is damaged."""
+    try:
+        yield
+    except Exception as error:
+        raise UserError(f"{what} ({reason(error)})") from error
+
+
+def _check_memory(path: Path, image: Image.Image) -> None:
+    """Checks, before it is decoded, that the picture in a file is not too large."""
+    most, copies = most_pixels(), _copies(image)
+    if most and image.width * image.height > most // copies:
+        why = "" if copies == 1 else f" / {copies}, for {image.format} of this kind takes {copies} times the memory"
+        raise UserError(
+            f"{path}: needed at most {most // copies} px (largest={most}{why}), found {image.height} x {image.width}"
+        )
+
+
+def _copies(image: Image.Image) -> int:
+    """How many times the memory that an opened picture takes (4 bytes a px) Pillow needs to decode it, about."""
+    decoders = {tile[0] for tile in getattr(image, "tile", ())}
+    if not decoders or not decoders <= _STREAMS:
+        return 4
+    if isinstance(image, TiffImageFile) and "libtiff" in decoders:
+        rows = image.tag_v2.get(_TILE_ROWS, image.tag_v2.get(_STRIP_ROWS, image.height))
+        columns = image.tag_v2.get(_TILE_COLUMNS, image.width)
+        known = isinstance(rows, int) and isinstance(columns, int)
+        return 1 if known and min(rows, image.height) * columns <= _LONG_STRIP else 4
+    # A JPEG in several scans is decoded from all its coefficients, 2 bytes for each colour.
+    return 2 if "jpeg" in decoders and len(image.getbands()) > 3 else 1
+
+
+def _decoded(image: Image.Image, least: tuple[int, int], what: str) -> Picture:
+    """The picture in a file, made smaller while it is decoded if it is a JPEG, and else right after."""
+    early = image.format in (
+        "JPEG",
+        "MPO",
+        "TIFF",
+    )  # whose EXIF data stand in front; Pillow turns a TIFF upright itself
+    orientation = _orientation(image, take=True) if early else 1
+    size = _upright_size(image, orientation)
+    factor, width = shrinking(size, least), image.width
+    with _pillows_errors(what):
+        if factor > 1 and early:
+            image.draft(None, (image.width // factor, image.height // factor))
+        image.load()
+    if not early:
+        orientation = _orientation(image)
+        size = _upright_size(image, orientation)
+        factor = shrinking(size, least)
+    return Picture(_upright(image, orientation, max(1, factor // round(width / image.width)), what), size)
+
+
+def most_pixels() -> int | None:
+    """How many px a picture may have; None for any number."""
+    return None if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
+
+
+def to_picture(image: Image.Image, least: tuple[int, int] = (1, 1), what: str = "image") -> Picture:
+    """An opened picture upright.
 
     Transparent pixels show the neutral grey of ImageNet's mean. 16 bits are divided by 257; of floating point numbers
     the least becomes black and the greatest white.
+
+    Args:
+        image: to convert.
+        least: (h, w) px that are needed of it, if it has them.
+        what: for errors.
+    Raises:
+        UserError: if Pillow cannot decode it.
     """
-    image.load()
+    with _pillows_errors(what):
+        image.load()
     orientation = _orientation(image)
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = Image.fromarray(_eight_bits(np.asarray(image)))
-    elif image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        over = Image.new("RGBA", image.size, (*PAD_COLOR, 255))
-        over.alpha_composite(image.convert("RGBA"))
-        image = over
-    if orientation in _UPRIGHT:
-        image = image.transpose(_UPRIGHT[orientation])
-    return np.asarray(image.convert("RGB"))
+    size = _upright_size(image, orientation)
+    return Picture(_upright(image, orientation, shrinking(size, least), what), size)
 
 
-def array_to_rgb(array: np.ndarray) -> np.ndarray:
-    """(H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16 -> (H, W, 3) uint8 RGB.
+def array_to_picture(array: np.ndarray, least: tuple[int, int] = (1, 1)) -> Picture:
+    """(H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16 as a picture.
 
     Raises:
         UserError: for another shape or type.
@@ -84,19 +219,74 @@ def array_to_rgb(array: np.ndarray) -> np.ndarray:
         raise UserError(f"image: needed the shape (H, W), (H, W, 3) or (H, W, 4), found {shape}")
     if array.dtype not in (np.uint8, np.uint16):
         raise UserError(f"image: needed uint8 or uint16, found {array.dtype}")
-    return to_rgb(Image.fromarray(array if array.dtype == np.uint8 else _eight_bits(array)))
+    return to_picture(Image.fromarray(array if array.dtype == np.uint8 else _eight_bits(array)), least)
 
 
-def _orientation(image: Image.Image) -> int:
+def _orientation(image: Image.Image, take: bool = False) -> int:
+    """How a picture lies, as EXIF counts; with ``take`` it is taken away, so that nobody turns the picture as well."""
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # damaged EXIF data: the picture itself was read
+        exif = image.getexif()
+        value = exif.pop(_ORIENTATION, 1) if take else exif.get(_ORIENTATION, 1)
+    except Exception:  # damaged EXIF data, of which Pillow raises anything: the picture itself was read
         return 1
+    return value if isinstance(value, int) else 1
 
 
-def _eight_bits(values: np.ndarray) -> np.ndarray:
+def _upright_size(image: Image.Image, orientation: int) -> tuple[int, int]:
+    """(H, W) px once it is upright."""
+    return (image.width, image.height) if 5 <= orientation <= 8 else (image.height, image.width)
+
+
+def _upright(image: Image.Image, orientation: int, factor: int, what: str) -> np.ndarray:
+    """A decoded picture made smaller by a whole factor and turned, (h, w, 3) uint8 RGB."""
+    if image.width * image.height <= _LARGE:
+        rgb = _rgb(image, what)
+    else:
+        # Large ones part by part, since colours are converted with several copies.
+        rgb = Image.new("RGB", (-(-image.width // factor), -(-image.height // factor)))
+        rows = max(1, _STRIP // image.width // factor) * factor
+        span = _span(image, rows) if image.mode == "F" else None
+        for top in range(0, image.height, rows):
+            strip = _rgb(_strip(image, top, rows), what, span)
+            rgb.paste(strip.reduce(factor), (0, top // factor))
+    if orientation in _UPRIGHT:
+        rgb = rgb.transpose(_UPRIGHT[orientation])
+    return np.asarray(rgb)
+
+
+def _strip(image: Image.Image, top: int, rows: int) -> Image.Image:
+    return image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _span(image: Image.Image, rows: int) -> tuple[float, float]:
+    """The least and the greatest number of a picture of floating point numbers."""
+    low, high = np.inf, -np.inf
+    for top in range(0, image.height, rows):
+        values = _finite(np.asarray(_strip(image, top, rows)))
+        low, high = min(low, float(values.min())), max(high, float(values.max()))
+    return low, high
+
+
+def _rgb(image: Image.Image, what: str, span: tuple[float, float] | None = None) -> Image.Image:
+    """A decoded picture, or a part of one whose numbers have that span, as RGB."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = Image.fromarray(_eight_bits(np.asarray(image), span))
+    with _pillows_errors(what):
+        if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+            over = Image.new("RGBA", image.size, (*PAD_COLOR, 255))
+            over.alpha_composite(image.convert("RGBA"))
+            image = over
+        return image.convert("RGB")
+
+
+def _eight_bits(values: np.ndarray, span: tuple[float, float] | None = None) -> np.ndarray:
     """Numbers of any type in 0 to 255."""
     if np.issubdtype(values.dtype, np.integer):
-        return ((np.clip(values, 0, 65535).astype(np.int64) + 128) // 257).astype(np.uint8)
-    values = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
-    return np.round((values - values.min()) * 255 / max(np.ptp(values), 1e-300)).astype(np.uint8)
+        return ((np.clip(values, 0, 65535).astype(np.uint32) + 128) // 257).astype(np.uint8)
+    values = _finite(values)
+    low, high = span or (values.min(), values.max())
+    return np.round((values - low) * 255 / max(high - low, 1e-300)).astype(np.uint8)
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)

@@ -18,14 +18,15 @@ from multitask.engine.inference import network_predictor
 from multitask.errors import UserError
 from multitask.metrics import PredictedScene
 from multitask.models.encoder import STRIDE
-from multitask.prediction.pictures import array_to_rgb, quietly, read_picture, to_rgb
+from multitask.prediction.pictures import Picture, array_to_picture, quietly, read_picture, to_picture
 from multitask.prediction.scene import Scene, make_scene
 from multitask.scene import make_scenes
 from multitask.tasks.depth import Depth
 from multitask.tasks.semantic import Semantic
 from multitask.trained import Trained, load_trained
 
-Picture = str | Path | Image.Image | np.ndarray
+Given = str | Path | Image.Image | np.ndarray
+"""A picture as one has it."""
 
 _MOST_TIMES_HIGHER = 16
 """A picture higher than this many times its width would be a picture of any height once it has the network's width."""
@@ -78,9 +79,9 @@ class Predictor:
     def predict(self, image: list[Any]) -> list[Scene]: ...
 
     @overload
-    def predict(self, image: Picture) -> Scene: ...
+    def predict(self, image: Given) -> Scene: ...
 
-    def predict(self, image: Picture | list[Any]) -> Scene | list[Scene]:
+    def predict(self, image: Given | list[Any]) -> Scene | list[Scene]:
         """Classes, instances and disparity of one picture, or of each of several.
 
         Args:
@@ -92,21 +93,26 @@ class Predictor:
             UserError: naming the file (or what else was wrong), if one cannot be read or is smaller than 8 x 8 px.
         """
         with quietly():
-            inputs = [self.prepare(*_read(one)) for one in (image if isinstance(image, list) else [image])]
+            inputs = [self.prepare(*self._read(one)) for one in (image if isinstance(image, list) else [image])]
         scenes = []
-        for found in self.scenes(inputs):
+        for item, found in zip(inputs, self.predicted(inputs), strict=True):
             if isinstance(found, UserError):
                 raise found
-            scenes.append(found)
+            scenes.append(make_scene(found, item.size))
         return scenes if isinstance(image, list) else scenes[0]
 
-    def prepare(self, name: str, image: np.ndarray) -> NetworkInput:
-        """A picture (H, W, 3) uint8 RGB at the network's size.
+    @property
+    def least(self) -> tuple[int, int]:
+        """(h, w) px of a picture that the network sees: what a large picture has beyond them need not be read."""
+        return self._size or (1, self._width)
+
+    def prepare(self, name: str, picture: Picture) -> NetworkInput:
+        """A picture at the network's size.
 
         Raises:
             UserError: naming the picture, if it is too small or too narrow.
         """
-        height, width = image.shape[:2]
+        height, width = picture.size
         if min(height, width) < STRIDE:
             raise UserError(
                 f"{name}: needed at least {STRIDE} x {STRIDE} px, the network's stride, found {height} x {width}"
@@ -121,14 +127,13 @@ class Predictor:
                 f"{name}: needed at least {STRIDE} px of height at the network's width of {self._width}, found "
                 f"{size[0]} of a picture of {height} x {width}"
             )
-        resized = resize(Sample(name, image), size).image
+        resized = resize(Sample(name, picture.pixels), size).image
         return NetworkInput(name, torch.from_numpy(resized.transpose(2, 0, 1).copy()), (height, width))
 
-    def scenes(self, inputs: Sequence[NetworkInput]) -> Iterator[Scene | UserError]:
-        """The scene of each picture in order, or what was wrong with what the network made of it.
+    def predicted(self, inputs: Sequence[NetworkInput]) -> Iterator[PredictedScene | UserError]:
+        """What is predicted of each picture in order, at the network's size, or what was wrong with it.
 
-        Pictures of one size at the network go through it together. Scenes are brought to the pictures' size one by
-        one, since those of many large pictures would fill the memory.
+        Pictures of one size at the network go through it together.
         """
         found: dict[int, PredictedScene | UserError] = {}
         by_size: dict[tuple[int, ...], list[int]] = {}
@@ -140,9 +145,16 @@ class Predictor:
                 chosen = indices[start : start + at_once]
                 results = self._predict_batch([inputs[index] for index in chosen])
                 found.update(zip(chosen, results, strict=True))
-        for index, item in enumerate(inputs):
-            predicted = found[index]
-            yield predicted if isinstance(predicted, UserError) else make_scene(predicted, item.size)
+        yield from (found.pop(index) for index in range(len(inputs)))
+
+    def _read(self, image: Given) -> tuple[str, Picture]:
+        if isinstance(image, str | Path):
+            return str(image), read_picture(Path(image), self.least)
+        if isinstance(image, Image.Image):
+            return "image", to_picture(image, self.least)
+        if isinstance(image, np.ndarray):
+            return "image", array_to_picture(image, self.least)
+        raise UserError(f"image: needed a path, a Pillow image or an array, found {type(image).__name__}")
 
     def _predict_batch(self, items: Sequence[NetworkInput]) -> list[PredictedScene | UserError]:
         """What the network makes of pictures of one size."""
@@ -171,16 +183,6 @@ class Predictor:
         except UserError as error:
             return error
         return predicted
-
-
-def _read(image: Picture) -> tuple[str, np.ndarray]:
-    if isinstance(image, str | Path):
-        return str(image), read_picture(Path(image))
-    if isinstance(image, Image.Image):
-        return "image", to_rgb(image)
-    if isinstance(image, np.ndarray):
-        return "image", array_to_rgb(image)
-    raise UserError(f"image: needed a path, a Pillow image or an array, found {type(image).__name__}")
 
 
 def load(

@@ -1,15 +1,15 @@
 """What is predicted of one picture, at the picture's own size."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from multitask.data.labels import EVALUATED, INSTANCE_BASE, LABELS
+from multitask.data.labels import LABELS
 from multitask.data.layout import Camera
-from multitask.data.transforms import resize_nearest
 from multitask.metrics import PredictedScene
+from multitask.prediction.enlarge import Enlargement, Medians, Outline, instance_codes
 
 
 class SceneInstance(NamedTuple):
@@ -69,24 +69,19 @@ class Scene:
             return np.float32(camera.baseline * camera.fx) / self.disparity
 
     def coded_instance_ids(self) -> np.ndarray | None:
-        """Class and instance of each pixel in the Cityscapes coding, (H, W) uint16: `instance_code`, or the class."""
+        """Class and instance of each pixel in the Cityscapes coding, (H, W) uint16: see `coded`."""
         if self.instance_ids is None or self.class_ids is None:
             return None
-        codes = np.array([0, *self.instance_codes()], dtype=np.uint16)
-        return np.where(self.instance_ids > 0, codes[self.instance_ids], self.class_ids)
+        return coded(self.instance_ids, self.class_ids, self.instance_codes())
 
     def instance_codes(self) -> list[int]:
         """Of each instance, class id * 1000 + k: k counts the instances of a class from 0, the surest first."""
-        counts = [0] * len(LABELS)
-        codes = []
-        for instance in self.instances:
-            # Of more than a thousand, all others share the last number: the next one is another class's.
-            codes.append(instance.class_id * INSTANCE_BASE + min(counts[instance.class_id], INSTANCE_BASE - 1))
-            counts[instance.class_id] += 1
-        return codes
+        return instance_codes([instance.class_id for instance in self.instances])
 
 
-_CLASS_IDS = np.array([label.id for label in EVALUATED], dtype=np.uint8)
+def coded(instance_ids: np.ndarray, class_ids: np.ndarray, codes: Sequence[int]) -> np.ndarray:
+    """The code of each instance's pixels, elsewhere the class id: uint16."""
+    return np.where(instance_ids > 0, np.array([0, *codes], dtype=np.uint16)[instance_ids], class_ids)
 
 
 def make_scene(predicted: PredictedScene, size: tuple[int, int]) -> Scene:
@@ -98,43 +93,22 @@ def make_scene(predicted: PredictedScene, size: tuple[int, int]) -> Scene:
         predicted: at the network's size.
         size: (H, W) px of the picture.
     """
-    disparity = None
-    if predicted.disparity is not None:
-        factor = size[1] / predicted.disparity.shape[1]
-        values = np.maximum(predicted.disparity.astype(np.float32), 0) * np.float32(factor)
-        disparity = np.asarray(Image.fromarray(values).resize(size[::-1], Image.Resampling.BILINEAR))
-    class_ids = instance_ids = None
-    if predicted.train_ids is not None:
-        class_ids = resize_nearest(_CLASS_IDS[predicted.train_ids], size)
-    instances: list[SceneInstance] = []
-    if predicted.instance_map is not None:
-        instance_ids, instances = _instances(predicted, size, disparity)
+    enlarged = Enlargement(predicted, size)
+    medians = Medians(enlarged.outlines)
+    layers: list[list[np.ndarray]] = [[], [], []]
+    for band in enlarged.bands():
+        medians.add(band)
+        for rows, layer in zip(layers, (band.class_ids, band.instance_ids, band.disparity), strict=True):
+            if layer is not None:
+                rows.append(layer)
+    class_ids, instance_ids, disparity = (np.concatenate(rows) if rows else None for rows in layers)
+    instances = scene_instances(enlarged.outlines, medians.of_each())
     return Scene(size, class_ids, instance_ids, instances, disparity)
 
 
-def _instances(
-    predicted: PredictedScene, size: tuple[int, int], disparity: np.ndarray | None
-) -> tuple[np.ndarray, list[SceneInstance]]:
-    """The map of instances and their list, without those that have no pixel at this size."""
-    assert predicted.instance_map is not None
-    numbers = resize_nearest(predicted.instance_map, size)
-    areas = np.bincount(numbers.ravel(), minlength=len(predicted.instances) + 1)
-    places = np.flatnonzero(numbers)
-    places = places[np.argsort(numbers.ravel()[places], kind="stable")]
-    starts = np.cumsum(areas[1:]) - areas[1:]
-    new = np.zeros(len(areas), dtype=np.int32)
-    instances: list[SceneInstance] = []
-    for one in sorted(predicted.instances, key=lambda instance: -instance.confidence):
-        area = int(areas[one.number])
-        if not area:
-            continue
-        own = places[starts[one.number - 1] :][:area]
-        rows, columns = np.divmod(own, size[1])
-        box = int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
-        median = None if disparity is None else float(np.median(disparity.ravel()[own]))
-        new[one.number] = len(instances) + 1
-        name = LABELS[one.class_id].name
-        instances.append(
-            SceneInstance(len(instances) + 1, name, one.class_id, float(one.confidence), box, area, median)
-        )
-    return new[numbers], instances
+def scene_instances(outlines: Sequence[Outline], disparity: Sequence[float | None]) -> list[SceneInstance]:
+    """The instances of a picture, the surest first, with the median disparity of each."""
+    return [
+        SceneInstance(index, LABELS[one.class_id].name, one.class_id, one.confidence, one.box, one.area, median)
+        for index, (one, median) in enumerate(zip(outlines, disparity, strict=True), start=1)
+    ]

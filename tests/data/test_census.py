@@ -14,8 +14,8 @@ from multitask.data.census import Census, take_census
 from multitask.data.cityscapes import Cityscapes
 from multitask.data.formats import FORMATS
 from multitask.data.kitti import Kitti
-from multitask.data.labels import HAS_INSTANCES, ID, INSTANCE_BASE, LABELS
-from multitask.data.layout import write_png
+from multitask.data.labels import HAS_INSTANCES, ID, INSTANCE_BASE, LABELS, TRAIN_ID
+from multitask.data.layout import read_png, write_png
 from multitask.data.split import Folder
 from tests.layouts import TO_CAMVID, kitti_layers, write_all, write_camvid
 from tests.png import chunks_of, decode, flip_bits, png_of
@@ -79,6 +79,25 @@ def test_missing_files_are_all_named(roots: dict[str, Path]) -> None:
     found = census(Cityscapes, roots["cityscapes"])
     assert found.faults == sorted(f"{path}: no such file" for path in gone)
     assert found.files == {"image": 3, "class_ids": 2, "instance_ids": 3, "disparity": 2, "camera": 2}
+
+
+@pytest.mark.parametrize("layout", list(FORMATS))
+def test_hidden_files_and_folders_are_nobodys_frames(roots: dict[str, Path], layout: str) -> None:
+    """As macOS and Jupyter leave them: ``._name`` beside each file, and copies in a hidden folder."""
+    before = census(FORMATS[layout], roots[layout])
+    for path in list(roots[layout].rglob("*")):
+        if path.is_file():
+            path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+            for hidden in (path.parent / ".ipynb_checkpoints", path.parent.parent / ".ipynb_checkpoints"):
+                hidden.mkdir(exist_ok=True)
+                shutil.copy(path, hidden)
+    assert FORMATS[layout].splits(roots[layout]) == ["train", "val"]
+    frames = FORMATS[layout](roots[layout], "train", SIZE)
+    frames.check_headers()
+    assert len(frames) == before.num_frames
+    found = census(FORMATS[layout], roots[layout])
+    assert found.faults == []
+    assert found.files == before.files
 
 
 @pytest.mark.parametrize("layout", list(FORMATS))
@@ -149,6 +168,18 @@ def test_pixels_whose_own_check_sum_is_wrong_are_named(roots: dict[str, Path]) -
     path.write_bytes(png_of(chunks))
     (fault,) = census(CamVid, roots["camvid"]).faults
     assert fault.startswith(f"{path}: not a readable PNG")
+
+
+def test_labels_that_contradict_each_other_name_the_file_that_is_wrong(roots: dict[str, Path]) -> None:
+    for layout in ("cityscapes", "kitti"):
+        frames = FORMATS[layout](roots[layout], "train", SIZE)
+        path = frames.path("class_ids", frames.names[1])
+        write_png(path, TRAIN_ID[read_png(path, "class_ids")] % 255)
+        found = census(FORMATS[layout], roots[layout])
+        (fault,) = found.faults
+        assert fault.startswith(f"{path}: needed the classes of {frames.path('instance_ids', frames.names[1])}, found ")
+        assert fault.endswith("; its values look like train ids")
+        assert found.files == {**dict.fromkeys(KINDS, len(frames)), "class_ids": len(frames) - 1}
 
 
 # Five hundred ways to spoil a file
@@ -240,6 +271,13 @@ def camera_of(layout: str, content: bytes) -> np.ndarray | None:
     return numbers
 
 
+def contradictory(class_ids: np.ndarray | None, instance_ids: np.ndarray | None) -> bool:
+    if class_ids is None or instance_ids is None or class_ids.shape != instance_ids.shape:
+        return False
+    pairs = zip(class_ids.reshape(-1).tolist(), instance_ids.reshape(-1).tolist(), strict=True)
+    return any(one != (id // INSTANCE_BASE or id) for one, id in pairs)
+
+
 def expected(layout: str, frames: Folder) -> tuple[set[Path], dict[str, object]]:
     """By an independent way: the files with a fault, and what the others hold."""
     wrong, files = set(), Counter(dict.fromkeys((kind for kind in KINDS if frames.has(kind)), 0))
@@ -247,6 +285,8 @@ def expected(layout: str, frames: Folder) -> tuple[set[Path], dict[str, object]]
     for name in frames.names:
         paths = {kind: frames.path(kind, name) for kind in files}
         layers = {kind: layer_of(layout, kind, path.read_bytes()) for kind, path in paths.items()}
+        if contradictory(layers.get("class_ids"), layers.get("instance_ids")):
+            layers["class_ids"] = None
         sizes = Counter(layer.shape[:2] for kind, layer in layers.items() if layer is not None and kind != "camera")
         for kind, layer in layers.items():
             if layer is None or (kind != "camera" and sizes and layer.shape[:2] != sizes.most_common(1)[0][0]):

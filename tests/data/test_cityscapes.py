@@ -81,7 +81,7 @@ def test_splits_do_not_mix(shared_tree: Path) -> None:
 def test_files_of_other_kinds_are_no_frames(tree: Path) -> None:
     city = first_file(tree, "image").parent
     (city / "notes.txt").touch()
-    (city / (first_file(tree, "image").name + ".tmp")).touch()
+    (city / (first_file(tree, "image").name + ".part")).touch()
     (tree / "leftImg8bit" / "train" / "README.md").touch()
     assert len(Cityscapes(tree, "train", SIZE)) == 3
 
@@ -276,14 +276,14 @@ def test_labels_of_another_size_name_both_files(tree: Path, kind: str, size: tup
 )
 def test_wrong_mode_is_found_by_the_header(tree: Path, kind: str, mode: str, needed: str) -> None:
     path = first_file(tree, kind)
-    Image.new(mode, (64, 32)).save(path)
+    Image.new(mode, (64, 32), 1 if mode in ("L", "I;16") else None).save(path)
     assert_found(tree, path, needed, by_header=True)
 
 
 def test_header_check_reaches_the_last_frame(tree: Path) -> None:
     frames = Cityscapes(tree, "train", SIZE)
     path = frames.path("disparity", frames.names[-1])
-    Image.new("L", (64, 32)).save(path)
+    Image.new("L", (64, 32), 1).save(path)
     with pytest.raises(ValueError, match=re.escape(str(path))):
         frames.check_headers()
 
@@ -314,10 +314,11 @@ def test_unknown_instance_id_is_named_with_its_file(tmp_path: Path, unknown: int
 
 
 def test_every_known_id_is_accepted(tmp_path: Path) -> None:
-    class_ids = np.arange(32 * 64).reshape(SIZE) % 34
     instance_ids = np.arange(32 * 64).reshape(SIZE) * 16
     instance_ids[(instance_ids > 33) & (instance_ids < 1000)] = 33
     instance_ids[0, :3] = [0, 1000, 33999]
+    instance_ids[31, 30:] = np.arange(34)
+    class_ids = np.where(instance_ids < 1000, instance_ids, instance_ids // 1000)
     sample = one_frame(tmp_path, class_ids=class_ids, instance_ids=instance_ids)
     assert np.array_equal(sample.class_ids, class_ids)
     assert np.array_equal(sample.instance_ids, instance_ids)
@@ -334,7 +335,8 @@ def test_disparity_all_invalid_is_no_error_and_has_no_valid_pixel(tmp_path: Path
 
 @pytest.mark.parametrize("bare", ["road", "car", "unlabeled", "ego vehicle"])
 def test_frame_with_no_instance_is_no_error_and_has_no_valid_pixel(tmp_path: Path, bare: str) -> None:
-    sample = one_frame(tmp_path, instance_ids=np.full(SIZE, ID[bare]))
+    ids = np.full(SIZE, ID[bare])
+    sample = one_frame(tmp_path, class_ids=ids, instance_ids=ids)
     value, valid = Instance().encode(sample)
     assert not valid.any()
     assert value.isfinite().all()

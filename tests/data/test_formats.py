@@ -67,7 +67,7 @@ def test_layout_is_known_by_its_folders(roots: dict[str, Path], tmp_path: Path) 
         ({"root": 3}, r"data\.root: needed a folder, found 3"),
         ({"format": "mixed"}, r"data\.roots: needed folders of data sets, .*, found None"),
         ({"format": "mixed", "roots": []}, r"data\.roots: needed folders of data sets, .*, found \[\]"),
-        ({"format": "mixed", "roots": "a"}, r"data\.roots: needed folders of data sets, .*, found a"),
+        ({"format": "mixed", "roots": "a"}, r"data\.roots: needed folders of data sets, .*, found 'a'"),
         ({"format": "mixed", "roots": [1]}, r"data\.roots: needed folders of data sets, .*, found \[1\]"),
         ({"format": "mixed", "roots": ["a", "./a"]}, r"data\.roots: needed each folder once, found \['a', './a'\]"),
     ],

@@ -1,5 +1,8 @@
 import json
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -65,15 +68,98 @@ def test_interrupted_write_keeps_the_old_manifest(tmp_path: Path, monkeypatch: p
         raise KeyboardInterrupt
 
     manifest.write(tmp_path, NAME, CONTENT)
-    monkeypatch.setattr(manifest.os, "replace", interrupt)
+    monkeypatch.setattr(os, "replace", interrupt)
     with pytest.raises(KeyboardInterrupt):
         manifest.write(tmp_path, NAME, {"seed": 5})
     assert json.loads((tmp_path / NAME).read_text()) == CONTENT
 
 
-def test_interrupted_first_write_can_be_repeated(tmp_path: Path) -> None:
-    (tmp_path / (NAME + ".tmp")).write_text("{")
-    assert manifest.claim(tmp_path, NAME, CONTENT) is None
+def test_what_killed_processes_leave_is_nobodys_and_is_removed_by_who_holds_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "camera/ulm").mkdir(parents=True)
+    left = [tmp_path / ".multitask-0123", tmp_path / "camera/ulm/.multitask-4567"]
     manifest.write(tmp_path, NAME, CONTENT)
-    assert manifest.claim(tmp_path, NAME, CONTENT) == CONTENT
-    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+    for path in left:
+        path.write_text("{")
+    with manifest.claimed(tmp_path, NAME, CONTENT, hold=None) as found:
+        assert found == CONTENT
+    assert all(path.exists() for path in left), "another process may be writing them"
+    with manifest.claimed(tmp_path, NAME, CONTENT, nullcontext) as found:
+        assert found == CONTENT
+    assert not any(path.exists() for path in left)
+
+
+def test_folder_of_a_killed_first_call_may_be_claimed(tmp_path: Path) -> None:
+    for name in (".multitask-0123", ".lock"):
+        (tmp_path / name).touch()
+    assert manifest.claim(tmp_path, NAME, CONTENT) is None
+
+
+def test_folder_is_claimed_again_once_it_is_held(tmp_path: Path) -> None:
+    @contextmanager
+    def slow(root: Path) -> Iterator[None]:
+        manifest.write(root, NAME, {**CONTENT, "seed": 1})  # by another process, meanwhile
+        yield
+
+    with (
+        pytest.raises(ValueError, match="needed seed 0, found 1"),
+        manifest.claimed(tmp_path, NAME, CONTENT, slow),
+    ):
+        pytest.fail("the folder holds another data set")
+
+
+def test_folder_that_is_refused_is_not_held(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    (tmp_path / ".multitask-0123").touch()
+    with (
+        pytest.raises(ValueError, match="needed an empty folder"),
+        manifest.claimed(tmp_path, NAME, CONTENT, lambda root: pytest.fail("held")),
+    ):
+        pytest.fail("the folder holds a thesis")
+    assert (tmp_path / ".multitask-0123").exists()
+
+
+# Frames that are missing
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "command"),
+    [
+        (
+            manifest.SYNTHETIC,
+            {"seed": 3, "size": [32, 64], "counts": {"train": 6, "val": 2}},
+            "python scripts/prepare_data.py data=synthetic data.root={} 'data.image_size=[32,64]' data.seed=3 "
+            "data.num_train=6 data.num_val=2",
+        ),
+        (
+            manifest.TINY,
+            {"source": "/a b", "size": [8, 16], "counts": {"train": 6}},
+            "python scripts/prepare_data.py data=tiny_cityscapes data.root={} 'data.image_size=[8,16]' "
+            "'data.source=/a b'",
+        ),
+    ],
+)
+def test_missing_frames_name_the_command_that_writes_them(
+    tmp_path: Path, name: str, content: dict[str, object], command: str
+) -> None:
+    manifest.write(tmp_path, name, content)
+    for there in (6, 7):
+        manifest.check_frames(tmp_path, name, "train", there)
+    manifest.check_frames(tmp_path, name, "test", 0)
+    with pytest.raises(ValueError, match=r"data\.root=") as caught:
+        manifest.check_frames(tmp_path, name, "train", 4)
+    assert str(caught.value) == (
+        f"data.root={tmp_path}: needed the 6 frames of split 'train' that {name} names, found 4; "
+        f"{command.format(tmp_path)} writes the others"
+    )
+
+
+def test_manifest_of_an_older_version_names_no_frames(tmp_path: Path) -> None:
+    manifest.write(tmp_path, manifest.TINY, {"source": "/a", "size": [8, 16]})
+    manifest.check_frames(tmp_path, manifest.TINY, "train", 1)
+
+
+@pytest.mark.parametrize("counts", [3, [3], {"train": "3"}, {"train": True}])
+def test_manifest_with_other_counts_is_refused(tmp_path: Path, counts: object) -> None:
+    manifest.write(tmp_path, NAME, {"counts": counts})
+    with pytest.raises(ValueError, match=rf"{NAME}: counts: needed a number of frames per split, found"):
+        manifest.read(tmp_path, NAME)

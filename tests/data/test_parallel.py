@@ -1,3 +1,5 @@
+import os
+import signal
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -5,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from multitask.data.parallel import for_each
+from multitask.errors import UserError
 
 
 def touch(folder: Path, number: int) -> int:
@@ -25,3 +28,14 @@ def test_every_item_is_worked_on_once(tmp_path: Path, workers: int, count: int) 
 def test_an_error_surfaces(tmp_path: Path, workers: int) -> None:
     with pytest.raises(ValueError, match="found -7"):
         list(for_each(partial(touch, tmp_path), [*range(10), -7, *range(20, 30)], workers))
+
+
+def end(number: int) -> int:
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_process_that_is_killed_is_said_in_one_line() -> None:
+    with pytest.raises(UserError, match=r"^num_workers=2: a process was ended from outside, as when memory runs out; "):
+        list(for_each(end, range(20), 2))

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -11,13 +13,24 @@ import numpy as np
 import pytest
 
 from multitask.data.labels import COUNTED_ID, EVALUATED, ID, LABELS, TRAIN_ID
-from multitask.data.layout import SUFFIX, Camera, decode_disparity, encode_disparity, file_path, read_camera, read_png
+from multitask.data.layout import (
+    SUFFIX,
+    Camera,
+    decode_disparity,
+    encode_disparity,
+    file_path,
+    read_camera,
+    read_png,
+    write_png,
+)
 from multitask.data.synthetic import CITIES, MANIFEST, VERSION, Scene, render, write_dataset
 from multitask.data.synthetic.imperfect import occluded
 from multitask.data.synthetic.mesh import MeshBuilder
 from multitask.data.synthetic.projection import project
 from multitask.data.synthetic.raster import rasterise
 from multitask.data.synthetic.stage import Prop
+from multitask.errors import UserError
+from tests.fulldisk import full_disk
 
 SIZE = (64, 128)
 
@@ -279,6 +292,58 @@ def test_resuming_restores_the_same_bytes(tmp_path: Path) -> None:
     assert digests(tmp_path) == before
 
 
+def test_torn_files_are_written_again_and_no_others(tmp_path: Path) -> None:
+    write(tmp_path)
+    before = digests(tmp_path)
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*")}
+    name = render(5, "train", 1, (32, 64)).name
+    for number, kind in enumerate(SUFFIX):
+        path = file_path(tmp_path, kind, "train", name)
+        content = path.read_bytes()
+        middle = len(content) // 2
+        torn = [
+            content[:middle],
+            b"",
+            content[:middle] + b"~" + content[middle + 1 :],
+            bytes(len(content)),
+            content[1:],
+        ]
+        path.write_bytes(torn[number])
+        write(tmp_path)
+        assert digests(tmp_path) == before
+        changed = {path for path, time in times.items() if path.stat().st_mtime_ns != time}
+        assert all(path.name.startswith(name) for path in changed)
+
+
+def test_file_of_another_size_is_written_again(tmp_path: Path) -> None:
+    write(tmp_path)
+    before = digests(tmp_path)
+    path = file_path(tmp_path, "disparity", "val", render(5, "val", 0, (32, 64)).name)
+    write_png(path, np.zeros((16, 64), dtype=np.uint16))
+    write(tmp_path)
+    assert digests(tmp_path) == before
+
+
+def test_full_disk_is_named_and_the_call_can_be_finished(tmp_path: Path) -> None:
+    with full_disk(3000), pytest.raises(UserError, match=r"leftImg8bit\.png: could not be written"):
+        write(tmp_path / "full")
+    assert not list((tmp_path / "full").rglob(".multitask-*"))
+    write(tmp_path / "full")
+    write(tmp_path / "other")
+    assert digests(tmp_path / "full") == digests(tmp_path / "other")
+
+
+def test_two_at_once_that_do_not_keep_each_other_away_write_whole_files(tmp_path: Path) -> None:
+    write(tmp_path / "alone", counts={"train": 8})
+    code = (
+        "import sys; from pathlib import Path; from multitask.data.synthetic import write_dataset; "
+        'write_dataset(Path(sys.argv[1]), {"train": 8}, size=(32, 64), seed=5, workers=1)'
+    )
+    both = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "both")]) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    assert digests(tmp_path / "both") == digests(tmp_path / "alone")
+
+
 def test_complete_data_set_is_left_alone(tmp_path: Path) -> None:
     write(tmp_path)
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
@@ -322,7 +387,7 @@ def test_broken_manifest_is_refused(tmp_path: Path) -> None:
 
 
 def test_killed_before_its_manifest_resumes(tmp_path: Path) -> None:
-    (tmp_path / f"{MANIFEST}.tmp").write_text("{")
+    (tmp_path / ".multitask-0123").write_text("{")
     write(tmp_path, counts={"val": 1})
     assert (tmp_path / MANIFEST).exists()
 
@@ -350,5 +415,5 @@ def test_failure_in_a_worker_surfaces(tmp_path: Path) -> None:
         json.dumps({"generator": VERSION, "seed": 5, "size": [32, 64], "counts": {"train": 3, "val": 2}})
     )
     (tmp_path / "camera").write_text("a file where a folder is needed")
-    with pytest.raises(OSError, match="camera"):
+    with pytest.raises(ValueError, match=r"camera.*: needed a folder that can be written to"):
         write(tmp_path, workers=2)

@@ -1,5 +1,7 @@
+import json
 import re
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -126,10 +128,10 @@ def test_deleted_file_is_written_again_and_other_frames_are_left_untouched(
     assert all(path.name.startswith(name) for path in changed)
 
 
-def test_temporary_file_of_a_stopped_call_does_no_harm(source: Path, finished: Path, root: Path) -> None:
+def test_temporary_file_of_a_killed_call_is_removed(source: Path, finished: Path, root: Path) -> None:
     path = file_path(root, "image", "train", Cityscapes(source, "train", SIZE).names[0])
-    path.rename(path.with_name(path.name + ".tmp"))
-    shrink(source, root, SIZE, workers=1)
+    path.rename(path.with_name(".multitask-0123"))
+    shrink(source, root, SIZE, workers=1, hold=nullcontext)
     assert files(root) == files(finished)
 
 
@@ -156,12 +158,47 @@ def test_kind_that_was_added_to_the_source_is_added(source: Path, finished: Path
     assert {path: content for path, content in files(tmp_path / "tiny").items() if path != MANIFEST} == expected
 
 
-def test_files_are_checked_at_the_end(source: Path, root: Path) -> None:
-    path = file_path(root, "class_ids", "val", Cityscapes(source, "val", SIZE).names[0])
-    for content in (b"", (source / path.relative_to(root)).read_bytes()):  # empty, and of another size
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_file_is_written_again(source: Path, finished: Path, root: Path, kind: str) -> None:
+    path = file_path(root, kind, "val", Cityscapes(source, "val", SIZE).names[0])
+    whole = path.read_bytes()
+    of_another_size = whole if kind == "camera" else (source / path.relative_to(root)).read_bytes()
+    for content in (b"", whole[: len(whole) // 2], bytes(len(whole)), of_another_size):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=re.escape(str(path))):
-            shrink(source, root, SIZE, workers=1)
+        shrink(source, root, SIZE, workers=1)
+        assert files(root) == files(finished)
+
+
+def test_files_are_checked_at_the_end(source: Path, root: Path) -> None:
+    name = Cityscapes(source, "val", SIZE).names[0]
+    path = file_path(root, "image", "val", name).with_name("ulm_000000_000019_leftImg8bit.png")
+    path.touch()  # a frame of nobody's
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        shrink(source, root, SIZE, workers=1)
+
+
+def test_manifest_says_how_many_frames_there_are(source: Path, finished: Path, root: Path, tmp_path: Path) -> None:
+    content = json.loads((finished / MANIFEST).read_text())
+    assert content == {"source": str(source), "size": list(SIZE), "counts": {"train": 3, "val": 2}}
+    (root / MANIFEST).write_text(json.dumps({key: content[key] for key in ("source", "size")}))  # of an older version
+    shrink(source, root, SIZE, workers=1)
+    assert json.loads((root / MANIFEST).read_text()) == content
+
+
+def test_source_that_has_lost_frames_is_refused(source: Path, tmp_path: Path) -> None:
+    shrinking, root = shutil.copytree(source, tmp_path / "source"), tmp_path / "tiny"
+    shrink(shrinking, root, SIZE, workers=1)
+    before = files(root)
+    for kind in KINDS:
+        file_path(shrinking, kind, "train", Cityscapes(source, "train", SIZE).names[0]).unlink()
+    with pytest.raises(
+        ValueError,
+        match=rf"data\.source={shrinking}: needed the 3 frames of split 'train' that {MANIFEST} names, found 2",
+    ):
+        shrink(shrinking, root, SIZE, workers=1)
+    shutil.rmtree(shrinking / "leftImg8bit/train")
+    assert shrink(shrinking, root, SIZE, workers=1) == {"val": 2}
+    assert files(root) == before
 
 
 # Refusals

@@ -30,6 +30,11 @@ def write_photo(path: Path, size: tuple[int, int] = (24, 48), seed: int = 0) -> 
 
 def street() -> Scene:
     """A road of 40 x 80 px with two cars and a person, the second car the surer."""
+    return make_scene(street_predicted(), (40, 80))
+
+
+def street_predicted() -> PredictedScene:
+    """The same at half the size."""
     train_ids = np.zeros((20, 40), dtype=np.uint8)
     numbers = np.zeros((20, 40), dtype=np.int32)
     disparity = np.full((20, 40), 1.0, dtype=np.float32)
@@ -38,7 +43,7 @@ def street() -> Scene:
     ):
         train_ids[part], numbers[part], disparity[part] = train_id, number, number
     found = [PredictedInstance(1, CAR, 0.5), PredictedInstance(2, CAR, 0.9), PredictedInstance(3, PERSON, 0.7)]
-    return make_scene(PredictedScene(train_ids, numbers, found, disparity), (40, 80))
+    return PredictedScene(train_ids, numbers, found, disparity)
 
 
 def run_predict(trained: Path, given: Path | str, output: Path, **changed: Any) -> Predicted:

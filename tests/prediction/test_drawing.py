@@ -4,7 +4,8 @@ from PIL import Image
 
 from multitask.data.layout import Camera
 from multitask.metrics import PredictedInstance, PredictedScene
-from multitask.prediction.drawing import draw_panel, shown_size
+from multitask.prediction.drawing import Shown, draw_panel, shown_size
+from multitask.prediction.enlarge import Band
 from multitask.prediction.scene import Scene, make_scene
 from tests.prediction.made import CAR, photo, street
 
@@ -13,7 +14,9 @@ CAMERA = Camera(baseline=0.2, fx=100.0, fy=100.0, u0=40.0, v0=20.0)
 
 def panel(scene: Scene, title: str = "a.png", camera: Camera | None = None) -> np.ndarray:
     picture = Image.fromarray(photo(scene.size)).resize(shown_size(scene.size))
-    return draw_panel(title, picture, scene, camera)
+    shown = Shown(scene.size, picture)
+    shown.add(Band(0, scene.class_ids, scene.instance_ids, scene.disparity))
+    return draw_panel(title, shown, scene.instances, camera)
 
 
 @pytest.mark.parametrize(

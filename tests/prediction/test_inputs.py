@@ -14,17 +14,17 @@ def touch(root: Path, *names: str) -> None:
 
 
 def names(given: object) -> list[str]:
-    return [source.name for source in find_sources(str(given))]
+    return [source.name for source in find_sources(str(given)).sources]
 
 
 def test_find_sources_of_a_file_is_the_file(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "b.jpg")
-    assert find_sources(str(tmp_path / "a.jpg")) == [(tmp_path / "a.jpg", "a")]
+    assert find_sources(str(tmp_path / "a.jpg")) == ([(tmp_path / "a.jpg", "a", False)], [], [])
 
 
 def test_find_sources_of_a_folder_finds_pictures_at_any_depth_in_order(tmp_path: Path) -> None:
     touch(tmp_path, "b.PNG", "a.jpeg", "deep/er/c.tif", "notes.txt", ".hidden.png", ".cache/d.png", "film.mp4")
-    assert names(tmp_path) == ["a", "b", "deep/er/c"]
+    assert names(tmp_path) == ["a", "b", "deep/er/c", "film"]
 
 
 def test_find_sources_of_a_folder_follows_links_once(tmp_path: Path) -> None:
@@ -69,11 +69,13 @@ def test_find_sources_of_nothing_is_refused(tmp_path: Path) -> None:
 
 def test_find_sources_of_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "notes.txt", "sub/more.txt")
-    with pytest.raises(ValueError, match=r"input=.*: needed a folder with pictures \(\.png \.jpg .*\), found none"):
+    with pytest.raises(
+        ValueError, match=r"input=.*: needed pictures or videos, found none \(passed over 2 files that are .*"
+    ):
         find_sources(str(tmp_path))
 
 
 def test_names_stay_apart_where_an_ending_makes_another_s_name(tmp_path: Path) -> None:
     for name in ("a.jpg", "a.png", "a.jpg.png", "b.png"):
         (tmp_path / name).touch()
-    assert [source.name for source in find_sources(str(tmp_path))] == ["a.jpg", "a.jpg.png", "a.png", "b"]
+    assert [source.name for source in find_sources(str(tmp_path)).sources] == ["a.jpg", "a.jpg.png", "a.png", "b"]

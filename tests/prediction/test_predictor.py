@@ -14,6 +14,7 @@ from multitask.data.layout import read_png
 from multitask.engine import checkpoint
 from multitask.engine.compute import make_compute
 from multitask.prediction import Predictor, Scene, load
+from multitask.prediction.pictures import array_to_picture
 from multitask.run import LAST, Run
 from multitask.trained import load_trained
 from tests.compose import ROOT, small
@@ -99,7 +100,7 @@ def test_predictor_gives_the_network_at_most_a_batch_of_one_size(
 def test_prepare_keeps_the_training_width_and_the_shape(
     predictor: Predictor, size: tuple[int, int], needed: tuple[int, int]
 ) -> None:
-    assert predictor.prepare("a", photo(size)).image.shape == (3, *needed)
+    assert predictor.prepare("a", array_to_picture(photo(size))).image.shape == (3, *needed)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -114,7 +115,7 @@ def test_predict_in_half_precision_is_nearly_the_same(trained: Path, predictor: 
 
 def test_load_with_a_size_resizes_every_picture_to_it(trained: Path) -> None:
     predictor = load(trained, device="cpu", size=[16, 40])
-    assert predictor.prepare("a", photo((24, 48))).image.shape == (3, 16, 40)
+    assert predictor.prepare("a", array_to_picture(photo((24, 48)))).image.shape == (3, 16, 40)
     assert predictor.predict(photo((24, 48))).size == (24, 48)
 
 

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from multitask.prediction.inputs import find_sources
-from multitask.prediction.video import is_video, num_frames, read_frames
+from multitask.prediction.kinds import is_video
+from multitask.prediction.video import num_frames
+from multitask.prediction.video import read_frames as read_pictures
 from tests.prediction.made import run_predict, write_photo
 
 
@@ -29,6 +31,12 @@ def write_video(path: Path, frames: int, size: tuple[int, int] = (32, 64), rotat
     return path
 
 
+def read_frames(path: Path) -> list[np.ndarray]:
+    pictures = list(read_pictures(path))
+    assert all(picture.size == picture.pixels.shape[:2] for picture in pictures)
+    return [picture.pixels for picture in pictures]
+
+
 @pytest.mark.parametrize("name", ["a.mp4", "a.MOV", "b.avi", "c.mkv", "d.webm"])
 def test_is_video_by_the_name(name: str) -> None:
     assert is_video(Path(name))
@@ -38,7 +46,7 @@ def test_is_video_by_the_name(name: str) -> None:
 @pytest.mark.parametrize("suffix", ["mp4", "avi", "mkv"])
 def test_read_frames_in_order(tmp_path: Path, suffix: str) -> None:
     path = write_video(tmp_path / f"a.{suffix}", 5)
-    frames = list(read_frames(path))
+    frames = read_frames(path)
     assert [(frame.shape, frame.dtype) for frame in frames] == [((32, 64, 3), np.uint8)] * 5
     means = [frame.mean() for frame in frames]
     np.testing.assert_allclose(np.diff(means), 20, atol=4)
@@ -58,8 +66,8 @@ def test_read_frames_upright(tmp_path: Path) -> None:
 
 def test_read_frames_of_a_video_without_frames_names_it(tmp_path: Path) -> None:
     path = write_video(tmp_path / "empty.mkv", 0)
-    with pytest.raises(ValueError, match=r"empty\.mkv: needed a video with frames, found none in \d+ bytes"):
-        list(read_frames(path))
+    with pytest.raises(ValueError, match=r"empty\.mkv: needed a video with frames, found none"):
+        read_frames(path)
     assert num_frames(path) == 0
 
 
@@ -67,7 +75,7 @@ def test_read_frames_of_no_video_names_it(tmp_path: Path) -> None:
     pytest.importorskip("av")
     (tmp_path / "a.mp4").write_text("a film")
     with pytest.raises(ValueError, match=r"a\.mp4: not a readable video beyond its first 0 frames \(.*Invalid data"):
-        list(read_frames(tmp_path / "a.mp4"))
+        read_frames(tmp_path / "a.mp4")
     assert num_frames(tmp_path / "a.mp4") == 0
 
 

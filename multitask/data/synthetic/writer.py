@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from multitask.data import manifest
-from multitask.data.layout import SUFFIX, encode_disparity, file_path, write_camera, write_png
+from multitask.data.layout import SUFFIX, are_whole, encode_disparity, file_path, write_camera, write_png
 from multitask.data.parallel import for_each
 from multitask.data.synthetic.scene import check_request, frame_name, render
 from multitask.errors import UserError
 
-MANIFEST = "synthetic.json"
+MANIFEST = manifest.SYNTHETIC
 """File at the root that says what the folder holds."""
 
 VERSION = 1
@@ -36,9 +36,10 @@ def _write_frame(root: Path, seed: int, size: tuple[int, int], frame: Frame) -> 
     write_camera(path("camera"), scene.camera)
 
 
-def _complete(root: Path, split: str, index: int) -> bool:
-    # Files appear whole or not at all, so a frame is complete when all its files exist.
-    return all(file_path(root, kind, split, frame_name(split, index)).exists() for kind in SUFFIX)
+def _is_complete(root: Path, size: tuple[int, int], frame: Frame) -> bool:
+    """Whether a frame's files are there and whole."""
+    split, index = frame
+    return are_whole({kind: file_path(root, kind, split, frame_name(split, index)) for kind in SUFFIX}, size)
 
 
 def _check(counts: dict[str, int], size: tuple[int, int], seed: int, workers: int) -> None:
@@ -54,10 +55,7 @@ def _check(counts: dict[str, int], size: tuple[int, int], seed: int, workers: in
 
 def _check_counts(found: dict[str, Any], counts: dict[str, int]) -> None:
     """Refuses to leave out frames that are there: the folder would hold more than its manifest says."""
-    there = found.get("counts")
-    if not isinstance(there, dict) or not all(isinstance(count, int) for count in there.values()):
-        raise UserError(f"{MANIFEST}: counts: needed a number of frames per split, found {there}")
-    for split, count in there.items():
+    for split, count in found.get("counts", {}).items():
         if counts.get(split, 0) < count:
             raise UserError(
                 f"data.num_{split}: needed no more than the {counts.get(split, 0)} frames asked for, found "
@@ -74,10 +72,10 @@ def check_manifest(root: Path, data: Mapping[str, Any]) -> None:
     Raises:
         UserError: naming the first key that differs.
     """
-    found = manifest.claim(root, MANIFEST, {}) if (root / MANIFEST).exists() else None
-    if found is None:
+    if not (root / MANIFEST).exists():
         return
-    there = {"seed": found.get("seed"), **{f"num_{split}": n for split, n in dict(found.get("counts", {})).items()}}
+    found = manifest.read(root, MANIFEST)
+    there = {"seed": found.get("seed"), **{f"num_{split}": n for split, n in found.get("counts", {}).items()}}
     for key, value in there.items():
         if key in data and data[key] != value:
             raise UserError(f"data.{key}={data[key]}: data.root={root} was written with {value}")
@@ -91,8 +89,9 @@ def write_dataset(
     seed: int,
     workers: int,
     progress: Progress | None = None,
+    hold: manifest.Hold | None = None,
 ) -> None:
-    """Writes a data set, or what is missing of it.
+    """Writes a data set, or what is missing or damaged of it.
 
     Args:
         root: a new or empty folder, or one that an earlier call with the same seed and size has filled in part.
@@ -101,20 +100,21 @@ def write_dataset(
         seed: with split, index and size it decides every byte; the number of workers does not matter.
         workers: number of processes; 1 works in this one.
         progress: called with the number of frames that are there and the number asked for.
+        hold: keeps other processes away from ``root`` meanwhile.
     Raises:
-        UserError: for an argument out of range, or a folder that holds something else.
+        UserError: for an argument out of range, or a folder that holds something else, or that ``hold`` refuses.
     """
     _check(counts, size, seed, workers)
     identity = {"generator": VERSION, "seed": seed, "size": list(size)}
-    found = manifest.claim(root, MANIFEST, identity)
-    if found is not None:
-        _check_counts(found, counts)
-    if found != (content := {**identity, "counts": dict(counts)}):
-        manifest.write(root, MANIFEST, content)
-    frames = [(split, index) for split, count in counts.items() for index in range(count)]
-    missing = [frame for frame in frames if not _complete(root, *frame)]
-    done = len(frames) - len(missing)
-    for written in for_each(partial(_write_frame, root, seed, size), missing, workers):
-        done += len(written)
-        if progress:
-            progress(done, len(frames))
+    with manifest.claimed(root, MANIFEST, identity, hold) as found:
+        if found is not None:
+            _check_counts(found, counts)
+        if found != (content := {**identity, "counts": dict(counts)}):
+            manifest.write(root, MANIFEST, content)
+        frames = [(split, index) for split, count in counts.items() for index in range(count)]
+        missing = [frame for frame in frames if not _is_complete(root, size, frame)]
+        done = len(frames) - len(missing)
+        for written in for_each(partial(_write_frame, root, seed, size), missing, workers):
+            done += len(written)
+            if progress:
+                progress(done, len(frames))

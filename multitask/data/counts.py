@@ -1,0 +1,77 @@
+"""How many files a data set should have: what its manifest says, or what an earlier check found."""
+
+import json
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from multitask.data import manifest
+from multitask.data.reading import read_text
+from multitask.files import write_json
+
+log = logging.getLogger(__name__)
+
+KEPT = ".multitask_counts.json"
+"""The file at the root of a data set with what the last check without a fault found."""
+
+Counts = dict[str, dict[str, int]]
+"""Files of each split and kind."""
+
+
+def check_counts(root: Path, split: str, there: Mapping[str, int]) -> None:
+    """Compares what is there of a split with what should be, and says in one line that files are fewer than at a check.
+
+    Args:
+        root: of the data set.
+        split: its name.
+        there: number of files of each kind.
+    Raises:
+        UserError: if the manifest of a data set that the project has written names more frames.
+    """
+    if name := _manifest(root):
+        manifest.check_frames(root, name, split, there["image"])
+        return
+    before = kept_counts(root).get(split, {})
+    if fewer := [
+        f"{there.get(kind, 0)} of {count} {kind}" for kind, count in before.items() if there.get(kind, 0) < count
+    ]:
+        log.warning("data.root=%s: split %r has lost files since it was checked: %s", root, split, ", ".join(fewer))
+
+
+def has_manifest(root: Path) -> bool:
+    """Whether the project has written a data set, so that its manifest says how many frames it has."""
+    return _manifest(root) is not None
+
+
+def kept_counts(root: Path) -> Counts:
+    """What an earlier check found and kept; empty if there was none."""
+    path = root / KEPT
+    if not path.exists():
+        return {}
+    text, found = read_text(path), None
+    with suppress(ValueError, RecursionError):
+        found = json.loads(text)
+    if isinstance(found, dict) and all(map(_is_numbers, found.values())):
+        return found
+    log.warning("%s: not the counts of a check; another check writes it again", path)
+    return {}
+
+
+def keep_counts(root: Path, counts: Counts) -> None:
+    """Keeps what a check found, for `check_counts`.
+
+    Raises:
+        UserError: if the folder cannot be written to.
+    """
+    if kept_counts(root) != counts:
+        write_json(root / KEPT, counts)
+
+
+def _manifest(root: Path) -> str | None:
+    return next((name for name in manifest.NAMES if (root / name).exists()), None)
+
+
+def _is_numbers(kinds: Any) -> bool:
+    return isinstance(kinds, dict) and all(type(count) is int for count in kinds.values())

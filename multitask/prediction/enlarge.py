@@ -1,0 +1,166 @@
+"""A prediction at the size of its picture, a band of rows at a time: as a whole it might not fit into the memory."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from multitask.data.labels import EVALUATED, INSTANCE_BASE, LABELS
+from multitask.data.transforms import resize_nearest
+from multitask.metrics import PredictedInstance, PredictedScene
+
+_BAND = 2**22
+"""px of a band."""
+
+_CLASS_IDS = np.array([label.id for label in EVALUATED], dtype=np.uint8)
+
+
+class Band(NamedTuple):
+    """Some rows of a picture's predictions, as `Scene` has them.
+
+    Attributes:
+        top: the first row.
+        class_ids: (rows, W) uint8.
+        instance_ids: (rows, W) int32.
+        disparity: (rows, W) float32 px.
+    """
+
+    top: int
+    class_ids: np.ndarray | None
+    instance_ids: np.ndarray | None
+    disparity: np.ndarray | None
+
+
+class Outline(NamedTuple):
+    """Where an instance is in the picture; `Scene` says what the fields mean."""
+
+    class_id: int
+    confidence: float
+    box: tuple[int, int, int, int]
+    area: int
+
+
+class Enlargement:
+    """A prediction at the network's size, as it looks at the picture's.
+
+    Classes and instances take the nearest pixel; disparity is interpolated, and scaled with the width.
+
+    Args:
+        predicted: at the network's size.
+        size: (H, W) px of the picture.
+
+    Attributes:
+        size: (H, W) px of the picture.
+        outlines: of the instances that have a pixel in the picture, the surest first: that at place k has the id k + 1.
+    """
+
+    def __init__(self, predicted: PredictedScene, size: tuple[int, int]) -> None:
+        self.size = size
+        self.outlines: list[Outline] = []
+        layers = predicted.train_ids, predicted.instance_map, predicted.disparity
+        shape = next(layer.shape for layer in layers if layer is not None)
+        # Which of the network's rows, and of its columns, each of the picture's shows.
+        self._nearest = [
+            resize_nearest(np.arange(old)[:, None], (new, 1))[:, 0] for old, new in zip(shape, size, strict=True)
+        ]
+        self._class_ids = None if predicted.train_ids is None else _CLASS_IDS[predicted.train_ids]
+        self._instance_ids = self._disparity = None
+        if predicted.instance_map is not None:
+            self._instance_ids = self._ordered(predicted.instance_map, predicted.instances)
+        if predicted.disparity is not None:
+            factor = np.float32(size[1] / shape[1])
+            self._disparity = Image.fromarray(np.maximum(predicted.disparity.astype(np.float32), 0) * factor)
+
+    def bands(self) -> Iterator[Band]:
+        """The whole picture from top to bottom."""
+        height, width = self.size
+        rows = max(1, _BAND // width)
+        for top in range(0, height, rows):
+            bottom = min(top + rows, height)
+            yield Band(
+                top,
+                self._picked(self._class_ids, top, bottom),
+                self._picked(self._instance_ids, top, bottom),
+                self._interpolated(top, bottom),
+            )
+
+    def _picked(self, layer: np.ndarray | None, top: int, bottom: int) -> np.ndarray | None:
+        if layer is None:
+            return None
+        rows, columns = self._nearest[0][top:bottom], self._nearest[1]
+        return layer[rows[0] : rows[-1] + 1][:, columns][rows - rows[0]]
+
+    def _interpolated(self, top: int, bottom: int) -> np.ndarray | None:
+        if self._disparity is None:
+            return None
+        height, width = self.size
+        scale = self._disparity.height / height
+        box = 0, top * scale, self._disparity.width, min(bottom * scale, self._disparity.height)
+        return np.asarray(self._disparity.resize((width, bottom - top), Image.Resampling.BILINEAR, box))
+
+    def _ordered(self, numbers: np.ndarray, instances: Sequence[PredictedInstance]) -> np.ndarray:
+        """The map of instances at the network's size with their ids in the picture; notes their outlines."""
+        # How many of the picture's pixels show each of the network's: none do some of them where it is smaller.
+        counts = np.outer(*(np.bincount(at, minlength=n) for at, n in zip(self._nearest, numbers.shape, strict=True)))
+        shown = np.where(counts > 0, numbers, 0).ravel()
+        places = np.flatnonzero(shown)
+        places = places[np.argsort(shown[places], kind="stable")]
+        ends = np.cumsum(np.bincount(shown[places], minlength=len(instances) + 1))
+        new = np.zeros(len(ends), dtype=np.int32)
+        for one in sorted(instances, key=lambda instance: -instance.confidence):
+            own = places[ends[one.number - 1] : ends[one.number]]
+            if len(own):
+                (top, bottom), (left, right) = (
+                    (np.searchsorted(at, found.min(), "left"), np.searchsorted(at, found.max(), "right"))
+                    for at, found in zip(self._nearest, np.divmod(own, numbers.shape[1]), strict=True)
+                )
+                area = int(counts.ravel()[own].sum())
+                box = int(left), int(top), int(right), int(bottom)
+                self.outlines.append(Outline(one.class_id, float(one.confidence), box, area))
+                new[one.number] = len(self.outlines)
+        return new[numbers]
+
+
+class Medians:
+    """The median disparity of each instance, exactly: each pixel's is kept until all bands are seen."""
+
+    def __init__(self, outlines: Sequence[Outline]) -> None:
+        self._ends = np.cumsum([0, *(outline.area for outline in outlines)])
+        self._next = self._ends[:-1].copy()
+        self._values = np.empty(0, dtype=np.float32)
+
+    def add(self, band: Band) -> None:
+        """Adds the values of some rows."""
+        if band.instance_ids is None or band.disparity is None:
+            return
+        if not len(self._values):
+            self._values = np.empty(self._ends[-1], dtype=np.float32)
+        ids = band.instance_ids.ravel()
+        places = np.flatnonzero(ids)
+        places = places[np.argsort(ids[places], kind="stable")]
+        values = band.disparity.ravel()[places]
+        start = 0
+        for index, count in enumerate(np.bincount(ids[places], minlength=len(self._ends))[1:].tolist()):
+            first = self._next[index]
+            self._values[first : first + count] = values[start : start + count]
+            self._next[index] += count
+            start += count
+
+    def of_each(self) -> list[float | None]:
+        """In the order of the outlines, px; None where disparity is not predicted."""
+        if not len(self._values):
+            return [None] * len(self._next)
+        parts = zip(self._ends[:-1], self._ends[1:], strict=True)
+        return [float(np.median(self._values[start:end], overwrite_input=True)) for start, end in parts]
+
+
+def instance_codes(class_ids: Sequence[int]) -> list[int]:
+    """The Cityscapes coding of each instance, class id * 1000 + k: k counts the instances of a class from 0."""
+    counts = [0] * len(LABELS)
+    codes = []
+    for class_id in class_ids:
+        # Of more than a thousand, all others share the last number: the next one is another class's.
+        codes.append(class_id * INSTANCE_BASE + min(counts[class_id], INSTANCE_BASE - 1))
+        counts[class_id] += 1
+    return codes

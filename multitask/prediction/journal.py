@@ -1,0 +1,203 @@
+"""How far a prediction is, so that the same call goes on where a signal, a kill or a full disk ended it."""
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from multitask.errors import UserError, reason
+from multitask.files import is_leftover, make_folder, remove_leftovers, whole
+from multitask.prediction.kinds import open_file, special
+
+LINES = "predictions.jsonl"
+UNFINISHED = "unfinished.jsonl"
+"""First what the call was, then the line of each picture that is done; it is there until all are."""
+
+_CALL = "call"
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What file systems without locks say."""
+
+Call = Mapping[str, Any]
+"""What the predictions depend on: key -> its value, as JSON has it."""
+
+
+def check_output_dir(folder: Path, call: Call) -> None:
+    """Checks that a folder is new or empty, or that of the same call, unfinished.
+
+    Raises:
+        UserError: if it is a file, or holds anything else, an earlier prediction for example.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"output_dir={folder}: needed a folder, found a file")
+    if not folder.is_dir():
+        return
+    found = sorted(item.name for item in folder.iterdir() if not is_leftover(item))
+    if UNFINISHED in found and (earlier := _call_of(folder / UNFINISHED)) is not None:
+        for key, value in call.items():
+            if earlier.get(key) != value:
+                raise UserError(
+                    f"output_dir={folder}: needed a new or empty folder, or {key}={earlier.get(key)} as in the "
+                    f"unfinished prediction that it holds; found {key}={value}"
+                )
+    elif found and not (found == [UNFINISHED] and _is_torn(folder / UNFINISHED)):
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        raise UserError(f"output_dir={folder}: needed a new or empty folder, found {', '.join(found[:3])}{more}")
+
+
+class Journal:
+    """The lines of the pictures that are done, in a file as soon as they are; `journal` makes one.
+
+    Attributes:
+        earlier: pictures that an earlier call had done: name -> (H, W) px.
+        begun: whether files of pictures may be in the folder.
+    """
+
+    def __init__(self, descriptor: int, path: Path, call: Call) -> None:
+        self.earlier: dict[str, tuple[int, int]] = {}
+        self._descriptor = descriptor
+        self._path = path
+        self._spans: dict[str, tuple[int, int]] = {}
+        self._order: dict[str, None] = {}
+        self._end = 0
+        found = self._read()
+        os.ftruncate(descriptor, self._end)
+        if not found:
+            self._append({_CALL: dict(call)})
+        self.begun = bool(self.earlier)
+
+    def add(self, name: str, line: Mapping[str, Any]) -> None:
+        """Notes that a picture's files are there."""
+        start = self._end
+        self._append(line)
+        self._spans[name] = start, self._end
+        self._order[name] = None
+
+    def keep(self, name: str) -> None:
+        """Gives the line of a picture that an earlier call has done its place among the others."""
+        self._order[name] = None
+
+    def write_lines(self, path: Path) -> None:
+        """Writes the lines in the order of `add` and `keep`; no file, if there is none."""
+        if not self._spans:
+            return
+        with whole(path) as file:
+            for name in {**self._order, **dict.fromkeys(self._spans)}:
+                start, end = self._spans[name]
+                file.write(os.pread(self._descriptor, end - start, start))
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        content = (json.dumps(line) + "\n").encode()
+        try:
+            written = 0
+            while written < len(content):
+                written += os.pwrite(self._descriptor, content[written:], self._end + written)
+        except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, self._end)
+            raise UserError(f"{self._path}: could not be written ({reason(error)})") from error
+        self._end += len(content)
+
+    def _read(self) -> bool:
+        """Reads what an earlier call has left, without a line that was not finished; returns whether there is any."""
+        with os.fdopen(os.dup(self._descriptor), "rb") as file:
+            for number, content in enumerate(file):
+                line = _parsed(content)
+                if line is None:
+                    break
+                if number:
+                    name = str(line.get("name"))
+                    self.earlier[name] = line.get("height", 0), line.get("width", 0)
+                    self._spans[name] = self._end, self._end + len(content)
+                self._end += len(content)
+        return self._end > 0
+
+
+@contextmanager
+def journal(folder: Path, call: Call) -> Iterator[Journal]:
+    """Within ``with``, this process alone predicts into a folder; at its end the lines of all pictures appear there.
+
+    Where an error or a signal ends it early, the lines of those that are done appear, and the same call goes on. Where
+    nothing was written the folder is left empty, to be tried again.
+
+    Args:
+        folder: as `check_output_dir` wants it.
+        call: what the predictions depend on.
+    Raises:
+        UserError: if another process predicts into the folder, or has done so meanwhile; if the disk is full.
+    """
+    make_folder(folder)
+    path = folder / UNFINISHED
+    with _held(path) as descriptor:
+        notes = None
+        try:
+            check_output_dir(folder, call)  # again: another process may have finished meanwhile
+            for place, _, _ in os.walk(folder):
+                remove_leftovers(Path(place))
+            notes = Journal(descriptor, path, call)
+            yield notes
+        except BaseException:
+            if notes:
+                with suppress(UserError):  # the disk may be full
+                    notes.write_lines(folder / LINES)
+            if not (notes.begun if notes else os.fstat(descriptor).st_size):
+                path.unlink()
+            raise
+        notes.write_lines(folder / LINES)
+        path.unlink()
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[int]:
+    """The descriptor of a file, made if there is none, that no other process holds within ``with``."""
+    busy = UserError(
+        f"output_dir={path.parent}: needed a folder for this process alone, found another that predicts here"
+    )
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        raise UserError(f"{path}: could not be written ({reason(error)})") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise busy from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        if what := special(os.fstat(descriptor).st_mode):
+            raise UserError(f"{path}: needed a file, found {what}")
+        # The other may have finished, and removed the file, after this one had opened it.
+        if not path.exists() or not os.path.samestat(path.lstat(), os.fstat(descriptor)):
+            raise busy
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _call_of(path: Path) -> Call | None:
+    """What call began an unfinished prediction; None if not even that was written."""
+    with open_file(path) as file:
+        call = (_parsed(file.readline()) or {}).get(_CALL)
+    return call if isinstance(call, dict) else None
+
+
+def _is_torn(path: Path) -> bool:
+    """Whether a file is the beginning of what `Journal` writes first, and so nobody else's."""
+    with open_file(path) as file:
+        content = file.readline()
+    beginning = f'{{"{_CALL}": '.encode()
+    return not content.endswith(b"\n") and content[: len(beginning)] == beginning[: len(content)]
+
+
+def _parsed(content: bytes) -> dict[str, Any] | None:
+    """A line's content, if it is whole."""
+    try:
+        line = json.loads(content) if content.endswith(b"\n") else None
+    except ValueError:  # neither JSON nor UTF-8: a power cut can leave zeros
+        return None
+    return line if isinstance(line, dict) else None

@@ -1,0 +1,139 @@
+"""What a file is: a picture, a video or neither, and no pipe or device, which might never end."""
+
+import functools
+import importlib
+import os
+import stat
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from PIL import Image
+
+from multitask.errors import UserError, reason
+
+PHOTOGRAPHS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+"""Pillow's formats that a picture may be of, whatever its name says; of others it may be that its name says."""
+
+_NO_PICTURES = ("BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF")
+"""Formats whose readers start another program (EPS), read what is inside by any reader, or do not read."""
+
+_OF_PHONES = (".avif", ".heic", ".heif", ".hif")
+"""Pictures that Pillow may not read: they are tried, and named, so that none goes missing silently."""
+
+_VIDEOS = (
+    *(".3g2", ".3gp", ".asf", ".avi", ".f4v", ".flv", ".m2t", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
+    *(".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
+)
+"""What the names of videos end with, as far as that is known without PyAV."""
+
+_CONTAINERS = (
+    *("3g2", "3gp", "amv", "asf", "avi", "dv", "dvd", "f4v", "flv", "gxf", "h261", "h263", "h264", "hevc", "ismv"),
+    *("ivf", "m4v", "matroska", "mjpeg", "mov", "mp4", "mpeg", "mpeg1video", "mpeg2video", "mpegts", "mxf", "nut"),
+    *("obu", "ogv", "rm", "roq", "svcd", "swf", "vc1", "vob", "vvc", "webm", "wtv", "yuv4mpegpipe"),
+)
+"""PyAV's names of what holds videos: it knows how names end, but not which are those of sound or text."""
+
+_SOUNDS = (".isma", ".ra", ".wma")
+_PROGRAMS = (".mts", ".ts")
+"""TypeScript's files are called like videos."""
+
+_BEGINNING = 256
+"""Bytes by which a video is told."""
+
+_PICTURES_IN_MP4 = (b"avif", b"avis", b"heic", b"heim", b"heis", b"heix", b"mif1", b"msf1")
+_SIGNATURES = (b"\x1aE\xdf\xa3", b"FLV\x01", b"0&\xb2u\x8ef\xcf\x11", b"\0\0\1\xba", b"\0\0\1\xb3")
+"""What Matroska and WebM, FLV, ASF (WMV) and MPEG begin with."""
+
+
+def pyav() -> Any:
+    """PyAV's module, or None where it is not installed."""
+    try:
+        return importlib.import_module("av")
+    except ImportError:
+        return None
+
+
+@functools.cache
+def _formats() -> dict[str, str]:
+    """Ending of a picture's name, in lower case -> Pillow's format."""
+    known = Image.registered_extensions()
+    # Pillow's reader of JPEG sees whether a file is MPO: a JPEG with further pictures in it.
+    readable = {*Image.OPEN, "MPO"}.difference(_NO_PICTURES)
+    return {suffix: name for suffix, name in known.items() if name in readable}
+
+
+def readers(path: Path) -> list[str]:
+    """Pillow's formats that a file is tried in."""
+    return list(dict.fromkeys([*PHOTOGRAPHS, _formats().get(path.suffix.lower(), PHOTOGRAPHS[0])]))
+
+
+@functools.cache
+def video_suffixes() -> frozenset[str]:
+    """What the names of videos end with, in lower case: with PyAV all that it knows."""
+    suffixes = set(_VIDEOS)
+    if av := pyav():
+        for name in av.formats_available.intersection(_CONTAINERS):
+            suffixes |= {f".{ending}" for ending in av.ContainerFormat(name, "w").extensions}
+    return frozenset(suffixes.difference(_SOUNDS, _formats()))
+
+
+def is_medium(path: Path) -> bool:
+    """Whether a file in a folder is a picture or a video, by its name, or a program that is called like one."""
+    suffix = path.suffix.lower()
+    if suffix in _PROGRAMS and path.is_file() and b"\0" not in beginning(path):
+        return False
+    return suffix in _formats() or suffix in _OF_PHONES or suffix in video_suffixes()
+
+
+def is_video(path: Path) -> bool:
+    """Whether a file is a video: by what it begins with, or else by its name."""
+    return path.suffix.lower() in video_suffixes() or _begins_as_video(beginning(path))
+
+
+def beginning(path: Path) -> bytes:
+    """A file's first bytes; none where it cannot be read."""
+    try:
+        with open_file(path) as file:
+            return file.read(_BEGINNING)
+    except (UserError, OSError):
+        return b""
+
+
+def _begins_as_video(start: bytes) -> bool:
+    if start[4:8] == b"ftyp":  # MP4 and its kin, of which HEIC and AVIF are pictures
+        return start[8:12] not in _PICTURES_IN_MP4
+    if start[:4] == b"RIFF":
+        return start[8:12] == b"AVI "
+    if any(start[at : at + 1] == start[at + size : at + size + 1] == b"G" for at, size in ((0, 188), (4, 192))):
+        return True  # packets of MPEG's transport stream
+    return start.startswith(_SIGNATURES)
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Opens a file for reading, without ever waiting for a pipe or a device.
+
+    Raises:
+        UserError: naming it, if it is missing, cannot be read, or is no regular file.
+    """
+    if "\0" in str(path):
+        raise UserError(f"{path}: no such file")
+    try:
+        what = special(path.stat().st_mode)
+        if not what:
+            # Without waiting, since a pipe may have taken the file's place meanwhile.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+            what = special(os.fstat(descriptor).st_mode)
+            if not what:
+                return os.fdopen(descriptor, "rb")
+            os.close(descriptor)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{path}: could not be read ({reason(error)})") from error
+    raise UserError(f"{path}: needed a file, found {what}")
+
+
+def special(mode: int) -> str | None:
+    """What else than a regular file something is, by its ``st_mode``; None for a regular file."""
+    names = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
+    return None if stat.S_ISREG(mode) else names.get(stat.S_IFMT(mode), "a device")

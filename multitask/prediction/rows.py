@@ -1,0 +1,75 @@
+"""Grey PNG files that are written some rows at a time."""
+
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from multitask.errors import UserError, reason
+from multitask.files import whole
+
+_UP = 2
+"""PNG's filter by which a row holds its differences from the one above: in enlarged layers nearly all are zero."""
+
+
+@contextmanager
+def png_rows(path: Path, size: tuple[int, int], bits: int) -> Iterator[Callable[[np.ndarray], None]]:
+    """Within ``with``, rows are added to a PNG from top to bottom; the file appears at its end, or not at all.
+
+    Args:
+        path: the file.
+        size: (H, W) px.
+        bits: 8 or 16 for each pixel.
+    Yields:
+        What adds (rows, W) uint8 or uint16.
+    Raises:
+        UserError: naming the file, if it cannot be written.
+    """
+    with whole(path, lasting=False) as file:
+        rows = _Rows(path, file, size, bits)
+        yield rows.add
+        rows.end()
+
+
+class _Rows:
+    """The rows of a PNG: filtered, compressed and written."""
+
+    def __init__(self, path: Path, file: BinaryIO, size: tuple[int, int], bits: int) -> None:
+        self._path = path
+        self._file = file
+        self._missing = size[0]
+        self._above = np.zeros(size[1] * bits // 8, dtype=np.uint8)
+        # Level 1 writes such layers several times faster than the default, for hardly more bytes.
+        self._compressor = zlib.compressobj(1)
+        self._write(b"\x89PNG\r\n\x1a\n")
+        self._chunk(b"IHDR", struct.pack(">IIBBBBB", size[1], size[0], bits, 0, 0, 0, 0))
+
+    def add(self, rows: np.ndarray) -> None:
+        values = np.ascontiguousarray(rows, dtype=">u2").view(np.uint8) if rows.itemsize == 2 else rows
+        filtered = np.empty((len(values), values.shape[1] + 1), dtype=np.uint8)
+        filtered[:, 0] = _UP
+        np.subtract(values[0], self._above, out=filtered[0, 1:])
+        np.subtract(values[1:], values[:-1], out=filtered[1:, 1:])
+        self._above = values[-1].copy()
+        self._missing -= len(values)
+        self._chunk(b"IDAT", self._compressor.compress(filtered.data))
+
+    def end(self) -> None:
+        assert self._missing == 0
+        self._chunk(b"IDAT", self._compressor.flush())
+        self._chunk(b"IEND", b"")
+
+    def _chunk(self, name: bytes, content: bytes) -> None:
+        self._write(struct.pack(">I4s", len(content), name))
+        self._write(content)
+        self._write(struct.pack(">I", zlib.crc32(content, zlib.crc32(name))))
+
+    def _write(self, content: bytes) -> None:
+        try:
+            self._file.write(content)
+        except OSError as error:  # here, where it is known which of the files that are open it is
+            raise UserError(f"{self._path}: could not be written ({reason(error)})") from error

@@ -1,0 +1,226 @@
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from multitask.errors import UserError
+from multitask.files import whole
+from multitask.prediction.journal import check_output_dir, journal
+
+CALL = {"input": "/photos", "size": [32, 64]}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def lines(folder: Path) -> list[object]:
+    return [json.loads(line)["name"] for line in (folder / "predictions.jsonl").read_text().splitlines()]
+
+
+def killed(folder: Path, *done: str) -> None:
+    """What a killed process leaves that has done some pictures."""
+
+    class Kill(BaseException):
+        pass
+
+    try:
+        with journal(folder, CALL) as notes:
+            notes.begun = True
+            for name in done:
+                (folder / f"{name}_panel.png").touch()
+                notes.add(name, {"name": name, "height": 4, "width": 8})
+            raise Kill
+    except Kill:
+        (folder / "predictions.jsonl").unlink(missing_ok=True)
+
+
+def test_check_output_dir_takes_a_new_or_empty_folder(tmp_path: Path) -> None:
+    check_output_dir(tmp_path, CALL)
+    check_output_dir(tmp_path / "new", CALL)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_check_output_dir_takes_what_a_killed_process_left(tmp_path: Path) -> None:
+    with whole(tmp_path / "a.png") as file:
+        (temporary,) = tmp_path.iterdir()
+        left = Path(os.fspath(temporary) + "x")
+        left.write_bytes(b"")
+        file.write(b"")
+    (tmp_path / "a.png").unlink()
+    check_output_dir(tmp_path, CALL)
+    with journal(tmp_path, CALL):
+        assert names(tmp_path) == ["unfinished.jsonl"]
+
+
+def test_check_output_dir_names_what_is_in_it(tmp_path: Path) -> None:
+    for index in range(5):
+        (tmp_path / f"{index}.txt").touch()
+    with pytest.raises(UserError, match=r"new or empty folder, found 0\.txt, 1\.txt, 2\.txt and 2 more$"):
+        check_output_dir(tmp_path, CALL)
+    with pytest.raises(UserError, match=r"output_dir=.*0\.txt: needed a folder, found a file"):
+        check_output_dir(tmp_path / "0.txt", CALL)
+
+
+def test_lines_appear_at_the_end_and_nothing_else_stays(tmp_path: Path) -> None:
+    with journal(tmp_path / "out", CALL) as notes:
+        for name in ("b", "a"):
+            notes.add(name, {"name": name})
+        assert names(tmp_path / "out") == ["unfinished.jsonl"]
+    assert names(tmp_path / "out") == ["predictions.jsonl"]
+    assert lines(tmp_path / "out") == ["b", "a"]
+
+
+def test_lines_appear_where_an_error_ends_the_work(tmp_path: Path) -> None:
+    def fail() -> None:
+        with journal(tmp_path / "out", CALL) as notes:
+            notes.begun = True
+            notes.add("a", {"name": "a"})
+            raise OSError("disk")
+
+    with pytest.raises(OSError, match="disk"):
+        fail()
+    assert names(tmp_path / "out") == ["predictions.jsonl", "unfinished.jsonl"]
+    assert lines(tmp_path / "out") == ["a"]
+
+
+def test_same_call_goes_on_and_its_lines_are_in_order(tmp_path: Path) -> None:
+    killed(tmp_path, "a", "c")
+    with journal(tmp_path, CALL) as notes:
+        assert notes.earlier == {"a": (4, 8), "c": (4, 8)}
+        notes.keep("a")
+        notes.add("b", {"name": "b"})
+        notes.keep("c")
+    assert lines(tmp_path) == ["a", "b", "c"]
+    assert names(tmp_path) == ["a_panel.png", "c_panel.png", "predictions.jsonl"]
+
+
+def test_same_call_ended_twice_loses_no_line(tmp_path: Path) -> None:
+    killed(tmp_path, "a", "b")
+    killed(tmp_path, "c")
+    with journal(tmp_path, CALL) as notes:
+        assert list(notes.earlier) == ["a", "b", "c"]
+        notes.keep("b")
+    assert lines(tmp_path) == ["b", "a", "c"]
+
+
+@pytest.mark.parametrize(
+    "torn", [b'{"name": "x"', b'{"name": "x"}', b"\0\0\0\0\n", b"[1]\n", b"\xff\xfe\n", b"9" * 5000 + b"\n"]
+)
+def test_line_that_was_not_finished_is_left_out(tmp_path: Path, torn: bytes) -> None:
+    killed(tmp_path, "a")
+    with (tmp_path / "unfinished.jsonl").open("ab") as file:
+        file.write(torn)
+    with journal(tmp_path, CALL) as notes:
+        assert list(notes.earlier) == ["a"]
+        notes.keep("a")
+        notes.add("b", {"name": "b"})
+    assert lines(tmp_path) == ["a", "b"]
+
+
+def test_another_call_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    killed(tmp_path, "a")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    message = r"needed a new or empty folder, or size=\[32, 64\] as in the unfinished .*; found size=None"
+    with pytest.raises(UserError, match=message):
+        check_output_dir(tmp_path, {**CALL, "size": None})
+    with pytest.raises(UserError, match=message), journal(tmp_path, {**CALL, "size": None}):
+        pass
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("content", [b"my own notes\n", b'{"x": 1}\n', b"notes"])
+def test_somebody_s_file_of_the_same_name_is_no_journal(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "unfinished.jsonl").write_bytes(content)
+    for attempt in (check_output_dir, lambda folder, call: journal(folder, call).__enter__()):
+        with pytest.raises(UserError, match=r"needed a new or empty folder, found unfinished\.jsonl"):
+            attempt(tmp_path, CALL)
+    assert (tmp_path / "unfinished.jsonl").read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"", b'{"ca', b'{"call": {"inp'])
+def test_call_that_was_killed_at_once_is_no_obstacle(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "unfinished.jsonl").write_bytes(content)
+    with journal(tmp_path, CALL) as notes:
+        notes.add("a", {"name": "a"})
+    assert lines(tmp_path) == ["a"]
+
+
+def test_two_processes_do_not_predict_into_one_folder(tmp_path: Path) -> None:
+    with journal(tmp_path, CALL) as notes:
+        notes.add("a", {"name": "a"})
+        with pytest.raises(UserError, match=r"output_dir=.*: needed a folder for this process alone"):
+            journal(tmp_path, CALL).__enter__()
+    assert lines(tmp_path) == ["a"]
+
+
+def test_folder_that_another_process_has_filled_meanwhile_is_refused(tmp_path: Path) -> None:
+    check_output_dir(tmp_path, CALL)
+    with journal(tmp_path, CALL) as notes:
+        notes.add("a", {"name": "a"})
+    with pytest.raises(UserError, match=r"found predictions\.jsonl"), journal(tmp_path, CALL):
+        pass
+    assert names(tmp_path) == ["predictions.jsonl"]
+
+
+def test_lock_is_of_the_file_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def finished_meanwhile(*_: object) -> None:
+        (tmp_path / "unfinished.jsonl").unlink()
+
+    monkeypatch.setattr("fcntl.flock", finished_meanwhile)
+    with pytest.raises(UserError, match="found another that predicts here"):
+        journal(tmp_path, CALL).__enter__()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("fcntl.flock", none)
+    with journal(tmp_path, CALL) as notes:
+        notes.add("a", {"name": "a"})
+    assert lines(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [lambda path: path.symlink_to(path.parent / "other"), os.mkfifo, Path.mkdir],
+    ids=["link", "pipe", "folder"],
+)
+def test_journal_follows_no_link_and_opens_no_pipe(tmp_path: Path, plant: Callable[[Path], object]) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/other").write_text("precious")
+    plant(tmp_path / "out/unfinished.jsonl")
+    with pytest.raises(UserError), journal(tmp_path / "out", CALL):
+        pass
+    assert (tmp_path / "out/other").read_text() == "precious"
+
+
+def test_full_disk_leaves_whole_lines_and_the_same_call_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, room = os.pwrite, [150]
+
+    def limited(descriptor: int, content: bytes, offset: int) -> int:
+        taken = min(len(content), room[0])
+        if not taken:
+            raise OSError(28, "No space left on device")
+        room[0] -= taken
+        return write(descriptor, content[:taken], offset)
+
+    def predict() -> None:
+        with journal(tmp_path, CALL) as notes:
+            notes.begun = True
+            for name in "abcdefghij":
+                notes.add(name, {"name": name, "height": 4, "width": 8})
+
+    monkeypatch.setattr("os.pwrite", limited)
+    with pytest.raises(UserError, match=r"unfinished\.jsonl: could not be written \(No space left on device\)"):
+        predict()
+    assert lines(tmp_path) == ["a", "b"]
+    monkeypatch.undo()
+    with journal(tmp_path, CALL) as notes:
+        assert list(notes.earlier) == ["a", "b"]

@@ -202,6 +202,8 @@ def test_predict_with_a_checkpoint_that_holds_code_runs_none(trained: Path, tmp_
 def test_predict_of_a_folder_without_pictures_is_refused(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in/notes.txt").touch()
-    with pytest.raises(ValueError, match=r"needed pictures or videos, found none \(passed over 1 file .*: notes\.txt\)"):
+    with pytest.raises(
+        ValueError, match=r"needed pictures or videos, found none \(passed over 1 file .*: notes\.txt\)"
+    ):
         run_predict(trained, tmp_path / "in", tmp_path / "out")
     assert not (tmp_path / "out").exists()

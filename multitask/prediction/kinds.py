@@ -37,7 +37,7 @@ _SOUNDS = (".isma", ".ra", ".wma")
 _PROGRAMS = (".mts", ".ts")
 """TypeScript's files are called like videos."""
 
-_BEGINNING = 256
+_BEGINNING = 600
 """Bytes by which a video is told."""
 
 _PICTURES_IN_MP4 = (b"avif", b"avis", b"heic", b"heim", b"heis", b"heix", b"mif1", b"msf1")
@@ -104,8 +104,8 @@ def _begins_as_video(start: bytes) -> bool:
         return start[8:12] not in _PICTURES_IN_MP4
     if start[:4] == b"RIFF":
         return start[8:12] == b"AVI "
-    if any(start[at : at + 1] == start[at + size : at + size + 1] == b"G" for at, size in ((0, 188), (4, 192))):
-        return True  # packets of MPEG's transport stream
+    if any(start[at : at + 2 * size + 1 : size] == b"GGG" for at, size in ((0, 188), (4, 192))):
+        return not start.startswith(b"GIF8")  # packets of MPEG's transport stream
     return start.startswith(_SIGNATURES)
 
 

@@ -112,7 +112,7 @@ def read_picture(path: Path, least: tuple[int, int] = (1, 1)) -> Picture:
     with open_file(path) as file:
         what = f"{path}: not a readable picture, {os.fstat(file.fileno()).st_size} bytes"
         with _opened(file, path, what) as image:
-            _check_memory(path, image)
+            _check_memory(path, image, what)
             with alone(image.width * image.height):
                 return _decoded(image, least, what)
 
@@ -138,9 +138,10 @@ def _pillows_errors(what: str) -> Iterator[None]:
         raise UserError(f"{what} ({reason(error)})") from error
 
 
-def _check_memory(path: Path, image: Image.Image) -> None:
+def _check_memory(path: Path, image: Image.Image, what: str) -> None:
     """Checks, before it is decoded, that the picture in a file is not too large."""
-    most, copies = most_pixels(), _copies(image)
+    with _pillows_errors(what):
+        most, copies = most_pixels(), _copies(image)
     if most and image.width * image.height > most // copies:
         why = "" if copies == 1 else f" / {copies}, for {image.format} of this kind takes {copies} times the memory"
         raise UserError(
@@ -157,19 +158,18 @@ def _copies(image: Image.Image) -> int:
         rows = image.tag_v2.get(_TILE_ROWS, image.tag_v2.get(_STRIP_ROWS, image.height))
         columns = image.tag_v2.get(_TILE_COLUMNS, image.width)
         known = isinstance(rows, int) and isinstance(columns, int)
-        return 1 if known and min(rows, image.height) * columns <= _LONG_STRIP else 4
+        if not known or min(rows, image.height) * columns > _LONG_STRIP:
+            return 4
+    if isinstance(image, TiffImageFile):
+        return 1 if image.tag_v2.get(_ORIENTATION, 1) == 1 else 2  # Pillow itself turns it
     # A JPEG in several scans is decoded from all its coefficients, 2 bytes for each colour.
     return 2 if "jpeg" in decoders and len(image.getbands()) > 3 else 1
 
 
 def _decoded(image: Image.Image, least: tuple[int, int], what: str) -> Picture:
     """The picture in a file, made smaller while it is decoded if it is a JPEG, and else right after."""
-    early = image.format in (
-        "JPEG",
-        "MPO",
-        "TIFF",
-    )  # whose EXIF data stand in front; Pillow turns a TIFF upright itself
-    orientation = _orientation(image, take=True) if early else 1
+    early = image.format in ("JPEG", "MPO")  # of which it is known, before it is decoded, how it lies
+    orientation = _orientation(image) if early else 1
     size = _upright_size(image, orientation)
     factor, width = shrinking(size, least), image.width
     with _pillows_errors(what):
@@ -177,7 +177,7 @@ def _decoded(image: Image.Image, least: tuple[int, int], what: str) -> Picture:
             image.draft(None, (image.width // factor, image.height // factor))
         image.load()
     if not early:
-        orientation = _orientation(image)
+        orientation, width = _orientation(image), image.width
         size = _upright_size(image, orientation)
         factor = shrinking(size, least)
     return Picture(_upright(image, orientation, max(1, factor // round(width / image.width)), what), size)
@@ -222,11 +222,10 @@ def array_to_picture(array: np.ndarray, least: tuple[int, int] = (1, 1)) -> Pict
     return to_picture(Image.fromarray(array if array.dtype == np.uint8 else _eight_bits(array)), least)
 
 
-def _orientation(image: Image.Image, take: bool = False) -> int:
-    """How a picture lies, as EXIF counts; with ``take`` it is taken away, so that nobody turns the picture as well."""
+def _orientation(image: Image.Image) -> int:
+    """How a picture lies, as EXIF counts."""
     try:
-        exif = image.getexif()
-        value = exif.pop(_ORIENTATION, 1) if take else exif.get(_ORIENTATION, 1)
+        value = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # damaged EXIF data, of which Pillow raises anything: the picture itself was read
         return 1
     return value if isinstance(value, int) else 1

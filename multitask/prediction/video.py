@@ -34,7 +34,7 @@ def num_frames(path: Path) -> int:
     """How many frames a video says it has, or 0 if it does not say or cannot be read."""
     try:
         with _opened(path) as container:
-            for stream in container.streams.video[:1]:
+            for stream in _streams(container):
                 if stream.frames or not (container.duration and stream.average_rate):
                     return int(stream.frames)
                 return max(0, int(container.duration / pyav().time_base * stream.average_rate))
@@ -56,7 +56,7 @@ def read_frames(path: Path, least: tuple[int, int] = (1, 1)) -> Iterator[Picture
     """
     count = 0
     with _opened(path) as container:
-        for stream in container.streams.video[:1]:
+        for stream in _streams(container):
             _check_size(path, stream.height, stream.width)
             stream.codec_context.options = _bounds()
             ratio = getattr(stream, "sample_aspect_ratio", None) or stream.codec_context.sample_aspect_ratio
@@ -77,6 +77,11 @@ def _next(frames: Iterator[Any], path: Path, count: int) -> Any:
             return None
 
 
+def _streams(container: Any) -> list[Any]:
+    """The first video in a file, if it is coded in a way that FFmpeg knows."""
+    return [stream for stream in container.streams.video if stream.codec_context][:1]
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """A video as PyAV opens it: by what is in it, so that no name is taken for an address."""
@@ -89,8 +94,8 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _bounds() -> dict[str, str]:
-    """Options by which FFmpeg decodes no frame that is too large."""
-    return {"max_pixels": str(most)} if (most := most_pixels()) else {}
+    """Options by which FFmpeg makes room for no frame that is much too large, its edges and padding included."""
+    return {"max_pixels": str(2 * most + 2**16)} if (most := most_pixels()) else {}
 
 
 def _check_size(path: Path, height: int, width: int) -> None:

@@ -109,9 +109,9 @@ def test_lines_appear_when_all_are_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../a", "a/../../b", "..", ".", "a/..", "", "/etc/a", "a//b", "./a"])
 def test_nothing_is_written_outside_the_folder(tmp_path: Path, name: str) -> None:
-    with write_scenes(tmp_path / "out", None, CALL) as writer:
-        with pytest.raises(Unwritable, match=r"in/.*\.jpg: needed a place in .*out for its results, found "):
-            write_one(writer, name)
+    message = r"in/.*\.jpg: needed a place in .*out for its results, found "
+    with write_scenes(tmp_path / "out", None, CALL) as writer, pytest.raises(Unwritable, match=message):
+        write_one(writer, name)
     assert [path.name for path in tmp_path.rglob("*")] == ["out"]
 
 

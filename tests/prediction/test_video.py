@@ -1,22 +1,37 @@
 import sys
+from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from multitask.errors import UserError
+from multitask.prediction import pictures
 from multitask.prediction.inputs import find_sources
 from multitask.prediction.kinds import is_video
+from multitask.prediction.pictures import quietly
 from multitask.prediction.video import num_frames
 from multitask.prediction.video import read_frames as read_pictures
 from tests.prediction.made import run_predict, write_photo
 
 
-def write_video(path: Path, frames: int, size: tuple[int, int] = (32, 64), rotation: int = 0) -> Path:
+def write_video(
+    path: Path,
+    frames: int,
+    size: tuple[int, int] = (32, 64),
+    rotation: int = 0,
+    codec: str = "mpeg4",
+    ratio: Fraction | None = None,
+) -> Path:
     """A video that becomes lighter from left to right, and from frame to frame."""
     av = pytest.importorskip("av")
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=5)
+        stream = container.add_stream(codec, rate=5)
         stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
+        if ratio:
+            stream.sample_aspect_ratio = stream.codec_context.sample_aspect_ratio = ratio
         if rotation:
             stream.set_display_rotation(rotation)
         if not frames:
@@ -110,3 +125,115 @@ def test_predict_of_videos_with_faults_keeps_the_rest(trained: Path, tmp_path: P
         "none.mkv",
         "text.mp4",
     ]
+
+
+def test_num_frames_of_a_video_that_does_not_say_is_by_its_length(tmp_path: Path) -> None:
+    assert num_frames(write_video(tmp_path / "a.ts", 5, codec="mpeg2video")) == 5
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [
+        *(("m4v", "mpeg4"), ("3gp", "mpeg4"), ("mts", "mpeg2video"), ("ts", "mpeg2video"), ("m2ts", "mpeg2video")),
+        *(("wmv", "wmv2"), ("flv", "flv1"), ("mpg", "mpeg2video"), ("MOV", "mpeg4"), ("vob", "mpeg2video")),
+    ],
+)
+def test_predict_of_a_folder_finds_videos_of_every_kind(trained: Path, tmp_path: Path, suffix: str, codec: str) -> None:
+    (tmp_path / "in").mkdir()
+    write_video(tmp_path / f"in/film.{suffix}", 5, codec=codec)
+    write_video(tmp_path / f"in/unknown.{suffix}", 5, codec=codec).rename(tmp_path / "in/unknown.jpg")
+    predicted = run_predict(trained, tmp_path / "in", tmp_path / "out")
+    assert (predicted.count, predicted.failures, predicted.passed) == (10, [], [])
+    assert (tmp_path / "out/unknown_000001_panel.png").exists()
+
+
+def test_predict_of_a_program_that_is_called_like_a_video_passes_it_over(trained: Path, tmp_path: Path) -> None:
+    write_photo(tmp_path / "in/a.png")
+    (tmp_path / "in/index.ts").write_text("export const x = 1;\n")
+    predicted = run_predict(trained, tmp_path / "in", tmp_path / "out")
+    assert (predicted.count, predicted.failures, predicted.passed) == (1, [], ["index.ts"])
+    assert "\npassed over 1 file that is no picture or video: index.ts\n" in str(predicted)
+    named = run_predict(trained, tmp_path / "in/*", tmp_path / "named")
+    assert named.count == 1
+    assert "index.ts: not a readable video" in named.failures[0]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "rotation", "size"),
+    [
+        *((Fraction(2, 1), 0, (32, 128)), (Fraction(1, 2), 0, (64, 64)), (Fraction(64, 45), 0, (32, 91))),
+        (Fraction(2, 1), 90, (128, 32)),
+    ],
+)
+def test_frames_have_square_pixels(tmp_path: Path, ratio: Fraction, rotation: int, size: tuple[int, int]) -> None:
+    if rotation and not hasattr(pytest.importorskip("av").video.stream.VideoStream, "set_display_rotation"):
+        pytest.skip("this PyAV cannot write turned videos")
+    path = write_video(tmp_path / "a.mp4", 2, ratio=ratio, rotation=rotation)
+    frames = read_frames(path)
+    assert [frame.shape for frame in frames] == [(*size, 3)] * 2
+    # What was light on the right is, turned counterclockwise, light at the top.
+    light, dark = (frames[0][:8], frames[0][-8:]) if rotation else (frames[0][:, -8:], frames[0][:, :8])
+    assert light.mean() > dark.mean() + 60
+
+
+def test_large_frames_are_made_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(tmp_path / "a.mp4", 2, size=(64, 128), ratio=Fraction(2, 1))
+    whole = read_frames(path)[0]
+    monkeypatch.setattr(pictures, "_LARGE", 64 * 256 // 16)
+    for picture in read_pictures(path):
+        assert picture.size == (64, 256)
+        assert picture.pixels.shape == (16, 64, 3)
+    reduced = np.asarray(Image.fromarray(whole).reduce(4)).astype(int)
+    np.testing.assert_allclose(next(read_pictures(path)).pixels, reduced, atol=6)
+    assert next(read_pictures(path, (32, 128))).pixels.shape == (64, 256, 3)
+
+
+def test_frames_that_are_too_large_are_refused(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", 2, ratio=Fraction(2, 1))
+    with quietly(32 * 128):
+        assert len(read_frames(path)) == 2
+    for largest in (32 * 128 - 2, 32 * 64 - 2, 2):
+        with (
+            quietly(largest),
+            pytest.raises(UserError, match=r"a\.mp4: (needed frames of at most|not a readable video)"),
+        ):
+            read_frames(path)
+
+
+def test_list_of_films_opens_no_other_file(tmp_path: Path) -> None:
+    write_video(tmp_path / "private.mp4", 3)
+    (tmp_path / "a.mp4").write_text("ffconcat version 1.0\nfile private.mp4\n")
+    with pytest.raises(UserError, match=r"a\.mp4: not a readable video"):
+        read_frames(tmp_path / "a.mp4")
+
+
+def test_video_whose_name_looks_like_an_address_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_video(tmp_path / "a.mp4", 2).rename(tmp_path / "concat:x|y.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert len(read_frames(Path("concat:x|y.mp4"))) == 2
+
+
+def test_video_without_pyav_is_named_and_pictures_are_predicted(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_photo(tmp_path / "in/a.png")
+    (tmp_path / "in/b.mp4").write_bytes(bytes(100))
+    monkeypatch.setitem(sys.modules, "av", None)
+    predicted = run_predict(trained, tmp_path / "in", tmp_path / "out")
+    assert predicted.count == 1
+    assert predicted.failures == [f"{tmp_path}/in/b.mp4: videos need PyAV: pip install -e '.[video]'"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_damaged_video_is_read_or_named(tmp_path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for suffix, codec in (("mp4", "mpeg4"), ("mkv", "mpeg4"), ("avi", "mpeg4"), ("ts", "mpeg2video"), ("flv", "flv1")):
+        whole = write_video(tmp_path / f"a.{suffix}", 4, codec=codec).read_bytes()
+        for number in range(10):
+            content = np.frombuffer(whole, dtype=np.uint8).copy()
+            content[rng.integers(0, len(content), rng.choice([1, 10, 100]))] ^= rng.integers(1, 256, dtype=np.uint8)
+            path = tmp_path / f"{number}.{suffix}"
+            path.write_bytes(content[: rng.integers(1, len(content)) if number % 3 == 0 else None].tobytes())
+            assert num_frames(path) >= 0
+            with suppress(UserError), quietly():
+                assert all(frame.ndim == 3 for frame in read_frames(path))

@@ -14,6 +14,7 @@ from _entry import end_with, plain, run, short_errors
 from multitask import build
 from multitask.comparison import EXPERIMENTS, Plan, Report, Runner, find_places
 from multitask.comparison.results import describe
+from multitask.errors import UserError
 
 _OWN_KEYS = {"experiment", "comparison", "base", "seeds", "split", "rates", "search_seed", "parallel", "report"}
 _OWN_KEYS |= {"results_dir", "output_dir"}
@@ -24,7 +25,7 @@ def run_config(arguments: Sequence[str]) -> Mapping[str, Any]:
     try:
         return plain(compose("train", list(arguments)))
     except HydraException as error:
-        raise ValueError(str(error)) from error
+        raise UserError(str(error)) from error
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="compare")
@@ -33,7 +34,7 @@ def main(given: DictConfig) -> None:
         config = plain(given)
         name = config.get("comparison")
         if name not in EXPERIMENTS:
-            raise ValueError(f"experiment: needed one of {sorted(EXPERIMENTS)}, found {name}")
+            raise UserError(f"experiment: needed one of {sorted(EXPERIMENTS)}, found {name}")
         overrides = [text for text in HydraConfig.get().overrides.task if text.partition("=")[0] not in _OWN_KEYS]
         base = [f"experiment={config['base']}", *overrides]
         shared = run_config(base)

@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from _entry import plain, run, short_errors
 from multitask.engine.tracking import read_history
+from multitask.errors import UserError
 from multitask.report import plot_weights
 
 
@@ -15,15 +16,15 @@ def main(given: DictConfig) -> None:
     with short_errors():
         config = plain(given)
         if not config["output"]:
-            raise ValueError("output: needed the path of a PNG, found none")
+            raise UserError("output: needed the path of a PNG, found none")
         if not isinstance(config["runs"], list):
-            raise ValueError(
+            raise UserError(
                 f"runs: needed a list of folders, such as [runs/quickstart/seed0], found {config['runs']!r}"
             )
         histories = {run: read_history(Path(run)) for run in config["runs"]}
         for run, history in histories.items():
             if not history:
-                raise ValueError(f"runs: needed folders of runs, found no history in {run}")
+                raise UserError(f"runs: needed folders of runs, found no history in {run}")
         plot_weights(histories, Path(config["output"]))
         print(f"written to {config['output']}")
 

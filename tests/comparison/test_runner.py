@@ -21,6 +21,7 @@ from multitask.comparison import Plan, Report, Runner, find_places, results
 from multitask.comparison.plan import Job
 from multitask.comparison.runner import _quoted
 from multitask.engine.interruption import Interrupted
+from multitask.errors import UserError
 from tests.comparison.made import EQUAL, EXPERIMENT, LEARNED, TASKS
 from tests.holding import held
 
@@ -273,7 +274,7 @@ def test_a_row_that_cannot_be_configured_keeps_no_other_from_running(tmp_path: P
 
     def refusing(arguments: Sequence[str]) -> dict[str, Any]:
         if "weighting=uncertainty" in arguments:
-            raise ValueError("Could not override 'weighting.sum'")
+            raise UserError("Could not override 'weighting.sum'")
         return compose(arguments)
 
     runner.compose = refusing

@@ -131,7 +131,9 @@ def test_checkpoint_of_another_encoder_is_refused(
 def test_checkpoint_of_a_newer_version_is_refused(tmp_path: Path, state: dict[str, Any]) -> None:
     path = tmp_path / "last.pt"
     torch.save({**state, "version": 99, "classes": []}, path)
-    with pytest.raises(ValueError, match=rf"model\.pretrained={path}: needed version 1 or older, found 99"):
+    with pytest.raises(
+        ValueError, match=rf"model\.pretrained={path}: needed version {checkpoint.VERSION} or older, found 99"
+    ):
         _network(f"model.pretrained={path}")
 
 

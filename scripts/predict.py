@@ -18,7 +18,11 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP)
 def main(config: DictConfig) -> None:
     # By an exception, so that the lines of all pictures that are done appear.
     with handled_signals(lambda number, _: sys.exit(128 + number), _ENDING), short_errors():
-        predicted = predict(plain(config))
+        try:
+            predicted = predict(plain(config))
+        except (SystemExit, KeyboardInterrupt):
+            print("what is done is written; the same command goes on from there", file=sys.stderr)
+            raise
         print(predicted)
         end_with(1 if predicted.failures else 0)
 

@@ -57,7 +57,7 @@ class Predicted:
         lines = [f"{self.count} picture{'s' * (self.count != 1)} predicted{kept}{failed}"]
         lines += [f"  {printable(line)}" for line in self.failures]
         lines += [printable(passed_over(self.passed))] if self.passed else []
-        lines += [f"written to {self.folder}"] if self.count else []
+        lines += [f"written to {printable(str(self.folder))}"] if self.count else []
         return "\n".join(lines)
 
 

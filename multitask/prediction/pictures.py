@@ -48,6 +48,7 @@ _UPRIGHT = {
 """EXIF orientation -> what turns the picture upright."""
 
 _one = threading.Lock()
+_largest: int | None = None
 
 
 class Picture(NamedTuple):
@@ -69,17 +70,20 @@ def quietly(largest: int | None = None) -> Iterator[None]:
     Args:
         largest: most px that a picture may have; None: as Pillow is set.
     """
-    pixels, text = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
+    global _largest
+    before, pixels, text = _largest, Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
     try:
         if largest:
-            Image.MAX_IMAGE_PIXELS = -(-largest // 2)  # of half a bomb Pillow warns
+            _largest = largest
+            # Pillow warns of half as many. Fewer than its own it would refuse in what is drawn here, too.
+            Image.MAX_IMAGE_PIXELS = max(-(-largest // 2), LARGEST // 2)
         # One text may take what Pillow lets all of a PNG's take: editors keep the history of their work in there.
         PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"PIL\.")
             yield
     finally:
-        Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = pixels, text
+        _largest, Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = before, pixels, text
 
 
 @contextmanager
@@ -185,7 +189,7 @@ def _decoded(image: Image.Image, least: tuple[int, int], what: str) -> Picture:
 
 def most_pixels() -> int | None:
     """How many px a picture may have; None for any number."""
-    return None if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
+    return _largest or (2 * Image.MAX_IMAGE_PIXELS if Image.MAX_IMAGE_PIXELS else None)
 
 
 def to_picture(image: Image.Image, least: tuple[int, int] = (1, 1), what: str = "image") -> Picture:

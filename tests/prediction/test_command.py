@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from PIL import Image
 
 from multitask.data.layout import read_png, write_camera
 from multitask.engine import checkpoint
+from multitask.errors import UserError
 from multitask.prediction import Predictor
 from tests.prediction.made import photo, run_predict, write_photo
 from tests.trees import CAMERA
@@ -87,9 +89,10 @@ def test_predict_of_pictures_with_odd_names(trained: Path, tmp_path: Path) -> No
         write_photo(tmp_path / "in" / f"{name}.png")
     (tmp_path / "in/bad\n\udcff.png").touch()
     long = write_photo(tmp_path / "in" / ("b" * 251 + ".png"))
-    predicted = run_predict(trained, tmp_path / "in", tmp_path / "out")
-    assert {line["name"] for line in lines(tmp_path / "out")} == set(names)
-    assert {path.name for path in (tmp_path / "out").glob("*_panel.png")} == {f"{name}_panel.png" for name in names}
+    out = tmp_path / "out \udcff\n"
+    predicted = run_predict(trained, tmp_path / "in", out)
+    assert {line["name"] for line in lines(out)} == set(names)
+    assert {path.name for path in out.glob("*_panel.png")} == {f"{name}_panel.png" for name in names}
     assert len(predicted.failures) == 2
     assert f"{long}: needed a name of at most 238 bytes for its results, found 251" in predicted.failures
     str(predicted).encode()
@@ -207,3 +210,63 @@ def test_predict_of_a_folder_without_pictures_is_refused(trained: Path, tmp_path
     ):
         run_predict(trained, tmp_path / "in", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_predict_passes_over_pipes_and_devices(trained: Path, tmp_path: Path) -> None:
+    write_photo(tmp_path / "in/a.png")
+    os.mkfifo(tmp_path / "in/b.png")
+    (tmp_path / "in/c.png").symlink_to("/dev/zero")
+    (tmp_path / "in/notes.txt").touch()
+    for number, given in enumerate((tmp_path / "in", tmp_path / "in/*.png")):
+        predicted = run_predict(trained, given, tmp_path / f"out{number}")
+        assert (predicted.count, predicted.failures) == (1, [])
+        assert "b.png (a pipe), " in str(predicted).splitlines()[1]
+        assert "c.png (a device)" in str(predicted).splitlines()[1]
+    with pytest.raises(UserError, match=r"input=.*b\.png: needed a picture, .* found a pipe"):
+        run_predict(trained, tmp_path / "in/b.png", tmp_path / "out2")
+    assert not (tmp_path / "out2").exists()
+
+
+def test_predict_of_a_pattern_with_dots_writes_into_the_folder_alone(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for index, name in enumerate(("a/p/1", "a/q/1", "a/x/1", "a/x/2", "b/1")):
+        write_photo(tmp_path / f"{name}.jpg", (24, 48), index)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.jpg")}
+    for number, (given, count) in enumerate(
+        [("../a/*/../x/*.jpg", 2), ("../?/../a/*/1.jpg", 3), ("../*/*/../**/*.jpg", 4)]
+    ):
+        predicted = run_predict(trained, given, tmp_path / f"out{number}")
+        assert (predicted.count, predicted.failures) == (count, [])
+        assert len(list((tmp_path / f"out{number}").rglob("*_panel.png"))) == count
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.jpg")} == before
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b", "here", "out0", "out1", "out2"}
+
+
+def test_predict_of_a_picture_whose_files_have_no_place_names_it(trained: Path, tmp_path: Path) -> None:
+    write_photo(tmp_path / "in/a.png", seed=1)
+    write_photo(tmp_path / "in/a_panel.png/b.png", seed=2)
+    predicted = run_predict(trained, tmp_path / "in", tmp_path / "out")
+    assert predicted.count == 1
+    (failure,) = predicted.failures
+    assert "a_panel.png" in failure
+    assert [line["name"] for line in lines(tmp_path / "out")] in (["a"], ["a_panel.png/b"])
+
+
+@pytest.mark.parametrize("largest", [0, -5, 1.5, True, "many", None])
+def test_predict_refuses_a_largest_that_is_no_number(trained: Path, tmp_path: Path, largest: object) -> None:
+    write_photo(tmp_path / "a.png")
+    with pytest.raises(UserError, match=rf"largest: needed a whole number of px above zero, found {largest!r}"):
+        run_predict(trained, tmp_path / "a.png", tmp_path / "out", largest=largest)
+    assert not (tmp_path / "out").exists()
+
+
+def test_predict_of_a_picture_that_is_too_large_names_it(trained: Path, tmp_path: Path) -> None:
+    for index, size in enumerate([(24, 48), (48, 96)]):
+        write_photo(tmp_path / f"in/{index}.png", size)
+    predicted = run_predict(trained, tmp_path / "in", tmp_path / "out", largest=24 * 48)
+    assert predicted.count == 1
+    assert f"{tmp_path}/in/1.png: needed at most 1152 px (largest=1152), found 48 x 96" in predicted.failures[0]
+    assert run_predict(trained, tmp_path / "in", tmp_path / "more", largest=48 * 96).count == 2

@@ -1,6 +1,12 @@
 """The command that predicts one's own pictures, as a user types it."""
 
 import json
+import os
+import shlex
+import signal
+import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +14,7 @@ from PIL import Image
 
 from multitask.data.layout import read_png
 from multitask.run import LAST, Run
-from tests.compose import small
+from tests.compose import ROOT, small
 from tests.prediction.made import write_photo
 from tests.scripts.called import call
 from tests.scripts.test_scripts import run
@@ -48,6 +54,76 @@ def test_predict_py_with_a_pattern_names_what_it_could_not_read(checkpoint_path:
     assert result.returncode == 1
     assert result.stdout.startswith("1 picture predicted, 1 not:\n  b.png: not a readable picture, 9 bytes")
     assert (tmp_path / "out/a_panel.png").exists()
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, str(ROOT / "scripts/predict.py"), *map(str, arguments)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_predict_py_goes_on_after_a_signal(checkpoint_path: Path, tmp_path: Path, number: signal.Signals) -> None:
+    for index in range(30):
+        write_photo(tmp_path / f"in/{index:03d}.png", (60, 120), index)
+    given = [f"checkpoint={checkpoint_path}", "input=in", "output_dir=out", "batch_size=1"]
+    process = subprocess.Popen(command(*given), cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stderr
+    for line in process.stderr:
+        if "/30 pictures" in line:
+            process.send_signal(number)
+            break
+    _, errors = process.communicate(timeout=60)
+    killed = number == signal.SIGKILL
+    assert process.returncode == (-number if killed else 128 + number)
+    assert "Traceback" not in errors
+    assert killed or "what is done is written; the same command goes on from there" in errors
+    assert (tmp_path / "out/predictions.jsonl").exists() != killed
+    if not killed:
+        done = (tmp_path / "out/predictions.jsonl").read_text().splitlines()
+        assert 3 <= len(done) < 30
+        assert len(list((tmp_path / "out").glob("*.png"))) == 4 * len(done)
+    again = call("predict.py", *given, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.startswith("30 pictures predicted, ")
+    lines = [json.loads(line) for line in (tmp_path / "out/predictions.jsonl").read_text().splitlines()]
+    assert [line["name"] for line in lines] == [f"{index:03d}" for index in range(30)]
+    assert len(list((tmp_path / "out").iterdir())) == 30 * 4 + 1
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_predict_py_on_a_full_disk_names_the_file_and_goes_on(checkpoint_path: Path, tmp_path: Path) -> None:
+    write_photo(tmp_path / "in/a.png")
+    given = [f"checkpoint={checkpoint_path}", "input=in", "output_dir=out"]
+    limited = f"ulimit -f 20; trap '' XFSZ; exec {shlex.join(command(*given))}"
+    result = subprocess.run(["bash", "-c", limited], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1] == "error: out/a_panel.png: could not be written (File too large)"
+    assert not list((tmp_path / "out").glob("*.png"))
+    assert not list((tmp_path / "out").glob(".*"))
+    again = call("predict.py", *given, cwd=tmp_path)
+    assert again.stdout == "1 picture predicted\nwritten to out\n"
+
+
+def test_predict_py_takes_two_gigabytes_for_the_largest_picture(checkpoint_path: Path, tmp_path: Path) -> None:
+    Image.new("L", (13_300, 13_300), 90).save(tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size < 400_000
+    given = [f"checkpoint={checkpoint_path}", "input=a.png", "output_dir=out", "device=cpu"]
+    with subprocess.Popen(command(*given), cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert usage.ru_maxrss * 1024 < 2e9
+    header = (tmp_path / "out/a_disparity.png").read_bytes()[16:24]
+    assert struct.unpack(">II", header) == (13_300, 13_300)
+
+
+def test_predict_py_never_waits_for_a_pipe(checkpoint_path: Path, tmp_path: Path) -> None:
+    write_photo(tmp_path / "in/a.png")
+    os.mkfifo(tmp_path / "in/b.png")
+    (tmp_path / "in/notes.txt").touch()
+    result = run("predict.py", f"checkpoint={checkpoint_path}", "input=in", "output_dir=out", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    expected = "passed over 2 files that are no picture or video: b.png (a pipe), notes.txt"
+    assert result.stdout.splitlines() == ["1 picture predicted", expected, "written to out"]
 
 
 WRONG = [

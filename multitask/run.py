@@ -19,7 +19,7 @@ from multitask.engine.inference import network_predictor, score
 from multitask.engine.interruption import Stopped
 from multitask.engine.memory import keep_freed_memory
 from multitask.engine.objective import Objective
-from multitask.engine.settings import check_frozen, check_weighting
+from multitask.engine.settings import check_compiler, check_frozen, check_weighting
 from multitask.engine.tracking import SECONDS, VALIDATION, Tracker, read_figures
 from multitask.engine.trainer import Trainer
 from multitask.errors import UserError
@@ -59,6 +59,7 @@ class Run:
         optimization, augmentation = build.make_optimization(config), build.make_augmentation(config)
         tasks = build.make_tasks(config)
         check_weighting(build.make_weighting(config, tasks), schedule, compute)
+        check_compiler(schedule, compute)
         resumed = resume.find(self.folder, config, schedule.resume)
         if not resumed:
             check_frozen(optimization, config["model"])

@@ -224,7 +224,7 @@ class Loader:
                 if batch is None:
                     return
                 yield batch
-        except (UserError, RuntimeError) as error:
+        except (UserError, *workers.FAILURES) as error:
             raise workers.user_error(error, self._num_workers) from error
         finally:
             # After an error the traceback keeps the iterator, and so its workers, alive.

@@ -17,6 +17,9 @@ _SHARED_MEMORY = "/dev/shm"
 _FROM_WORKER = "\nOriginal Traceback"
 """In the text of an error that torch brings from a worker, behind what it adds in front."""
 
+FAILURES = (RuntimeError, OSError, EOFError)
+"""What torch's loader raises of its workers: the last two where one dies while its batch is taken over."""
+
 
 def start(_: int) -> None:
     """What a worker does first: it lets the main process alone answer signals from the terminal."""
@@ -41,7 +44,7 @@ def shut_down(iterator: Any) -> None:
                 worker.kill()
 
 
-def user_error(error: UserError | RuntimeError, number: int) -> Exception:
+def user_error(error: Exception, number: int) -> Exception:
     """What torch's loader raised, as the user is to see it; a fault of the program is returned as it is.
 
     Args:

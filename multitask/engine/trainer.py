@@ -15,6 +15,7 @@ from multitask.engine.compute import Compute
 from multitask.engine.interruption import Deferral, Interrupted, Stopped, deferred_signals
 from multitask.engine.objective import Objective, present_tasks
 from multitask.engine.settings import Optimization, Schedule
+from multitask.engine.state import check_resumable
 from multitask.errors import UserError
 
 
@@ -91,12 +92,11 @@ class Trainer:
             raise UserError(
                 f"trainer.max_steps={self.schedule.max_steps}: checkpoint={source} is at step {state['step']} already"
             )
-        try:
-            self.objective.weighting.load_state_dict(state["weighting"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.scaler.load_state_dict(state["scaler"])
-        except (RuntimeError, ValueError) as error:
-            raise UserError(f"checkpoint={source}: of another weighting or optimiser: {error}") from error
+        weighting = self.objective.weighting
+        check_resumable(state, weighting, self.optimizer, self.scaler, self._seen_pixels, f"checkpoint={source}")
+        weighting.load_state_dict(state["weighting"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
         self.step, self.validated = state["step"], state["validated"]
         for name, count in state["seen_pixels"].items():
             self._seen_pixels[name].fill_(count)

@@ -127,6 +127,7 @@ class Predictor:
                 f"{name}: needed at least {STRIDE} px of height at the network's width of {self._width}, found "
                 f"{size[0]} of a picture of {height} x {width}"
             )
+        check_size(f"{name}: size for the network", size)
         resized = resize(Sample(name, picture.pixels), size).image
         return NetworkInput(name, torch.from_numpy(resized.transpose(2, 0, 1).copy()), (height, width))
 

@@ -76,7 +76,8 @@ def _children() -> set[int]:
 
 
 def test_process_that_is_killed_is_said_with_what_would_help() -> None:
-    message = r"^trainer.num_workers=2: no batch came from the processes that load frames \(DataLoader worker .*Killed"
+    # torch names the signal, or the worker, or what broke while it took over a batch, by when it notices.
+    message = r"^trainer.num_workers=2: no batch came from the processes that load frames \(.*\)"
     with pytest.raises(UserError, match=message) as raised:
         load(Killed(30))
     assert "needed more memory, more shared memory (of a container: --shm-size=8g) or fewer processes" in str(raised)
@@ -224,6 +225,12 @@ def _is_alive(number: int) -> bool:
         return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
+def test_worker_that_dies_while_its_batch_is_taken_over_is_said_alike(error: Exception) -> None:
+    assert isinstance(workers.user_error(error, 2), UserError)
+    assert workers.user_error(error, 0) is error
 
 
 def test_message_of_a_loader_names_no_shared_memory_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

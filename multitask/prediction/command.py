@@ -71,10 +71,19 @@ class _Read(NamedTuple):
     shown: Image.Image
 
 
+class _Failed(NamedTuple):
+    """What was wrong with a picture: not the error, which would keep all that was known where it was raised."""
+
+    fault: str
+
+
 class _Done(NamedTuple):
     """A picture that an earlier call has predicted."""
 
     name: str
+
+
+_Item = _Read | _Done | _Failed
 
 
 def predict(config: Config) -> Predicted:
@@ -142,8 +151,7 @@ def _predict_all(
         for items in chunks:
             predictions = predictor.predicted([item.image for item in items if isinstance(item, _Read)])
             for item in items:
-                fault = _deal_with(item, predictions, writer)
-                failures += [str(fault)] if fault else []
+                failures += _deal_with(item, predictions, writer)
                 kept += isinstance(item, _Done)
                 done += 1
                 progress(done, max(done, expected))
@@ -152,39 +160,37 @@ def _predict_all(
     return done - len(failures), kept, failures
 
 
-def _deal_with(
-    item: _Read | _Done | UserError, predictions: Iterator[PredictedScene | UserError], writer: SceneWriter
-) -> UserError | None:
+def _deal_with(item: _Item, predictions: Iterator[PredictedScene | UserError], writer: SceneWriter) -> list[str]:
     """Writes what is predicted of a picture; returns what was wrong with it, if anything was."""
-    if isinstance(item, UserError):
-        return item
+    if isinstance(item, _Failed):
+        return [item.fault]
     if isinstance(item, _Done):
         writer.keep(item.name)
-        return None
+        return []
     predicted = next(predictions)
     if isinstance(predicted, UserError):
-        return predicted
+        return [str(predicted)]
     try:
         writer.write(item.source, item.frame, item.name, item.shown, Enlargement(predicted, item.image.size))
     except Unwritable as error:
-        return error
-    return None
+        return [str(error)]
+    return []
 
 
 @contextmanager
 def _ahead(
     predictor: Predictor, sources: Iterable[Source], writer: SceneWriter, at_once: int
-) -> Iterator[Iterator[list[_Read | _Done | UserError]]]:
+) -> Iterator[Iterator[list[_Item]]]:
     """Some pictures at a time, read in a thread while those before are worked on; at the end of ``with`` it stops."""
     stopped = threading.Event()
     items = _read_all(predictor, sources, writer.earlier, writer.camera is not None)
     unstopped = itertools.takewhile(lambda _: not stopped.is_set(), items)
     with ThreadPoolExecutor(1) as pool:
 
-        def read() -> list[_Read | _Done | UserError]:
+        def read() -> list[_Item]:
             return list(itertools.islice(unstopped, at_once))
 
-        def chunks() -> Iterator[list[_Read | _Done | UserError]]:
+        def chunks() -> Iterator[list[_Item]]:
             coming = pool.submit(read)
             while chunk := coming.result():
                 coming = pool.submit(read)
@@ -198,7 +204,7 @@ def _ahead(
 
 def _read_all(
     predictor: Predictor, sources: Iterable[Source], earlier: Mapping[str, tuple[int, int]], one_size: bool
-) -> Iterator[_Read | _Done | UserError]:
+) -> Iterator[_Item]:
     """Every picture and frame in order, or what was wrong with it: another size than the first's, for one camera."""
     size: tuple[int, int] | None = None
     for source in sources:
@@ -217,7 +223,7 @@ def _read_all(
                     )
                 yield read
         except UserError as error:
-            yield error
+            yield _Failed(str(error))
 
 
 def _pictures(

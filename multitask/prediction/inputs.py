@@ -2,6 +2,7 @@
 
 import bisect
 import glob
+import itertools
 import os
 import unicodedata
 from collections import Counter
@@ -139,7 +140,7 @@ def _special(path: Path) -> str | None:
 
 
 def _names(whole: Sequence[str], videos: Sequence[bool]) -> list[str]:
-    """Names without endings, but with them where two files would get the same on any file system.
+    """Names without endings; with them, and at last a number, where two files would get the same on any file system.
 
     Args:
         whole: each file's, below the folder that all are in.
@@ -152,6 +153,14 @@ def _names(whole: Sequence[str], videos: Sequence[bool]) -> list[str]:
         kept |= clashing
         for index in clashing:
             names[index] = whole[index]
+    # Even those may differ in what not every file system tells apart: "a.jpg" and "A.jpg".
+    taken = {same(name) for name in names}
+    seen: set[str] = set()
+    for index, name in enumerate(names):
+        numbers = itertools.count(2)
+        while same(names[index]) in seen or (names[index] != name and same(names[index]) in taken):
+            names[index] = f"{name}-{next(numbers)}"
+        seen.add(same(names[index]))
     return names
 
 

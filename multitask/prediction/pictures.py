@@ -5,7 +5,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -115,7 +115,8 @@ def read_picture(path: Path, least: tuple[int, int] = (1, 1)) -> Picture:
     """
     with open_file(path) as file:
         what = f"{path}: not a readable picture, {os.fstat(file.fileno()).st_size} bytes"
-        with _opened(file, path, what) as image:
+        # What is decoded is freed at once, even where an error, which others may keep, would hold on to it.
+        with closing(_opened(file, path, what)) as image:
             _check_memory(path, image, what)
             with alone(image.width * image.height):
                 return _decoded(image, least, what)

@@ -1,4 +1,5 @@
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -182,3 +183,10 @@ def test_results_below_the_input_are_not_searched(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "out/a_panel.png", "out/sub/b_panel.png", "other/c.png")
     assert [x.name for x in find_sources(str(tmp_path), tmp_path / "out").sources] == ["a", "other/c"]
     assert [x.name for x in find_sources(str(tmp_path / "**/*.png"), tmp_path / "out").sources] == ["a", "other/c"]
+
+
+def test_names_that_differ_only_in_case_or_form_are_numbered(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "A.jpg", "a.jpg-2.png", "b/x.png", "B/x.png", "\u00e9.png", "e\u0301.png")
+    found = names(tmp_path)
+    assert len({unicodedata.normalize("NFC", name).casefold() for name in found}) == len(found) == 7
+    assert {"A.jpg", "a.jpg-2", "a.jpg-3", "B/x.png", "b/x.png-2"} <= set(found)

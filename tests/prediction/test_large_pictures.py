@@ -1,6 +1,7 @@
 """Pictures that would fill the memory."""
 
 import threading
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image, ImageOps
 from multitask.errors import UserError
 from multitask.prediction import pictures
 from multitask.prediction.pictures import alone, quietly, read_picture, shrinking, to_picture
-from tests.prediction.made import photo
+from tests.prediction.made import photo, write_photo
 
 
 @pytest.fixture
@@ -184,3 +185,19 @@ def test_one_large_picture_is_in_the_memory_at_once(monkeypatch: pytest.MonkeyPa
         assert not entered.wait(0.05)
     thread.join(10)
     assert entered.is_set()
+
+
+def test_what_is_decoded_of_a_damaged_picture_is_freed_while_its_error_lives(tmp_path: Path) -> None:
+    whole = write_photo(tmp_path / "a.bmp", (500, 600)).read_bytes()
+    (tmp_path / "a.bmp").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="image file is truncated") as kept:
+        read_picture(tmp_path / "a.bmp")
+    frames, error = [], kept.value
+    while error:
+        frames += [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        error = error.__cause__
+    held = [value for frame in frames for value in frame.f_locals.values() if isinstance(value, Image.Image)]
+    assert held, "an error holds on to what was known where it was raised"
+    for image in held:
+        with pytest.raises(ValueError, match="closed image"):
+            image.getpixel((0, 0))

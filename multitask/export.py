@@ -1,5 +1,6 @@
 """A checkpoint's network as one file that runs without this package: what ``scripts/export.py`` calls."""
 
+import io
 import json
 import warnings
 from collections.abc import Callable, Mapping
@@ -147,8 +148,11 @@ def _write_torch(network: ExportedNetwork, _: Mapping[str, Task], metadata: Conf
     shapes = ({0: batch, 2: height, 3: width},)
     try:
         program = torch.export.export(network, (_random_images(_TRACED),), dynamic_shapes=shapes, strict=False)
-        with path.open("wb") as file:
-            torch.export.save(program, file, extra_files={METADATA: json.dumps(metadata)})
+        # Not into the file itself: where it cannot grow, torch's writer throws while it is torn down, which ends the
+        # process.
+        content = io.BytesIO()
+        torch.export.save(program, content, extra_files={METADATA: json.dumps(metadata)})
+        path.write_bytes(content.getbuffer())
         with path.open("rb") as file:
             return torch.export.load(file).module()
     except OSError:

@@ -14,10 +14,12 @@ from multitask import build, export
 from multitask.data.labels import CLASS_NAMES
 from multitask.data.loader import normalize
 from multitask.engine import checkpoint
+from multitask.errors import UserError
 from multitask.export import METADATA, export_checkpoint
 from multitask.models.network import MultiTaskNetwork
 from multitask.tasks.depth import Depth
 from tests.compose import ROOT, SMALL, config
+from tests.fulldisk import full_disk
 from tests.states import state
 
 SHAPES = [(1, 3, 37, 53), (3, 3, 37, 53), (1, 3, 9, 200), (2, 3, 64, 96)]
@@ -203,6 +205,13 @@ def test_export_that_differs_from_the_network_leaves_no_file(
     with pytest.raises(
         ValueError, match=r"not written: depth of \[1, 3, 37, 53\] pictures differs .* by 0\.01, needed"
     ):
+        export_checkpoint(str(saved), format, str(tmp_path / "network"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", ["onnx", "torch"])
+def test_export_onto_a_full_disk_names_the_file_and_leaves_none(saved: Path, tmp_path: Path, format: str) -> None:
+    with full_disk(10_000), pytest.raises(UserError, match=r"/network: could not be written \(File too large\)$"):
         export_checkpoint(str(saved), format, str(tmp_path / "network"))
     assert list(tmp_path.iterdir()) == []
 

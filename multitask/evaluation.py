@@ -6,7 +6,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from multitask.build import Config
 from multitask.data.loader import Batch, EncodedFrames, Loader, closed_after, in_order
 from multitask.data.split import Split
 from multitask.engine.inference import Predict, evaluate, fit_position_prior, network_predictor
+from multitask.engine.interruption import Waiting
 from multitask.errors import UserError, shown
 from multitask.files import write_json
 from multitask.metrics import ResultWriter, check_results_dir, write_results
@@ -33,6 +34,7 @@ _OWN_KEYS = ("checkpoint", "split", "results_dir", "output_dir")
 """Keys of ``configs/evaluate.yaml`` that are no run's."""
 
 _MOST_WORKERS = 16
+"""That a checkpoint asks for: one from elsewhere may name any number."""
 
 
 class Evaluation:
@@ -51,8 +53,7 @@ class Evaluation:
         self.compute = build.make_device(config)
         self._grouping = build.make_grouping(config)
         self._frames_at_once = max(1, build.pixels_at_once(config) // math.prod(frames.image_size))
-        # A checkpoint from elsewhere may name any number.
-        self._num_workers = min(build.make_schedule(config).num_workers, _MOST_WORKERS)
+        self._num_workers = build.make_schedule(config).num_workers
 
     def batches(self, keep_samples: bool = False) -> Loader:
         """Whole frames, as many at a time as make no more pixels than a micro-batch of training does."""
@@ -60,20 +61,16 @@ class Evaluation:
         keys = in_order(len(self.frames), self._frames_at_once)
         return Loader(encoded, keys, self._num_workers, pin=self.compute.device.type == "cuda")
 
-    def pixel_figures(self, predict: Predict, on_batch: Callable[[], None] = lambda: None) -> dict[str, float]:
-        """The tasks' own figures, ``<task>/<figure>``; ``on_batch`` is called after each batch and may raise."""
-        return evaluate(predict, self.batches(), self.tasks, self.compute.device, lambda *_: on_batch())
+    def pixel_figures(self, predict: Predict, waiting: Waiting = nullcontext) -> dict[str, float]:
+        """The tasks' own figures, ``<task>/<figure>``; for ``waiting`` see `evaluate`."""
+        return evaluate(predict, self.batches(), self.tasks, self.compute.device, waiting=waiting)
 
     def all_figures(
-        self, predict: Predict, on_batch: Callable[[], None] = lambda: None, writer: ResultWriter | None = None
+        self, predict: Predict, waiting: Waiting = nullcontext, writer: ResultWriter | None = None
     ) -> dict[str, float]:
         """The same and those of scenes, which `writer` gets."""
         scorer = SceneScorer(self.tasks, self._grouping, writer)
         predicting, after = _Clock(self.compute.device), _Clock(self.compute.device)
-
-        def observe(batch: Batch, predictions: dict[str, Tensor]) -> None:
-            scorer.update(batch, predictions)
-            on_batch()
 
         def timed(images: Tensor) -> dict[str, Tensor]:
             with predicting:
@@ -87,7 +84,7 @@ class Evaluation:
                     yield batch
                     after.stop()
 
-        figures = evaluate(timed, batches(), self.tasks, self.compute.device, observe)
+        figures = evaluate(timed, batches(), self.tasks, self.compute.device, scorer.update, waiting)
         with after:
             figures |= scorer.compute()
         log.info(
@@ -155,7 +152,7 @@ def evaluate_checkpoint(config: Config, overrides: Sequence[str]) -> tuple[dict[
     source, results_dir = Path(config["checkpoint"]), config["results_dir"]
     if results_dir:
         check_results_dir(results_dir)
-    trained = load_trained(source, lambda saved: merge(saved, config, overrides))
+    trained = load_trained(source, lambda saved: merge(_with_few_workers(saved), config, overrides))
     merged, split = trained.config, config["split"]
     frames = build.make_frames(merged, split)
     frames.check_headers()
@@ -176,8 +173,12 @@ def evaluate_checkpoint(config: Config, overrides: Sequence[str]) -> tuple[dict[
     if results_dir:
         log.info("result files written to %s", results_dir)
     if nothing := [name for name in tasks if not any(key.startswith(f"{name}/") for key in figures)]:
-        why = "has no labelled pixel of %s: their figures are left out"
-        log.warning(f"%s: split %r {why}", frames.where, split, ", ".join(nothing))
+        log.warning(
+            "%s: split %r has no labelled pixel of %s: their figures are left out",
+            frames.where,
+            split,
+            ", ".join(nothing),
+        )
     write_json(folder / "metrics.json", figures)
     if tasks and (prior := evaluation.position_prior()):
         figures |= prior
@@ -213,6 +214,13 @@ def _check_writable(folder: Path) -> None:
         raise UserError(f"output_dir={folder}: needed a folder, found that {place} is a file")
     if not os.access(place, os.W_OK):
         raise UserError(f"output_dir={folder}: needed a folder that can be written to, found that {place} cannot")
+
+
+def _with_few_workers(saved: Config) -> Config:
+    trainer = saved["trainer"]
+    number = trainer["num_workers"]
+    few = min(number, _MOST_WORKERS) if isinstance(number, int) else number
+    return {**saved, "trainer": {**trainer, "num_workers": few}}
 
 
 def merge(saved: Config, given: Config, overrides: Sequence[str]) -> dict[str, Any]:

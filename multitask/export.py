@@ -146,6 +146,8 @@ def _write_torch(network: ExportedNetwork, _: Mapping[str, Task], metadata: Conf
     batch = torch.export.Dim("batch")
     height, width = (torch.export.Dim(name, min=_SMALLEST["torch"]) for name in ("height", "width"))
     shapes = ({0: batch, 2: height, 3: width},)
+    with torch.no_grad():
+        network(_random_images(_TRACED))  # what fails here is no fault of torch's
     try:
         program = torch.export.export(network, (_random_images(_TRACED),), dynamic_shapes=shapes, strict=False)
         # Not into the file itself: where it cannot grow, torch's writer throws while it is torn down, which ends the

@@ -76,9 +76,9 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def keep(path: Path, name: Path) -> None:
-    """Has a file outlive its replacement by another one, under a second name in the same folder.
+    """Has a file outlive its replacement by another one, as a hard link of another name in the same folder.
 
-    Where the file system knows no second names the file loses its first one.
+    Where the file system has no hard links the file loses its first name.
 
     Args:
         path: of the file; where there is none, nothing is done.

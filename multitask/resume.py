@@ -14,7 +14,7 @@ from multitask.engine.exclusive import LOCK
 from multitask.engine.tracking import flatten
 from multitask.errors import UserError
 from multitask.files import is_leftover
-from multitask.tasks.base import Task
+from multitask.weighting import Weighting
 
 log = logging.getLogger(__name__)
 
@@ -109,27 +109,32 @@ def find(folder: Path, config: Config, resume: str | None) -> Resumed | None:
 
 
 def _newest_whole(folder: Path, own: list[Path]) -> Resumed:
-    """The first of a run's checkpoints that can be read; a line says which cannot."""
+    """The first of a run's checkpoints that is not damaged; a line says which is."""
     newest, *older = own
     if newest != folder / LAST:
         log.warning("%s is missing; going on from %s", folder / LAST, newest)
     try:
         return Resumed(newest, checkpoint.load(newest), own=True)
-    except UserError as error:
+    except checkpoint.Damaged as error:
         if not older:
             raise
         log.warning("%s; going on from %s", error, older[0])
         return Resumed(older[0], checkpoint.load(older[0]), own=True)
 
 
-def check(resumed: Resumed, config: Config, frames: Split, tasks: Mapping[str, Task]) -> None:
+def check(resumed: Resumed, config: Config, frames: Split, weighting: Weighting) -> None:
     """Checks that a checkpoint's run, in this folder or another one, is the one to go on with.
 
+    Args:
+        resumed: the checkpoint.
+        config: of the run that is to go on.
+        frames: that it is to be trained on.
+        weighting: of its tasks.
     Raises:
         UserError: naming the checkpoint and the first key that differs, or the frames.
     """
     source, state = resumed.source, resumed.state
-    vectors = [name for name, task in tasks.items() if task.likelihood.components > 1]
+    vectors = [name for name in weighting.log_variances() if weighting.likelihoods[name].components > 1]
     if vectors and state["version"] < _PENALTY_OF_EACH_COMPONENT:
         raise UserError(
             f"checkpoint={source}: was trained with another likelihood of task {vectors[0]!r}, in which s counted once "

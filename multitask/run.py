@@ -2,7 +2,7 @@
 
 import logging
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from multitask.data.loader import EncodedFrames, FrameKey, Loader
 from multitask.engine import checkpoint
 from multitask.engine.exclusive import exclusive
 from multitask.engine.inference import network_predictor, score
-from multitask.engine.interruption import Stopped
+from multitask.engine.interruption import Waiting
 from multitask.engine.memory import keep_freed_memory
 from multitask.engine.objective import Objective
 from multitask.engine.settings import check_compiler, check_frozen, check_weighting
@@ -58,7 +58,8 @@ class Run:
         compute, schedule, seed = build.make_device(config), build.make_schedule(config), build.make_seed(config)
         optimization, augmentation = build.make_optimization(config), build.make_augmentation(config)
         tasks = build.make_tasks(config)
-        check_weighting(build.make_weighting(config, tasks), schedule, compute)
+        weighting = build.make_weighting(config, tasks)
+        check_weighting(weighting, schedule, compute)
         check_compiler(schedule, compute)
         resumed = resume.find(self.folder, config, schedule.resume)
         if not resumed:
@@ -66,7 +67,7 @@ class Run:
         frames = build.make_frames(config, "train")
         self.val_frames = build.make_frames(config, config["data"]["val_split"])
         if resumed:
-            resume.check(resumed, config, frames, tasks)
+            resume.check(resumed, config, frames, weighting)
         self.tasks = build.tasks_with_labels(tasks, frames)
         build.tasks_with_labels(self.tasks, self.val_frames)
         for split in (frames, self.val_frames):
@@ -132,9 +133,13 @@ class Run:
                 self._log_panels()
             self._clock = time.perf_counter(), trainer.step
             trainer.run(self._on_log, self._on_val, lambda: self._save(LAST))
-            return self._finish()
-        finally:
-            self._tracker.close()
+            figures = self._finish()
+        except BaseException:
+            with suppress(UserError):  # of the same full disk, say: the first error is the one to show
+                self._tracker.close()
+            raise
+        self._tracker.close()
+        return figures
 
     def _log_start(self) -> None:
         compute, schedule = self.trainer.compute, self.trainer.schedule
@@ -159,9 +164,9 @@ class Run:
             losses, values["lr"], values["images_per_second"], duration(left),
         )  # fmt: skip
 
-    def _on_val(self) -> None:
+    def _on_val(self, waiting: Waiting) -> None:
         step = self.trainer.step
-        figures = self._figures = self._evaluate()
+        figures = self._figures = self._evaluate(waiting)
         self._tracker.scalars(step, {VALIDATION + key: value for key, value in figures.items()})
         self._log_panels()
         log.info("step %d validation: %s", step, brief(figures, figure_groups(self.tasks)))
@@ -173,18 +178,19 @@ class Run:
         for name, picture in self._panels(2, tall=True):
             self._tracker.image(self.trainer.step, f"val_panels/{name}", picture)
 
-    def _evaluate(self) -> dict[str, float]:
-        def end_early() -> None:
-            if self.trainer.stop:
-                raise Stopped
-
+    def _evaluate(self, waiting: Waiting = nullcontext) -> dict[str, float]:
         # What scenes say is wanted of the trained network only: it costs as much as the predictions themselves.
         done = self.trainer.step == self.trainer.schedule.max_steps
         figures = self._evaluation.all_figures if done else self._evaluation.pixel_figures
-        return figures(self._predict, end_early)
+        return figures(self._predict, waiting)
 
     def _save(self, path: Path) -> None:
-        self._tracker.flush()
+        try:
+            self._tracker.flush()
+        finally:  # steps are worth more than their events
+            self._save_state(path)
+
+    def _save_state(self, path: Path) -> None:
         own = {"score": self.best_score, "config": dict(self.config), "tasks": list(self.tasks)}
         own |= {"seconds": self._elapsed(), "frames": self._fingerprint}
         # What is damaged takes no other's place.

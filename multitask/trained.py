@@ -45,8 +45,11 @@ def load_trained(source: str | Path, change: Callable[[Config], Config] = dict) 
     state: dict[str, Any] = checkpoint.load(source)
     try:
         build.check_config(state["config"])
-        config = change(state["config"])
-        build.check_config(config)
+    except UserError as error:
+        raise UserError(f"checkpoint={source}: {error}") from error
+    config = change(state["config"])
+    build.check_config(config)
+    try:
         _check_targets(config, state["tasks"])
         tasks = build.make_tasks({**config, "tasks": state["tasks"]})
         # What a checkpoint brings along is not fetched from anywhere else.

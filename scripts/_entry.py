@@ -22,8 +22,13 @@ _PATHS = (
 _LISTS_OF_PATHS = ("data.roots", "runs")
 """Keys whose values are paths, in all scripts."""
 
-_TYPED = re.compile(rf"(\+{{0,2}}({'|'.join(map(re.escape, _PATHS + _LISTS_OF_PATHS))})=)(.+)", re.DOTALL)
+_TEXTS = ("name", "split", "data.val_split")
+"""Keys whose values are parts of paths."""
+
+_TYPED = re.compile(rf"(\+{{0,2}}({'|'.join(map(re.escape, _PATHS + _LISTS_OF_PATHS + _TEXTS))})=)(.+)", re.DOTALL)
 _SWEEP = re.compile(r"(choice|range|interval|glob|shuffle|sort)\(.*\)", re.DOTALL)
+_ITEM = re.compile(r"\[[^\]]*\]|'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|[^,]+", re.DOTALL)
+"""What commas part: lists and what is quoted as a whole."""
 
 _statuses: list[int] = []
 """Exit statuses of the jobs of this process that did not end well: several with Hydra's --multirun."""
@@ -36,7 +41,7 @@ def run(main: Callable[[], Any]) -> None:
     """
     _statuses.clear()
     threading.excepthook = _said_elsewhere
-    several = bool({"-m", "--multirun"} & set(sys.argv))
+    several = any(map(_asks_for_several, sys.argv[1:]))
     sys.argv[1:] = [quoted_path(argument, several) for argument in sys.argv[1:]]
     main()
     sys.exit(max(_statuses, default=0))
@@ -53,8 +58,15 @@ def end_with(status: int) -> None:
     _statuses.append(status)
 
 
+def _asks_for_several(argument: str) -> bool:
+    """Whether an argument has Hydra run several jobs; it takes abbreviations."""
+    if argument.lstrip("+") == "hydra.mode=MULTIRUN":
+        return True
+    return argument == "-m" or (argument.startswith("--m") and "--multirun".startswith(argument))
+
+
 def quoted_path(argument: str, several: bool = False) -> str:
-    """A command-line argument, in which Hydra takes the value for a text if its key is a path's.
+    """A command-line argument, in which Hydra takes the value for a text if its key is a path's or a part of one's.
 
     Args:
         argument: as typed, such as ``input=2011_09_26``.
@@ -64,18 +76,21 @@ def quoted_path(argument: str, several: bool = False) -> str:
     if not typed:
         return argument
     front, key, value = typed.groups()
-    if value[0] in "'\"" or "${" in value or value.lower() == "null" or (several and _SWEEP.fullmatch(value)):
+    if several and _SWEEP.fullmatch(value):
         return argument
-    if key in _LISTS_OF_PATHS:
-        if not (value.startswith("[") and value.endswith("]")):
-            return argument
-        return f"{front}[{','.join(_quoted(item.strip()) for item in value[1:-1].split(',') if item.strip())}]"
-    return front + ",".join(map(_quoted, value.split(","))) if several else front + _quoted(value)
+    quoted = _quoted_list if key in _LISTS_OF_PATHS else _quoted
+    return front + ",".join(map(quoted, _ITEM.findall(value) if several else [value]))
+
+
+def _quoted_list(text: str) -> str:
+    if not (text.startswith("[") and text.endswith("]")):
+        return text
+    return f"[{','.join(_quoted(item.strip()) for item in _ITEM.findall(text[1:-1]) if item.strip())}]"
 
 
 def _quoted(text: str) -> str:
     """A text as Hydra reads it back, whatever characters it has."""
-    if text[:1] in ("", "'", '"'):
+    if text[:1] in ("", "'", '"') or "${" in text or text.lower() == "null":
         return text
     # Of its backslashes Hydra takes away those in front of a quote: each is doubled there, and at the end.
     return "'" + re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + (r"\'" if found[2] else ""), text) + "'"

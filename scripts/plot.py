@@ -21,10 +21,10 @@ def main(given: DictConfig) -> None:
             raise UserError(
                 f"runs: needed a list of folders, such as [runs/quickstart/seed0], found {config['runs']!r}"
             )
-        histories = {run: read_history(Path(run)) for run in config["runs"]}
-        for run, history in histories.items():
+        histories = {folder: read_history(Path(folder)) for folder in config["runs"]}
+        for folder, history in histories.items():
             if not history:
-                raise UserError(f"runs: needed folders of runs, found no history in {run}")
+                raise UserError(f"runs: needed folders of runs, found no history in {folder}")
         plot_weights(histories, Path(config["output"]))
         print(f"written to {config['output']}")
 

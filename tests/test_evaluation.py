@@ -61,6 +61,22 @@ def test_whole_frames_are_evaluated_in_the_memory_of_training(
     assert len(next(iter(batches)).names) == frames_at_once
 
 
+@pytest.mark.parametrize(("given", "number"), [((), 16), (("trainer.num_workers=20",), 20)])
+def test_processes_that_only_a_checkpoint_asks_for_are_few(
+    shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], number: int
+) -> None:
+    run = Run(small(shared_tree, tmp_path, "tasks=[depth]", "trainer.max_steps=1"))
+    run.train()
+    state = checkpoint.load(tmp_path / LAST)
+    state["config"]["trainer"]["num_workers"] = 250
+    checkpoint.save(tmp_path / "many.pt", {key: value for key, value in state.items() if key != "version"})
+    asked = []
+    monkeypatch.setattr(Evaluation, "all_figures", lambda self, *_, **__: asked.append(self._num_workers) or {})
+    monkeypatch.setattr(Evaluation, "position_prior", lambda self: {})
+    evaluation(tmp_path / "many.pt", *given)
+    assert asked == [number]
+
+
 def test_evaluate_checkpoint_into_a_run_is_refused(shared_tree: Path, tmp_path: Path) -> None:
     Run(small(shared_tree, tmp_path / "run")).train()
     before = (tmp_path / "run/metrics.json").read_text()

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import signal
 import time
@@ -12,12 +13,13 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from multitask import evaluation as evaluation_module
 from multitask import run as run_module
-from multitask.data.loader import EncodedFrames, FrameKey
+from multitask.data.loader import EncodedFrames, FrameKey, Loader
 from multitask.data.synthetic import write_dataset
 from multitask.engine import checkpoint
-from multitask.engine.interruption import Interrupted
-from multitask.engine.tracking import SECONDS, read_history
+from multitask.engine.interruption import Interrupted, Waiting
+from multitask.engine.tracking import SECONDS, Tracker, read_history
 from multitask.engine.trainer import Trainer
 from multitask.errors import UserError
 from multitask.evaluation import evaluate_checkpoint
@@ -393,6 +395,57 @@ def test_run_whose_newest_checkpoint_is_lost_goes_on_from_the_one_before(
     assert_same_state(tmp_path / "whole", tmp_path / "run")
 
 
+def test_run_of_a_newer_version_is_refused_and_not_gone_on_with_from_before(shared_tree: Path, tmp_path: Path) -> None:
+    Run(small(shared_tree, tmp_path, "trainer.checkpoint_every=2")).train()
+    torch.save({**checkpoint.load(tmp_path / LAST), "version": checkpoint.VERSION + 1}, tmp_path / LAST)
+    with pytest.raises(UserError, match=r"last\.pt: needed version \d or older, found \d"):
+        Run(small(shared_tree, tmp_path, "trainer.checkpoint_every=2"))
+
+
+def test_run_whose_network_predicts_no_numbers_for_once_goes_on(
+    shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        evaluate = Run._evaluate
+        patch.setattr(Run, "_evaluate", lambda *given: dict.fromkeys(evaluate(*given), math.nan))
+        stop_at(patch, 4, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            Run(small(shared_tree, tmp_path)).train()
+    assert checkpoint.load(tmp_path / LAST)["score"] == checkpoint.load(tmp_path / BEST)["score"] == -math.inf
+    Run(small(shared_tree, tmp_path)).train()
+    assert checkpoint.load(tmp_path / BEST)["step"] == 6, "a network with figures is better than one without"
+
+
+def test_run_saves_its_steps_where_tensorboard_s_file_cannot_be_written(
+    shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Tracker) -> None:
+        raise UserError("events: could not be written")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tracker, "flush", fail)
+        patch.setattr(Tracker, "close", lambda _: (_ for _ in ()).throw(UserError("and once more")))
+        with pytest.raises(UserError, match=r"^events: could not be written$"):
+            Run(small(shared_tree, tmp_path)).train()
+    assert checkpoint.load(tmp_path / LAST)["step"] == 3
+
+
+def test_run_ends_at_once_while_it_waits_for_a_frame_of_validation(
+    shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, main = Run(small(shared_tree, tmp_path)), os.getpid()
+
+    class Hanging(Loader):
+        def __iter__(self):
+            os.kill(main, signal.SIGTERM)
+            time.sleep(1000)
+            yield from super().__iter__()
+
+    monkeypatch.setattr(evaluation_module, "Loader", Hanging)
+    with pytest.raises(Interrupted, match="after step 3"):
+        run.train()
+
+
 def test_run_whose_checkpoints_are_all_damaged_is_refused(shared_tree: Path, tmp_path: Path) -> None:
     Run(small(shared_tree, tmp_path, "trainer.checkpoint_every=2")).train()
     for path in (LAST, PREVIOUS):
@@ -425,11 +478,20 @@ def test_run_killed_before_it_wrote_its_figures_shows_everything_once(
     assert sum(SECONDS in entry for entry in read_history(tmp_path)) == 1
 
 
-@pytest.mark.parametrize(("likelihood", "refused"), [("laplace", True), ("gaussian", True), ("paper", False)])
+@pytest.mark.parametrize(
+    ("likelihood", "weighting", "refused"),
+    [
+        ("laplace", "uncertainty", True),
+        ("gaussian", "liebel_koerner", True),
+        ("paper", "uncertainty", False),
+        ("laplace", "equal", False),
+    ],
+)
 def test_run_of_a_version_with_another_likelihood_does_not_go_on(
-    shared_tree: Path, tmp_path: Path, likelihood: str, refused: bool
+    shared_tree: Path, tmp_path: Path, likelihood: str, weighting: str, refused: bool
 ) -> None:
-    options = (shared_tree, tmp_path, f"task.instance.likelihood={likelihood}", "trainer.max_steps=2")
+    changed = f"task.instance.likelihood={likelihood}", f"weighting={weighting}", "trainer.max_steps=2"
+    options = (shared_tree, tmp_path, *changed)
     Run(small(*options)).train()
     checkpoint.save(tmp_path / LAST, {**checkpoint.load(tmp_path / LAST), "version": 1})
     if refused:
@@ -446,10 +508,10 @@ def test_run_stopped_in_validation_validates_when_it_goes_on(
     Run(small(shared_tree, tmp_path / "whole")).train()
     evaluate = Run._evaluate
 
-    def signal_first(self: Run) -> dict[str, float]:
+    def signal_first(self: Run, *waiting: Waiting) -> dict[str, float]:
         if self.trainer.step == step:
             os.kill(os.getpid(), signal.SIGTERM)
-        return evaluate(self)
+        return evaluate(self, *waiting)
 
     with monkeypatch.context() as patch:
         patch.setattr(Run, "_evaluate", signal_first)
@@ -748,7 +810,7 @@ def test_weights_text_gives_figure_7(shared_tree: Path, tmp_path: Path) -> None:
 def test_run_keeps_its_steps_when_validation_fails(
     shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: Run) -> dict[str, float]:
+    def fail(self: Run, *_: Waiting) -> dict[str, float]:
         raise RuntimeError("no memory")
 
     run = Run(small(shared_tree, tmp_path / "run"))

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from multitask.build import Config
 from multitask.engine import checkpoint
 from multitask.errors import UserError
 from multitask.run import LAST, Run
@@ -128,7 +129,15 @@ def test_load_trained_makes_no_room_for_a_network_that_the_file_does_not_hold(sa
         load_trained(changed(saved, tmp_path / "a.pt", config=config))
 
 
-@pytest.mark.parametrize("name", ["a.b", "", "keys", "../x"])
+def test_load_trained_blames_no_checkpoint_for_what_the_user_changes(saved: Path) -> None:
+    def change(config: Config) -> Config:
+        return {**config, "trainer": {**config["trainer"], "batch_size": 0}}
+
+    with pytest.raises(UserError, match=r"^trainer\.batch_size: needed "):
+        load_trained(saved, change)
+
+
+@pytest.mark.parametrize("name", ["a.b", "", "../x"])
 def test_load_trained_of_tasks_of_strange_names_is_refused(saved: Path, tmp_path: Path, name: str) -> None:
     config = checkpoint.load(saved)["config"]
     config["task"][name] = config["task"]["depth"]

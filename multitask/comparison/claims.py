@@ -46,10 +46,11 @@ def verdicts(
         for claim in claims
     ]
     margins = [_margin(claim, difference) for claim, difference in zip(claims, found, strict=True)]
-    decisions = decide(list(zip(found, margins, strict=True)))
-    decisions = [_without_praise(*pair, diverged) for pair in zip(claims, decisions, strict=True)]
+    tested = decide(list(zip(found, margins, strict=True)))
+    decisions = [_without_praise(*pair, diverged) for pair in zip(claims, tested, strict=True)]
     lines = [_line(*parts, titles) for parts in zip(claims, found, decisions, strict=True)]
-    return f"{_method(claims, total, found, decisions)}\n\n{markdown([_HEADING, *lines])}"
+    method = _method(claims, total, found, decisions, withheld=decisions != tested)
+    return f"{method}\n\n{markdown([_HEADING, *lines])}"
 
 
 def _margin(claim: Ordering, difference: Difference | None) -> float:
@@ -81,7 +82,12 @@ def _line(claim: Ordering, found: Difference | None, decision: Decision, titles:
 
 
 def _method(
-    claims: Sequence[Ordering], total: int, found: Sequence[Difference | None], decisions: Sequence[Decision]
+    claims: Sequence[Ordering],
+    total: int,
+    found: Sequence[Difference | None],
+    decisions: Sequence[Decision],
+    *,
+    withheld: bool,
 ) -> str:
     """How many claims there are, how they are judged, and what came out."""
     number = f"{len(claims)} of {total} claims" if len(claims) < total else f"{total} claims"
@@ -101,6 +107,8 @@ def _method(
         )
     if any(decision.verdict == TOO_FEW for decision in decisions):
         parts.append(f"With fewer than {LEAST_SEEDS} seeds nothing is tested.")
+    if withheld:
+        parts.append("No verdict praises a row with a seed that diverged: it is undecided there, whatever p is.")
     if any(claim.margin for claim in claims):
         margins = "A claim to be as good as another row is tested against minus the margin, not zero: that share of "
         margins += "the other row's mean over the same seeds, taken as known"

@@ -23,7 +23,7 @@ from multitask.data.png_chunks import Damaged, Header
 from multitask.data.png_chunks import read_header as read_png_header
 from multitask.data.reading import opened, read_text
 from multitask.errors import UserError
-from multitask.files import whole, write_text
+from multitask.files import whole
 
 SUFFIX: dict[str, tuple[str, str]] = {
     "image": ("leftImg8bit", "_leftImg8bit.png"),
@@ -145,8 +145,11 @@ def are_whole(paths: Mapping[str, Path], size: tuple[int, int]) -> bool:
 
 
 def write_png(path: Path, array: np.ndarray) -> None:
-    """Writes (H, W, 3) uint8, (H, W) uint8 or (H, W) uint16 losslessly; the file appears whole or not at all."""
-    with whole(path) as file:
+    """Writes (H, W, 3) uint8, (H, W) uint8 or (H, W) uint16 losslessly; the file appears whole or not at all.
+
+    There are thousands of these: a power cut may tear the newest, which their check sums then say.
+    """
+    with whole(path, lasting=False) as file:
         # Level 1 writes these pictures about four times faster than the default for a tenth more bytes.
         Image.fromarray(array).save(file, format="PNG", compress_level=1)
 
@@ -252,4 +255,5 @@ def write_camera(path: Path, camera: Camera) -> None:
         "extrinsic": {key: values[key] for key in _EXTRINSIC},
         "intrinsic": {key: values[key] for key in _INTRINSIC},
     }
-    write_text(path, json.dumps(content, indent=4) + "\n")
+    with whole(path, lasting=False) as file:  # as in `write_png`
+        file.write(f"{json.dumps(content, indent=4)}\n".encode())

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.queues import Queue
@@ -16,6 +17,9 @@ from multitask.errors import UserError, reason
 _SHARED_MEMORY = "/dev/shm"
 _FROM_WORKER = "\nOriginal Traceback"
 """In the text of an error that torch brings from a worker, behind what it adds in front."""
+
+_GRACE = 1.0
+"""Seconds that workers have to end."""
 
 FAILURES = (RuntimeError, OSError, EOFError)
 """What torch's loader raises of its workers: the last two where one dies while its batch is taken over."""
@@ -36,12 +40,16 @@ def _give_up(error: Exception, _: object) -> None:
 
 
 def shut_down(iterator: Any) -> None:
-    """Ends the workers of an iterator of torch's loader, also those that hang."""
+    """Ends the workers of an iterator of torch's loader, also those that hang, all within a second."""
     if hasattr(iterator, "_shutdown_workers"):
-        iterator._shutdown_workers()
+        # They only read. torch would wait for each that hangs, five seconds for one after the other.
         for worker in iterator._workers:
-            if worker.is_alive():
-                worker.kill()
+            worker.terminate()
+        until = time.monotonic() + _GRACE
+        for worker in iterator._workers:
+            worker.join(max(0.0, until - time.monotonic()))
+            worker.kill()
+        iterator._shutdown_workers()
 
 
 def user_error(error: Exception, number: int) -> Exception:

@@ -1,5 +1,6 @@
 """Checkpoints: written whole or not at all, and loaded without running any code of theirs."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +18,10 @@ VERSION = 2
 """Raised whenever a run would go on otherwise than it began."""
 
 
+class Damaged(UserError):
+    """A checkpoint cannot be read, whatever it was."""
+
+
 def save(path: Path, state: Mapping[str, Any], previous: Path | None = None) -> None:
     """Writes a checkpoint, whole or not at all.
 
@@ -32,6 +37,8 @@ def save(path: Path, state: Mapping[str, Any], previous: Path | None = None) -> 
         with whole(path) as file:
             _dump({"version": VERSION, "classes": list(CLASS_NAMES), **state}, file)
             if previous:
+                file.flush()
+                os.fsync(file.fileno())  # where there are no hard links, the next line takes the old one's name away
                 keep(path, previous)
     except UserError as error:
         kept = "the checkpoint before it is untouched" if path.exists() else "there was none before it"
@@ -42,8 +49,9 @@ def load(path: str | Path) -> dict[str, Any]:
     """Reads a checkpoint onto the CPU.
 
     Raises:
-        UserError: naming the file, if it is missing, damaged, not a checkpoint of this package, newer than this
-            version, or of another class table.
+        Damaged: naming the file, if it cannot be read.
+        UserError: naming the file, if it is missing, not a checkpoint of this package, newer than this version, or of
+            another class table.
     """
     path, source = Path(path), f"checkpoint={path}"
     if not path.is_file():
@@ -52,13 +60,8 @@ def load(path: str | Path) -> dict[str, Any]:
         state = archive.read(path)
     except UserError as error:
         size = path.stat().st_size
-        raise UserError(f"{source}: not a readable checkpoint, {size} bytes ({error})") from error
-    if isinstance(state, dict):
-        check_version(state, source)  # before its keys, which may be others
-    if not isinstance(state, dict) or not state.keys() >= KEYS:
-        missing = sorted(KEYS - state.keys()) if isinstance(state, dict) else sorted(KEYS)
-        raise UserError(f"{source}: not a checkpoint of this package, it lacks {missing}")
-    check_kinds(state, source)
+        raise Damaged(f"{source}: not a readable checkpoint, {size} bytes ({error})") from error
+    state = check_whole(state, source)
     if (held := sum(value.nbytes for value in state["network"].values())) > path.stat().st_size:
         raise UserError(f"{source}: network: {held} bytes of tensors in a file of {path.stat().st_size}")
     if state["classes"] != list(CLASS_NAMES):
@@ -66,15 +69,20 @@ def load(path: str | Path) -> dict[str, Any]:
     return state
 
 
-def check_version(state: Mapping[str, Any], source: str) -> None:
-    """Refuses a checkpoint that a newer version of this package has written.
+def check_whole(content: Any, source: str) -> dict[str, Any]:
+    """What a file holds, if that is a checkpoint of this package, of this version or an older one.
 
     Raises:
         UserError: beginning with ``source``.
     """
+    state = content if isinstance(content, dict) else {}
     version = state.get("version")
-    if isinstance(version, int) and version > VERSION:
+    if isinstance(version, int) and version > VERSION:  # before its keys, which may be others
         raise UserError(f"{source}: needed version {VERSION} or older, found {shown(version)}")
+    if missing := sorted(KEYS - state.keys()):
+        raise UserError(f"{source}: not a checkpoint of this package, it lacks {missing}")
+    check_kinds(state, source)
+    return state
 
 
 def load_network(network: torch.nn.Module, state: Mapping[str, Any], source: str | Path) -> None:

@@ -55,15 +55,18 @@ def check_step(
     elif scaler.is_enabled() and scaler.get_scale() > _LEAST_SCALE:
         return False
     else:
-        what = f"the gradient of {_spoilt_part(objective)} is not finite, though all losses are"
+        what = f"{_spoilt_part(objective)}, though all losses are"
     raise UserError(f"step {step}: {what}; {DIVERGED}, no update is made; frames of this step: {', '.join(names)}")
 
 
 def _spoilt_part(objective: Objective) -> str:
-    """What has a gradient that is not finite, in words: what is a task's own, or what tasks share."""
+    """In words, which gradient is not finite: that of a task's own parameters, or of those that tasks share."""
     spoilt = [name for name, p in objective.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
     tasks = [task for task in objective.tasks if any(task in name.split(".") for name in spoilt)]
-    return f"task {', '.join(map(repr, tasks))}" if tasks else "what the tasks share"
+    if not spoilt:
+        return "the norm of all gradients is not finite"
+    whose = f"task {', '.join(map(repr, tasks))}" if tasks else "what the tasks share"
+    return f"the gradient of {whose} is not finite"
 
 
 def check_state(step: int, objective: Objective, optimizer: torch.optim.Optimizer) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch.nn import functional
 
 from multitask.data.loader import Batch, closed_after
 from multitask.engine.compute import Compute
+from multitask.engine.interruption import Waiting
 from multitask.errors import UserError
 from multitask.tasks.base import Task
 
@@ -37,6 +39,7 @@ def evaluate(
     tasks: Mapping[str, Task],
     device: torch.device,
     observe: Callable[[Batch, dict[str, Tensor]], None] = lambda batch, predictions: None,
+    waiting: Waiting = nullcontext,
 ) -> dict[str, float]:
     """The tasks' figures of merit over all batches, ``<task>/<figure>``; what cannot be computed is left out.
 
@@ -46,13 +49,18 @@ def evaluate(
         tasks: whose figures.
         device: where to predict.
         observe: gets each batch and its predictions.
+        waiting: makes the context in which a batch is waited for, which may raise.
     Raises:
         UserError: if a batch does not fit into the device's memory.
     """
     metrics = {name: task.metric() for name, task in tasks.items()}
     with closed_after(batches) as loaded:
-        for batch in loaded:
-            batch = batch.to(device)
+        while True:
+            with waiting():
+                loaded_batch = next(loaded, None)
+            if loaded_batch is None:
+                break
+            batch = loaded_batch.to(device)
             try:
                 predictions = predict(batch.images)
                 for name, metric in metrics.items():
@@ -70,7 +78,8 @@ def evaluate(
 def score(figures: Mapping[str, float], tasks: Mapping[str, Task]) -> float:
     """One number to compare checkpoints by, higher is better: the mean over tasks of the log of the first figure.
 
-    A difference of two scores is the mean relative improvement, whatever the figures' units.
+    A difference of two scores is the mean relative improvement, whatever the figures' units. A network with a figure
+    that is not a number is worse than any other.
     """
     logs = []
     for name, task in tasks.items():
@@ -78,7 +87,8 @@ def score(figures: Mapping[str, float], tasks: Mapping[str, Task]) -> float:
         if (value := figures.get(f"{name}/{first.key}")) is not None:
             sign = 1 if first.higher_is_better else -1
             logs.append(sign * math.log(max(value, 1e-6)))
-    return sum(logs) / len(logs) if logs else float("-inf")
+    mean = sum(logs) / len(logs) if logs else -math.inf
+    return mean if math.isfinite(mean) else -math.inf
 
 
 _GRID = (128, 256)

@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 
 from multitask.data.parallel import STOPPING
@@ -59,6 +59,10 @@ def handled_signals(
         yield restore
     finally:
         restore()
+
+
+Waiting = Callable[[], AbstractContextManager[None]]
+"""Makes a context within which nothing can be torn, as `Deferral.waiting` does."""
 
 
 class Deferral:

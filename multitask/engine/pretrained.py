@@ -8,8 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from multitask.data.labels import CLASS_NAMES
-from multitask.engine.checkpoint import check_version
-from multitask.engine.state import KEYS, check_kinds
+from multitask.engine.checkpoint import check_whole
 from multitask.errors import UserError
 from multitask.models import archive
 from multitask.models.network import MultiTaskNetwork
@@ -35,11 +34,7 @@ def find_run(path: str) -> dict[str, Any] | None:
         raise UserError(f"{source}: not a file of tensors ({error})") from error
     if not isinstance(state, dict) or not state.keys() >= {"version", "network"}:
         return None
-    check_version(state, source)  # before its keys, which may be others
-    if missing := sorted(KEYS - state.keys()):
-        raise UserError(f"{source}: not a checkpoint of this package, it lacks {missing}")
-    check_kinds(state, source)
-    return state
+    return check_whole(state, source)
 
 
 def start_from(network: MultiTaskNetwork, tasks: Mapping[str, Task], state: Mapping[str, Any], source: str) -> None:

@@ -109,16 +109,19 @@ def check_resumable(
         raise UserError(f"{source}: of another weighting or optimiser: {difference}")
     if fault := first_not_finite(found):
         raise UserError(f"{source}: weighting: spoilt: {fault}")
-    _check_random_state(state["rng"]["torch"], f"{source}: rng")
+    _check_random_state(state["rng"]["torch"], "cpu", f"{source}: rng")
+    if len(state["rng"]["cuda"]) == torch.cuda.device_count():  # of another machine, they are not used
+        for generator in state["rng"]["cuda"]:
+            _check_random_state(generator, "cuda", f"{source}: rng")
     for key in scaler.state_dict():
         if not isinstance(value := state["scaler"].get(key), int | float) or not math.isfinite(value):
             raise UserError(f"{source}: scaler: {key}: needed a number, found {_brief(value)}")
     _check_optimizer(optimizer, state["optimizer"], f"{source}: optimizer")
 
 
-def _check_random_state(state: Tensor, source: str) -> None:
+def _check_random_state(state: Tensor, device: str, source: str) -> None:
     try:
-        torch.Generator().set_state(state)
+        torch.Generator(device).set_state(state)
     except RuntimeError as error:
         raise UserError(f"{source}: needed a state of torch's generator, found {_brief(state)}") from error
 

@@ -138,16 +138,20 @@ def _tag(name: str) -> str:
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:
-    """Every logged step of a run, oldest first; a last line that was cut off by a kill is dropped."""
+    """Every logged step of a run, oldest first; lines that are damaged, such as one cut off by a kill, are dropped."""
     path = folder / HISTORY
-    lines = path.read_text().splitlines() if path.exists() else []
-    entries = []
-    for line in lines:
-        try:
-            entries.append(json.loads(line))
-        except ValueError:
-            break
-    return entries
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    return [entry for entry in map(_entry, lines) if entry]
+
+
+def _entry(line: bytes) -> dict[str, float] | None:
+    """What a line of a history holds, if it is whole."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    whole = isinstance(entry, dict) and isinstance(entry.get("step"), int)
+    return entry if whole and all(isinstance(value, int | float) for value in entry.values()) else None
 
 
 def read_figures(path: Path) -> dict[str, float]:

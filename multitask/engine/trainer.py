@@ -12,7 +12,7 @@ from torch import Tensor
 from multitask.data.loader import Batch, EncodedFrames, Loader, StepSampler, closed_after
 from multitask.engine import finite
 from multitask.engine.compute import Compute
-from multitask.engine.interruption import Deferral, Interrupted, Stopped, deferred_signals
+from multitask.engine.interruption import Deferral, Interrupted, Stopped, Waiting, deferred_signals
 from multitask.engine.objective import Objective, present_tasks
 from multitask.engine.settings import Optimization, Schedule
 from multitask.engine.state import check_resumable
@@ -49,7 +49,7 @@ class Trainer:
         self.validated = 0
         """The step after which the network was validated last."""
         self.stop: list[int] = []
-        """Signals that ask the run to end; whatever takes long looks here."""
+        """Signals that ask the run to end."""
         self.optimizer = optimization.make(objective.network, objective.weighting)
         self.scaler = compute.scaler()
         self._recent = _Means()
@@ -105,14 +105,17 @@ class Trainer:
             torch.cuda.set_rng_state_all(state["rng"]["cuda"])
 
     def run(
-        self, on_log: Callable[[int, dict[str, float]], None], on_val: Callable[[], None], save: Callable[[], None]
+        self,
+        on_log: Callable[[int, dict[str, float]], None],
+        on_val: Callable[[Waiting], None],
+        save: Callable[[], None],
     ) -> None:
         """Trains from `step` to the last one.
 
         Args:
             on_log: gets the step and named numbers, every ``log_every`` steps.
-            on_val: called every ``val_every`` steps and after the last one; may raise `Stopped` when `stop` is not
-                empty, and is called again then when the run goes on.
+            on_val: called every ``val_every`` steps and after the last one with what it is to wait for frames in; a
+                signal raises `Stopped` there, and it is called again when the run goes on.
             save: called every ``checkpoint_every`` steps, before and after `on_val`, and before a signal or a
                 frame that cannot be read ends the run.
         Raises:
@@ -126,7 +129,7 @@ class Trainer:
         loader = Loader(self.frames, sampler, schedule.num_workers, pin=self._on_cuda)
         self.objective.train()
         with deferred_signals(self.stop) as deferral, closing(self._batches(loader, deferral, save)) as batches:
-            self._validate_if_due(on_val, save)
+            self._validate_if_due(on_val, deferral, save)
             self._end_if_asked(save)
             for batch in batches:
                 try:
@@ -137,7 +140,7 @@ class Trainer:
                     on_log(self.step, self._log_values())
                 if self.step % schedule.checkpoint_every == 0:
                     save()
-                self._validate_if_due(on_val, save)
+                self._validate_if_due(on_val, deferral, save)
                 self._end_if_asked(save)
             self._end_if_asked(save)  # a signal that came while the loader ended
 
@@ -173,14 +176,14 @@ class Trainer:
             save()
             raise Interrupted(self.stop[0], f"step {self.step}")
 
-    def _validate_if_due(self, on_val: Callable[[], None], save: Callable[[], None]) -> None:
+    def _validate_if_due(self, on_val: Callable[[Waiting], None], deferral: Deferral, save: Callable[[], None]) -> None:
         due = self.step % self.schedule.val_every == 0 or self.step == self.schedule.max_steps
         if not due or self.validated == self.step or self.stop:
             return
         save()  # whatever goes wrong in what follows, these steps are not lost
         try:
             with self._recent.paused():
-                on_val()
+                on_val(deferral.waiting)
         except Stopped:
             return
         except UserError:

@@ -105,8 +105,10 @@ def make_network(
             f"{shown(aspp_rates)}"
         )
     for name in channels:
-        if not _NAME.fullmatch(name) or hasattr(nn.ModuleDict, name):
+        if not _NAME.fullmatch(name):
             raise UserError(f"tasks: needed names of letters, digits, - and _, found {shown(name)}")
+        if hasattr(nn.ModuleDict, name):
+            raise UserError(f"tasks: needed another name than {name!r}, which is an attribute of torch's ModuleDict")
     resnet = DilatedResNet(encoder, pretrained, freeze_batch_norm)
     aspp = ASPP(resnet.channels, aspp_channels, aspp_rates)
     decoders = {

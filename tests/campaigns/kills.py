@@ -57,7 +57,7 @@ def kill_until_it_ends(data: Path, folder: Path, rng: random.Random, longest: fl
             number = rng.choice(_SIGNALS)
             whole = rng.random() < 0.3
             (os.killpg if whole else os.kill)(process.pid, number)
-            process.wait(120)
+            process.wait(1200)
             kills += 1
         else:
             if process.returncode == 0:

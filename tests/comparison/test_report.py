@@ -130,6 +130,10 @@ def test_report_does_not_praise_a_row_that_diverged() -> None:
     assert row[-2:] == ["4, 1 diverged", "60"]
     assert verdicts_of(text)[0][3:] == ["3", "0.0066", "undecided"], "0.09, 0.11 and 0.10 would have held"
     assert "* three/test-rate1-seed0: diverged" in text
+    why = "No verdict praises a row with a seed that diverged"
+    assert why in text
+    assert why not in of_four("three", "equal")
+    assert why not in of_four("three", "equal", diverged="equal")
 
 
 def test_report_does_not_praise_the_other_row_if_that_diverged() -> None:

@@ -129,6 +129,40 @@ def test_loader_that_is_closed_early_leaves_no_process() -> None:
     assert _children() <= before
 
 
+class Worker:
+    """A process that hangs, in an iterator of torch's."""
+
+    def __init__(self, obeys: bool) -> None:
+        self.obeys, self.alive, self.waited = obeys, True, 0.0
+
+    def terminate(self) -> None:
+        self.alive &= not self.obeys
+
+    def join(self, seconds: float) -> None:
+        self.waited += seconds if self.alive else 0.0
+
+    def kill(self) -> None:
+        self.alive = False
+
+
+class Iterator:
+    def __init__(self, *obey: bool) -> None:
+        self._workers = [Worker(obeys) for obeys in obey]
+        self.alive_at_shutdown: list[bool] | None = None
+
+    def _shutdown_workers(self) -> None:
+        self.alive_at_shutdown = [worker.alive for worker in self._workers]
+
+
+def test_processes_that_hang_are_not_waited_for_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 0.25, 0.5, 2.0])
+    monkeypatch.setattr(workers.time, "monotonic", lambda: next(now))
+    iterator = Iterator(True, False, False)
+    workers.shut_down(iterator)
+    assert iterator.alive_at_shutdown == [False, False, False], "torch finds none that it would wait for"
+    assert [worker.waited for worker in iterator._workers] == [0.0, 0.5, 0.0], "a second for all together"
+
+
 def test_loader_works_in_a_thread() -> None:
     counts: list[int] = []
     thread = threading.Thread(target=lambda: counts.append(load(Frames(100))))
@@ -153,7 +187,7 @@ def test_death_of_a_process_never_tears_a_step(shared_tree: Path) -> None:
 
     trainer._train_step = kill_in_step_3
     with pytest.raises(UserError, match="no batch came from the processes that load frames"):
-        trainer.run(lambda *_: None, lambda: None, lambda: saved.append(trainer.step))
+        trainer.run(lambda *_: None, lambda _: None, lambda: saved.append(trainer.step))
     assert trainer.step >= 3, "the step went on"
     assert saved[-1] == trainer.step, "what is done is kept"
 
@@ -172,7 +206,7 @@ def test_signal_while_a_batch_is_awaited_saves_and_ends_at_once(shared_tree: Pat
     trainer.frames = Waiting(frames.frames, frames.tasks, frames.augmentation)
     started = time.monotonic()
     with pytest.raises(Interrupted, match="stopped by SIGTERM after step"):
-        trainer.run(lambda *_: None, lambda: None, lambda: saved.append(trainer.step))
+        trainer.run(lambda *_: None, lambda _: None, lambda: saved.append(trainer.step))
     assert saved[-1] == trainer.step <= 2
     assert time.monotonic() - started < 200, "it has waited for the frames"
 
@@ -191,7 +225,7 @@ def test_signal_to_the_whole_group_is_no_failure_of_the_loader(shared_tree: Path
 
     trainer._train_step = end_all
     with pytest.raises(Interrupted, match="stopped by SIGTERM after step 3"):
-        trainer.run(lambda *_: None, lambda: None, lambda: saved.append(trainer.step))
+        trainer.run(lambda *_: None, lambda _: None, lambda: saved.append(trainer.step))
     assert saved[-1] == 3
 
 

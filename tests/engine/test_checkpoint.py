@@ -54,6 +54,21 @@ def test_save_needs_no_folder_that_can_be_flushed(tmp_path: Path, monkeypatch: p
     assert torch.load(tmp_path / "a.pt", weights_only=True)["step"] == 3
 
 
+def test_save_keeps_the_one_before_where_there_are_no_hard_links_and_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    save(tmp_path / "last.pt", {"step": 3})
+    monkeypatch.setattr(os, "link", fail)
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(UserError, match=r"No space left on device\); the checkpoint before it is untouched$"):
+        save(tmp_path / "last.pt", {"step": 4}, tmp_path / "previous.pt")
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 3
+
+
 def test_load_of_a_missing_file_names_it(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"checkpoint=.*gone\.pt: no such file"):
         load(tmp_path / "gone.pt")

@@ -55,6 +55,13 @@ def test_gradient_that_is_not_finite_moves_nothing(shared_tree: Path, name: str,
     assert all(torch.equal(parameter, before[key]) for key, parameter in trainer.objective.named_parameters())
 
 
+def test_gradients_of_too_large_a_norm_are_said_to_be(shared_tree: Path) -> None:
+    trainer = make_trainer(shared_tree)
+    spoil(_named(trainer, "network.encoder.resnet.conv1.weight"), 1e30)
+    with pytest.raises(UserError, match=r"^step 1: the norm of all gradients is not finite, though all losses are; "):
+        trainer._train_step(one_batch(trainer))
+
+
 def test_gradient_that_is_not_finite_in_the_last_step_spoils_no_checkpoint(shared_tree: Path, tmp_path: Path) -> None:
     run = Run(small(shared_tree, tmp_path, "trainer.checkpoint_every=1"))
     step = run.trainer._train_step

@@ -89,6 +89,16 @@ def test_tracker_that_goes_on_at_the_end_drops_what_the_end_logged(tmp_path: Pat
     assert [event.tensor_proto.string_val for event in texts] == [[b"second"]]
 
 
+@pytest.mark.parametrize(
+    "damage", [b"\xff\xfe", b"[1]", b'{"lr": 1}', b'{"step": "x"}', b'{"step": 2, "lr": {}}', b'{"st']
+)
+def test_history_with_a_damaged_line_keeps_the_others(tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / "history.jsonl").write_bytes(b'{"step": 1, "lr": 0.5}\n' + damage + b'\n{"step": 3, "lr": NaN}\n')
+    first, last = read_history(tmp_path)
+    assert first == {"step": 1, "lr": 0.5}
+    assert last["step"] == 3
+
+
 def test_tracker_s_events_follow_those_of_a_clock_that_was_ahead(tmp_path: Path) -> None:
     ahead = int(time.time()) + 10_000
     for number, step in enumerate((2, 4)):

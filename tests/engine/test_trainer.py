@@ -117,7 +117,7 @@ def test_encoder_lr_factor_of_zero_freezes_the_resnet_alone(shared_tree: Path, w
     trainer = make_trainer(shared_tree, *given)
     before = {name: value.clone() for name, value in trainer.objective.network.state_dict().items()}
     entries: list[dict[str, float]] = []
-    trainer.run(lambda _, values: entries.append(values), lambda: None, lambda: None)
+    trainer.run(lambda _, values: entries.append(values), lambda _: None, lambda: None)
     after = trainer.objective.network.state_dict()
     moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert not any(name.startswith("encoder.resnet.") for name in moved)
@@ -211,7 +211,7 @@ def test_step_that_memory_cannot_hold_says_what_would_help(
     trainer = make_trainer(shared_tree, "trainer.batch_size=4", *options)
     monkeypatch.setattr(Objective, "__call__", out_of_memory)
     with pytest.raises(ValueError, match=r"frames at once are too many for the memory of cpu; " + needed):
-        trainer.run(lambda *_: None, lambda: None, lambda: pytest.fail("saved what no step changed"))
+        trainer.run(lambda *_: None, lambda _: None, lambda: pytest.fail("saved what no step changed"))
 
 
 def test_update_that_memory_cannot_hold_says_what_would_help(
@@ -220,7 +220,7 @@ def test_update_that_memory_cannot_hold_says_what_would_help(
     trainer = make_trainer(shared_tree, "trainer.batch_size=4", "trainer.accumulate=2")
     monkeypatch.setattr(torch.optim.SGD, "step", out_of_memory)
     with pytest.raises(ValueError, match=r"trainer\.accumulate=2: 2 frames at once are too many"):
-        trainer.run(lambda *_: None, lambda: None, lambda: pytest.fail("saved half an update"))
+        trainer.run(lambda *_: None, lambda _: None, lambda: pytest.fail("saved half an update"))
 
 
 def test_signal_while_the_loader_ends_is_answered(shared_tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,7 +233,7 @@ def test_signal_while_the_loader_ends_is_answered(shared_tree: Path, monkeypatch
 
     monkeypatch.setattr(trainer, "_batches", ending_late)
     with pytest.raises(Interrupted, match="stopped by SIGTERM after step 2"):
-        trainer.run(lambda *_: None, lambda: None, lambda: saved.append(trainer.step))
+        trainer.run(lambda *_: None, lambda _: None, lambda: saved.append(trainer.step))
     assert saved[-1] == 2
 
 
@@ -250,7 +250,7 @@ def test_step_count_and_log_values(shared_tree: Path) -> None:
     trainer = make_trainer(shared_tree, "weighting=fixed", *(f"weighting.weights.{n}=0.5" for n in trainer_tasks()))
     entries: list[tuple[int, dict[str, float]]] = []
     calls: list[str] = []
-    trainer.run(lambda *entry: entries.append(entry), lambda: calls.append("val"), lambda: calls.append("save"))
+    trainer.run(lambda *entry: entries.append(entry), lambda _: calls.append("val"), lambda: calls.append("save"))
     assert trainer.step == 6
     assert [step for step, _ in entries] == [1, 2, 3, 4, 5, 6]
     assert calls == ["save", "val", "save"] * 2
@@ -264,7 +264,7 @@ def test_step_count_and_log_values(shared_tree: Path) -> None:
 def test_log_values_of_a_laplace_likelihood_have_the_variance_s_logarithm(shared_tree: Path) -> None:
     trainer = make_trainer(shared_tree, "tasks=[semantic,depth]", "task.depth.likelihood=laplace")
     entries: list[dict[str, float]] = []
-    trainer.run(lambda step, values: entries.append(values), lambda: None, lambda: None)
+    trainer.run(lambda step, values: entries.append(values), lambda _: None, lambda: None)
     s = {name: value.item() for name, value in trainer.objective.weighting.log_variances().items()}
     assert s["depth"] != 0
     assert entries[-1]["log_variance/semantic"] == pytest.approx(s["semantic"])
@@ -278,7 +278,7 @@ def test_weighting_trains(shared_tree: Path, weighting: str) -> None:
         pytest.importorskip("torchjd")
     trainer = make_trainer(shared_tree, f"weighting={weighting}", "trainer.max_steps=8", "data.augmentation.flip=0")
     entries: list[dict[str, float]] = []
-    trainer.run(lambda _, values: entries.append(values), lambda: None, lambda: None)
+    trainer.run(lambda _, values: entries.append(values), lambda _: None, lambda: None)
     assert all(entries[-1][f"loss/{name}"] < entries[0][f"loss/{name}"] for name in trainer_tasks())
     assert all(entries[-1][f"weight/{name}"] > 0 for name in trainer_tasks())
 
@@ -325,7 +325,7 @@ def trainer_tasks() -> tuple[str, ...]:
 def test_training_lowers_every_loss(shared_tree: Path) -> None:
     trainer = make_trainer(shared_tree, "trainer.max_steps=30", "data.augmentation.flip=0")
     entries: list[dict[str, float]] = []
-    trainer.run(lambda _, values: entries.append(values), lambda: None, lambda: None)
+    trainer.run(lambda _, values: entries.append(values), lambda _: None, lambda: None)
     for name in trainer_tasks():
         assert entries[-1][f"loss/{name}"] < 0.95 * entries[0][f"loss/{name}"], name
 

@@ -156,7 +156,15 @@ def test_make_network_refuses_what_makes_no_sense(changes: dict[str, Any], messa
         _network(**changes)
 
 
-@pytest.mark.parametrize("name", ["", "a.b", "a b", "keys", "forward", "a\nb", "../a"])
+@pytest.mark.parametrize("name", ["", "a.b", "a b", "a\nb", "../a"])
 def test_make_network_refuses_names_that_are_none(name: str) -> None:
     with pytest.raises(ValueError, match="tasks: needed names of letters, digits, - and _, found"):
+        make_network({name: 1}, **ARGUMENTS)
+
+
+@pytest.mark.parametrize("name", ["keys", "forward", "values"])
+def test_make_network_refuses_names_that_torch_has_itself(name: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"tasks: needed another name than '{name}', which is an attribute of torch's ModuleDict"
+    ):
         make_network({name: 1}, **ARGUMENTS)

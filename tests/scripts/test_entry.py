@@ -81,6 +81,7 @@ def test_path_is_the_text_that_was_typed(key: str, typed: str) -> None:
         "output_dir=",
         "--help",
         "experiment=quickstart",
+        "names=2011_09_26",
     ],
 )
 def test_argument_that_is_no_plain_path_stays(argument: str) -> None:
@@ -98,6 +99,45 @@ def test_paths_of_several_jobs_are_the_texts_that_were_typed() -> None:
     assert override.is_sweep_override()
     values = [PARSER.parse_overrides([f"input={text}"])[0].value() for text in override.sweep_string_iterator()]
     assert values == ["2011_09_26", "2011_09_28"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "values"),
+    [
+        ("model.pretrained=null,IMAGENET1K_V1", [None, "IMAGENET1K_V1"]),
+        ("trainer.resume=auto,null", ["auto", None]),
+        ("output_dir='2011_09_26',2011_09_28,it's", ["2011_09_26", "2011_09_28", "it's"]),
+        ("output_dir=runs/${seed},2011_09_28", ["runs/${seed}", "2011_09_28"]),
+        ("data.roots=[2011_09_26,b],[c]", [["2011_09_26", "b"], ["c"]]),
+        ("name=2024_01_15,1e3", ["2024_01_15", "1e3"]),
+    ],
+)
+def test_each_job_s_value_is_read_by_itself(typed: str, values: list[object]) -> None:
+    (override,) = PARSER.parse_overrides([entry.quoted_path(typed, several=True)])
+    assert override.is_sweep_override()
+    key = typed.partition("=")[0]
+    jobs = [PARSER.parse_overrides([f"{key}={text}"])[0].value() for text in override.sweep_string_iterator()]
+    assert jobs == values
+
+
+@pytest.mark.parametrize(
+    ("argument", "several"),
+    [
+        *(("-m", True), ("--multirun", True), ("--multi", True), ("+hydra.mode=MULTIRUN", True)),
+        *(("hydra.mode=RUN", False), ("--mult1run", False), ("--", False), ("-mx", False), ("m", False)),
+    ],
+)
+def test_what_asks_for_several_jobs(argument: str, several: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", argument, "output_dir=a,b"])
+    with pytest.raises(SystemExit):
+        entry.run(lambda: None)
+    assert sys.argv[2] == ("output_dir='a','b'" if several else "output_dir='a,b'")
+
+
+@pytest.mark.parametrize("key", ["name", "split", "data.val_split"])
+def test_names_of_folders_are_the_texts_that_were_typed(key: str) -> None:
+    (override,) = PARSER.parse_overrides([entry.quoted_path(f"{key}=2024_01_15")])
+    assert override.value() == "2024_01_15"
 
 
 def test_choice_of_several_jobs_stays_hydra_s() -> None:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from multitask.data.cells import nearest, resize_measured
+from tests.reference import cell_medians
 
 NONE = float("nan")
 
@@ -16,21 +17,6 @@ def measurements(size: tuple[int, int], share: float, seed: int = 0) -> np.ndarr
     layer = rng.integers(0, 12, size).astype(np.float32) / 4
     layer[rng.random(size) >= share] = np.nan
     return layer
-
-
-def slow(layer: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Cell by cell, of a layer that is not enlarged."""
-    found = np.full(size, np.nan, dtype=np.float32)
-    (height, width), (new_height, new_width) = layer.shape, size
-    for i, j in np.ndindex(size):
-        values = []
-        for y in range(int(i * height / new_height), int((i + 1) * height / new_height)):
-            for x in range(int(j * width / new_width), int((j + 1) * width / new_width)):
-                if not np.isnan(layer[y, x]):
-                    values.append(float(layer[y, x]))
-        if values:
-            found[i, j] = sorted(values)[(len(values) - 1) // 2]
-    return found
 
 
 def test_medians_by_hand() -> None:
@@ -69,7 +55,7 @@ def test_cells_of_a_factor_that_is_not_whole_by_hand() -> None:
 )
 def test_medians_equal_the_slow_reference(size: tuple[int, int], new: tuple[int, int], share: float) -> None:
     layer = measurements(size, share)
-    np.testing.assert_array_equal(reduced(layer, new), slow(layer, new))
+    np.testing.assert_array_equal(reduced(layer, new), cell_medians(layer, new))
 
 
 def test_size_kept_changes_nothing() -> None:

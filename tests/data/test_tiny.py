@@ -179,10 +179,19 @@ def test_files_are_checked_at_the_end(source: Path, root: Path) -> None:
         shrink(source, root, SIZE, workers=1)
 
 
+def test_frames_of_nearest_disparity_are_not_mixed_with_medians(source: Path, root: Path) -> None:
+    content = json.loads((root / MANIFEST).read_text())
+    del content["disparity"]  # as older versions wrote it
+    (root / MANIFEST).write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"holds another data set: needed disparity 'median of each cell', found None"):
+        shrink(source, root, SIZE, workers=1)
+
+
 def test_manifest_says_how_many_frames_there_are(source: Path, finished: Path, root: Path, tmp_path: Path) -> None:
     content = json.loads((finished / MANIFEST).read_text())
-    assert content == {"source": str(source), "size": list(SIZE), "counts": {"train": 3, "val": 2}}
-    (root / MANIFEST).write_text(json.dumps({key: content[key] for key in ("source", "size")}))  # of an older version
+    made = {"source": str(source), "size": list(SIZE), "disparity": "median of each cell"}
+    assert content == {**made, "counts": {"train": 3, "val": 2}}
+    (root / MANIFEST).write_text(json.dumps({key: content[key] for key in made}))  # of an older version
     shrink(source, root, SIZE, workers=1)
     assert json.loads((root / MANIFEST).read_text()) == content
 

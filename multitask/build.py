@@ -112,7 +112,8 @@ def make_frames(config: Config, split: str) -> Split:
 def make_fold(config: Config) -> Fold | None:
     """The block of frames that training leaves out, if the data set is divided into such."""
     data = group(config, "data")
-    folds, number = data.get("folds"), data.get("fold")
+    folds: Any = data.get("folds")
+    number: Any = data.get("fold")
     if folds is None:
         if number is not None:
             raise UserError(f"data.folds: needed how many there are for data.fold={shown(number)}, found null")

@@ -29,7 +29,8 @@ def of(root: Path, *overrides: str) -> dict[str, Any]:
 
 def test_frames_differ_by_seed_where_the_fold_is_the_seed_s(kitti: Path) -> None:
     frames = FramesOfSeeds(of(kitti, *FOLDS))
-    # The last two training images are held out: numbers 8 and 9, or 6 and 7 where those are tested, as in fold 3.
+    # The last two training images are held out: 8 and 9, but 6 and 7 where those are tested. Then fold 3 and fold 4,
+    # of which each tests what the other holds out, train on the same ones.
     for split, different in {"train": 4, "test": 5, "held_out": 2}.items():
         described = [frames.describe(split, seed) for seed in (0, 1, 2, 3, 4, 100)]
         assert len(set(described)) == different

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from multitask.data.folds import BY_SEED, Fold
 from multitask.data.formats import check_keys, open_split
 from multitask.data.parallel import num_cpus
-from multitask.data.split import Split, check_size
+from multitask.data.split import LABEL_KINDS, Split, check_size
 from multitask.data.synthetic import check_manifest
 from multitask.data.transforms import Augmentation
 from multitask.engine.compute import Compute, make_compute
@@ -83,14 +84,15 @@ HELD_OUT = "held_out"
 
 
 def make_frames(config: Config, split: str) -> Split:
-    """One split of the data set: one of its own, of whose ``train`` a part may be drawn, or `HELD_OUT`."""
+    """One split of the data set: one of its own or of a fold, of whose ``train`` a part may be drawn, or `HELD_OUT`."""
     data = group(config, "data")
     check_keys(data)
+    fold = make_fold(config)
     if data.get("name") == "synthetic" and "root" in data:
         check_manifest(Path(data["root"]), data)
     if split not in ("train", HELD_OUT):
-        return open_split(data, split)
-    frames = open_split(data, "train")
+        return open_split(data, split, fold)
+    frames = open_split(data, "train", fold)
     held_out, draw = data.get("held_out", 0), data.get("draw")
     if not fits(held_out, int) or not 0 <= held_out < len(frames):
         raise UserError(f"data.held_out: needed 0 to {len(frames) - 1} frames, found {held_out!r}")
@@ -107,12 +109,35 @@ def make_frames(config: Config, split: str) -> Split:
     return frames.only(sorted(drawn.tolist()))
 
 
+def make_fold(config: Config) -> Fold | None:
+    """The block of frames that training leaves out, if the data set is divided into such."""
+    data = group(config, "data")
+    folds: Any = data.get("folds")
+    number: Any = data.get("fold")
+    if folds is None:
+        if number is not None:
+            raise UserError(f"data.folds: needed how many there are for data.fold={shown(number)}, found null")
+        return None
+    if not fits(folds, int) or folds < 2:
+        raise UserError(f"data.folds: needed null or a whole number from 2, found {shown(folds)}")
+    if number == BY_SEED:
+        number = make_seed(config) % folds
+    if not fits(number, int) or not 0 <= number < folds:
+        raise UserError(f"data.fold: needed 0 to {folds - 1} or {BY_SEED}, found {shown(number)}")
+    return Fold(number, folds)
+
+
 def tasks_with_labels(tasks: Mapping[str, Task], frames: Split, *, any_needed: bool = True) -> dict[str, Task]:
     """The tasks whose labels the data set has; a line says which are off for the want of them.
+
+    Another one says how many frames have which labels, where these may differ.
 
     Raises:
         UserError: if none is left and ``any_needed``.
     """
+    if frames.partial:
+        counts = ", ".join(f"{frames.count(kind)} with {kind}" for kind in LABEL_KINDS)
+        log.info("%s: split %r has %d frames, %s", frames.where, frames.split, len(frames), counts)
     on = {}
     for name, task in tasks.items():
         if not frames.has(*task.layers):

@@ -26,12 +26,13 @@ def check(config: Config) -> None:
     data, workers = config["data"], num_workers(config["num_workers"])
     name = check_keys(data)
     roots = {root: format_of(root) for root in data["roots"]} if name == MIXED else {data["root"]: name}
-    faults = sum(_check_root(Path(root), layout, workers) for root, layout in roots.items())
+    partial = data.get("partial", False)
+    faults = sum(_check_root(Path(root), layout, workers, partial) for root, layout in roots.items())
     if faults:
         raise UserError(f"{', '.join(roots)}: needed files without a fault, found {faults} faults, listed above")
 
 
-def _check_root(root: Path, layout: str, workers: int) -> int:
+def _check_root(root: Path, layout: str, workers: int, partial: bool) -> int:
     """Prints what one data set holds, and returns how many faults it has."""
     kind = FORMATS[layout]
     if not kind.splits(root):
@@ -39,7 +40,7 @@ def _check_root(root: Path, layout: str, workers: int) -> int:
     splits = dict.fromkeys(split for file in KINDS for split in kind.splits(root, file))
     faults, counts = 0, {}
     for split in splits:
-        census = take_census(kind, root, split, workers, Progress(f"frames of {split}"))
+        census = take_census(kind, root, split, workers, Progress(f"frames of {split}"), partial=partial)
         print(f"\n{root}, split {split}\n\n{census_text(census)}", flush=True)
         faults += len(census.faults)
         counts[split] = dict(census.files)
@@ -60,6 +61,8 @@ def _keep(root: Path, counts: Counts) -> str:
 def census_text(census: Census) -> str:
     """Tables of the files and of the classes, and a line for each fault."""
     parts = [markdown([["files", "without a fault", "of frames"], *_file_rows(census)])]
+    if len(census.labels) > 1:
+        parts.append("frames with " + "; ".join(f"{kinds}: {count}" for kinds, count in census.labels.most_common()))
     if census.pixels.any() or census.instances.any():
         parts.append(markdown([["class", "pixels, %", "instances"], *_class_rows(census)]))
     if census.measured[1]:

@@ -26,7 +26,7 @@ def prepare(config: Config) -> None:
     """
     data = dict(config["data"])
     name = data.pop("name")
-    for key in ("format", "augmentation", "val_split", "held_out", "draw"):  # of training alone
+    for key in ("format", "augmentation", "val_split", "held_out", "draw", "folds", "fold"):  # of training alone
         data.pop(key, None)
     writers: dict[str, Callable[..., Counts]] = {"synthetic": _synthetic, "tiny_cityscapes": _tiny}
     if name not in writers:
@@ -39,19 +39,28 @@ def prepare(config: Config) -> None:
 
 
 def _synthetic(
-    workers: int, root: str, image_size: list[int], seed: int, num_train: int, num_val: int, num_test: int
+    workers: int,
+    root: str,
+    image_size: list[int],
+    seed: int,
+    num_train: int,
+    num_val: int,
+    num_test: int,
+    partial: bool = False,
 ) -> Counts:
+    if partial:
+        raise UserError("data.partial: needed false, since all files of all frames are written, found true")
     size = check_size("data.image_size", image_size)
     counts = {"train": num_train, "val": num_val, "test": num_test}
     write_dataset(Path(root), counts, size=size, seed=seed, workers=workers, progress=Progress("frames"), hold=_hold)
     return counts
 
 
-def _tiny(workers: int, root: str, image_size: list[int], source: str | None) -> Counts:
+def _tiny(workers: int, root: str, image_size: list[int], source: str | None, partial: bool = False) -> Counts:
     size = check_size("data.image_size", image_size)
     if not source:
         raise UserError("data.source: needed the folder of Cityscapes as downloaded, found none")
-    return shrink(Path(source), Path(root), size, workers, Progress("frames"), _hold)
+    return shrink(Path(source), Path(root), size, workers, Progress("frames"), _hold, partial=partial)
 
 
 def _hold(root: Path) -> AbstractContextManager[None]:

@@ -43,6 +43,9 @@ _FREE_ELSEWHERE = ("name", "trainer.max_steps", "trainer.val_every")
 
 SINCE = {
     "data.held_out": 0,
+    "data.partial": False,
+    "data.folds": None,
+    "data.fold": None,
     "optimizer.encoder_lr_factor": 1.0,
     "optimizer.warmup_steps": 0,
     "model.freeze_batch_norm": False,

@@ -13,7 +13,8 @@ from omegaconf import DictConfig
 from _entry import end_with, plain, run, short_errors
 from multitask import build
 from multitask.comparison import EXPERIMENTS, Plan, Report, Runner, find_places
-from multitask.comparison.results import describe
+from multitask.comparison.frames import FramesOfSeeds
+from multitask.comparison.plan import check_seeds
 from multitask.errors import UserError
 
 _OWN_KEYS = {"experiment", "comparison", "base", "seeds", "split", "rates", "search_seed", "parallel", "report"}
@@ -39,13 +40,14 @@ def main(given: DictConfig) -> None:
         base = [f"experiment={config['base']}", *overrides]
         shared = run_config(base)
         build.make_optimization(shared)  # of whose learning rate each run has a multiple
-        tasks = build.tasks_with_labels(build.make_tasks(shared), build.make_frames(shared, "train"))
-        tasks = build.tasks_with_labels(tasks, build.make_frames(shared, config["split"]))
-        experiment = EXPERIMENTS[name]
-        plan = Plan(experiment, tasks, config["seeds"], config["split"], config["rates"], config["search_seed"])
-        used = ["train", plan.split] + ([build.HELD_OUT] if plan.searches else [])
-        all_of = {**shared, "data": {**shared["data"], "draw": None}}  # what is drawn is the seed's
-        frames = {split: describe(build.make_frames(all_of, split)) for split in used}
+        check_seeds(config["seeds"], config["search_seed"])
+        frames, experiment = FramesOfSeeds(shared), EXPERIMENTS[name]
+        tasks = frames.tasks_with_labels(build.make_tasks(shared), ["train", config["split"]], config["seeds"])
+        choice = config["seeds"], config["split"], config["rates"], config["search_seed"]
+        plan = Plan(experiment, tasks, *choice)
+        if plan.searches:
+            tasks = frames.tasks_with_labels(tasks, ["train", build.HELD_OUT], [plan.search_seed])
+            plan = Plan(experiment, tasks, *choice)
         compute = build.make_device(shared)
         places = find_places(compute.device, config["parallel"])
         folder = Path(config["output_dir"])
@@ -57,7 +59,7 @@ def main(given: DictConfig) -> None:
             base,
             places,
             f"{compute}, {len(places)} runs at a time" if len(places) > 1 else str(compute),
-            frames,
+            frames.describe,
             Path(__file__).with_name("train.py"),
         )
         runner.load()

@@ -207,3 +207,18 @@ def clusters_of_plot(walls: list[float], bottoms: list[float], max_radius: float
         low = min(bottoms[place] for place in part) <= max_radius / separation
         clusters += inside(part) or ([part] if low else [])
     return clusters
+
+
+def cell_medians(layer: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A layer of measurements (H, W), NaN where there is none, made smaller: the lower of each cell's middle two."""
+    found = np.full(size, np.nan, dtype=layer.dtype)
+    (height, width), (new_height, new_width) = layer.shape, size
+    for i, j in np.ndindex(size):
+        values = []
+        for y in range(i * height // new_height, (i + 1) * height // new_height):
+            for x in range(j * width // new_width, (j + 1) * width // new_width):
+                if not np.isnan(layer[y, x]):
+                    values.append(layer[y, x])
+        if values:
+            found[i, j] = sorted(values)[(len(values) - 1) // 2]
+    return found

@@ -8,6 +8,7 @@ from multitask.data.camvid import CamVid
 from multitask.data.census import KINDS, Census, take_census
 from multitask.data.cityscapes import Cityscapes
 from multitask.data.counts import KEPT, kept_counts
+from multitask.data.kitti import Kitti
 from multitask.data.labels import ID
 from multitask.data.synthetic import render, write_dataset
 from tests.compose import config
@@ -51,6 +52,24 @@ def test_check_names_every_fault_and_counts_the_rest(tmp_path: Path, capsys: pyt
     assert "| class_ids    |               2 |         3 |" in text
     assert "faults: 2\n" in text
     assert "faults: 1\n" in text
+
+
+def test_check_of_partial_frames_counts_them_by_kind_of_label(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_all(tmp_path)["kitti"]
+    names = Kitti(root, "train", (32, 64)).names
+    (root / f"training/disp_occ_0/{names[0]}.png").unlink()
+    with pytest.raises(ValueError, match="found 1 faults"):
+        found(capsys, "data=kitti", f"data.root={root}")
+    capsys.readouterr()
+    text = found(capsys, "data=kitti", f"data.root={root}", "data.partial=true")
+    number = len(names)
+    assert f"| disparity    | {number - 1:>15} | {number:>9} |" in text
+    line = f"frames with class_ids + instance_ids + disparity: {number - 1}; class_ids + instance_ids: 1\n"
+    assert text.count("frames with ") == 1
+    assert line in text
+    assert kept_counts(root)["train"]["disparity"] == number - 1
 
 
 def test_check_reads_a_split_of_labels_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

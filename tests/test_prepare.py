@@ -61,8 +61,9 @@ def test_refused_call_makes_no_folder(tmp_path: Path) -> None:
     for overrides in (
         ("data=tiny_cityscapes", "data.image_size=[16,32]", f"data.source={tmp_path / 'none'}"),
         (*SYNTHETIC, "data.seed=-1"),
+        (*SYNTHETIC, "data.partial=true"),
     ):
-        with pytest.raises(UserError, match=r"data\.(source|seed)"):
+        with pytest.raises(UserError, match=r"data\.(source|seed|partial: needed false)"):
             prepared(tmp_path / "new/data", *overrides)
         assert list(tmp_path.iterdir()) == []
 

@@ -64,16 +64,9 @@ class Plan:
         rates: Sequence[float],
         search_seed: int,
     ) -> None:
-        if not isinstance(seeds, (list, tuple)) or not all(map(_is_seed, seeds)):
-            raise UserError(f"seeds: needed a list of whole numbers >= 0, found {seeds!r}")
-        if not _is_seed(search_seed):
-            raise UserError(f"search_seed: needed a whole number >= 0, found {search_seed!r}")
+        check_seeds(seeds, search_seed)
         if split in ("train", HELD_OUT):
             raise UserError(f"split={split}: needed one that nothing is trained on or chosen by, such as test")
-        if not seeds or len(set(seeds)) < len(seeds):
-            raise UserError(f"seeds: needed each seed once, and one at least, found {list(seeds)}")
-        if search_seed in seeds:
-            raise UserError(f"search_seed={search_seed}: needed a seed that is not reported, seeds={list(seeds)}")
         if not isinstance(rates, (list, tuple)) or not all(isinstance(rate, (int, float)) for rate in rates):
             raise UserError(f"rates: needed a list of numbers, found {rates!r}")
         if not rates or not all(rate > 0 for rate in rates) or len(set(rates)) < len(rates):
@@ -210,6 +203,22 @@ class Plan:
 
     def _possible(self, rows: Sequence[Row]) -> list[Row]:
         return [row for row in rows if set(row.tasks) <= self.tasks.keys()]
+
+
+def check_seeds(seeds: object, search_seed: object) -> None:
+    """Checks the seeds to report and the one to choose by.
+
+    Raises:
+        UserError: naming the key, if they make no sense.
+    """
+    if not isinstance(seeds, (list, tuple)) or not all(map(_is_seed, seeds)):
+        raise UserError(f"seeds: needed a list of whole numbers >= 0, found {seeds!r}")
+    if not _is_seed(search_seed):
+        raise UserError(f"search_seed: needed a whole number >= 0, found {search_seed!r}")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise UserError(f"seeds: needed each seed once, and one at least, found {list(seeds)}")
+    if search_seed in seeds:
+        raise UserError(f"search_seed={search_seed}: needed a seed that is not reported, seeds={list(seeds)}")
 
 
 def _is_seed(value: object) -> bool:

@@ -7,6 +7,7 @@ from multitask.build import HELD_OUT
 from multitask.comparison.claims import verdicts
 from multitask.comparison.columns import COLUMNS, HIGHER_IS_BETTER, IMPROVEMENT, TABLE1
 from multitask.comparison.experiments import LEARNED, PAPER_NOISE, Experiment
+from multitask.comparison.frames import folds_in_words
 from multitask.comparison.plan import Plan
 from multitask.comparison.results import Figures, Result, early
 from multitask.comparison.rows import Row
@@ -73,8 +74,8 @@ class Report:
             f"{config['data.name']}, {size} px, {frames} training images drawn by the seed, {config['model.encoder']}, "
             f"{config['trainer.max_steps']} steps of {config['trainer.batch_size']}, {self._compute()}; "
             f"split {self.plan.split}, mean and standard deviation over seeds {', '.join(map(str, self.plan.seeds))}. "
-            f"Learning rates are {self._learning_rates()}. Weights {self._sums()}. {self._delta_m()}Seconds are as "
-            "they passed, whatever else the machine did."
+            f"{folds_in_words(config, self.plan)}Learning rates are {self._learning_rates()}. Weights {self._sums()}. "
+            f"{self._delta_m()}Seconds are as they passed, whatever else the machine did."
         )
 
     def _delta_m(self) -> str:
@@ -259,8 +260,7 @@ class Report:
         if self.experiment.candidates and not self.plan.choices(self.results).weights:
             why = "not decided yet" if self.plan.candidates else "left out, no labels"
             lines.append(f"* fixed weights, searched: {why}")
-        diverged = [key for key, result in self.results.items() if not result.figures]
-        lines += [f"* {key}: diverged" for key in diverged]
+        lines += [f"* {key}: diverged" for key, result in self.results.items() if not result.figures]
         lines += [f"* {key} failed: {why}" for key, why in self.failed.items()]
         return "\n".join(lines)
 

@@ -70,7 +70,7 @@ class Runner:
         base: what all runs have in common, as typed.
         places: see `find_places`; each takes one run at a time.
         compute: arithmetic and device, which results say of themselves.
-        frames: of ``train`` and of each split to evaluate on, see `results.describe`; results of others are refused.
+        frames: which a split has in a run of a seed, see `results.describe`; results of others are refused.
         script: ``scripts/train.py``.
     """
 
@@ -83,7 +83,7 @@ class Runner:
         base: Sequence[str],
         places: Sequence[Mapping[str, str]],
         compute: str,
-        frames: Mapping[str, str],
+        frames: Callable[[str, int], str],
         script: Path,
     ) -> None:
         self.plan = plan
@@ -93,7 +93,7 @@ class Runner:
         self.base = list(base)
         self.places = list(places)
         self.compute = compute
-        self.frames = dict(frames)
+        self.frames = frames
         self.script = script
         self.failed: dict[str, str] = {}
         """Key of a job -> the last line that it printed."""
@@ -171,7 +171,10 @@ class Runner:
 
     def _config(self, job: Job) -> dict[str, Any]:
         config = flatten(self.compose(self.arguments(job)))
-        frames = {"data.frames": self.frames[job.split], "data.train_frames": self.frames["train"]}
+        frames = {
+            "data.frames": self.frames(job.split, job.seed),
+            "data.train_frames": self.frames("train", job.seed),
+        }
         return {key: value for key, value in config.items() if not is_free(key)} | frames
 
     def _is_possible(self, job: Job) -> bool:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from multitask.data.folder import Folder
 from multitask.data.labels import ID
 from multitask.data.reading import visible
-from multitask.data.split import Folder
 from multitask.errors import UserError
 
 CLASSES: dict[str, str] = {

@@ -1,17 +1,18 @@
 """Reads every file of a data set: counts what is in those without a fault, and names those with one."""
 
+import functools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from multitask.data.folder import Folder, size_error
 from multitask.data.labels import INSTANCE_BASE, LABELS
 from multitask.data.layout import check_rows
 from multitask.data.parallel import for_each
-from multitask.data.split import LABEL_KINDS, Folder, size_error
+from multitask.data.split import LABEL_KINDS
 from multitask.errors import UserError
 
 KINDS: tuple[str, ...] = ("image", *LABEL_KINDS, "camera")
@@ -26,6 +27,7 @@ class Census:
     Attributes:
         num_frames: images that are there, readable or not.
         files: how many of each kind are without a fault; a kind that the whole split lacks is not named.
+        labels: how many frames have which kinds of labels, whether these have faults or not.
         sizes: how many images have each size, (H, W) px.
         pixels: (34,) int64, px by class id.
         instances: (34,) int64, single instances by class id.
@@ -35,6 +37,7 @@ class Census:
 
     num_frames: int = 0
     files: Counter[str] = field(default_factory=Counter)
+    labels: Counter[str] = field(default_factory=Counter)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     pixels: np.ndarray = field(default_factory=lambda: np.zeros(len(LABELS), dtype=np.int64))
     instances: np.ndarray = field(default_factory=lambda: np.zeros(len(LABELS), dtype=np.int64))
@@ -45,6 +48,7 @@ class Census:
         """Adds what was found in other files."""
         self.num_frames += other.num_frames
         self.files.update(other.files)
+        self.labels.update(other.labels)
         self.sizes.update(other.sizes)
         self.pixels += other.pixels
         self.instances += other.instances
@@ -58,6 +62,8 @@ def take_census(
     split: str,
     workers: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    partial: bool = False,
 ) -> Census:
     """Reads every file of one split, and says which files are missing or belong to no image.
 
@@ -67,21 +73,22 @@ def take_census(
         split: one that is there.
         workers: processes.
         progress: called with the number of frames done and of all.
+        partial: whether an image may be without any of its other files.
     """
     census = Census()
     try:
-        frames = kind(root, split, _SIZE, strict=False)
+        frames = kind(root, split, _SIZE, strict=False, partial=partial)
     except UserError as error:  # there is not one image
         census.faults.append(str(error))
         return census
-    for counted in for_each(partial(count_frame, frames), frames.names, workers):
+    for counted in for_each(functools.partial(count_frame, frames), frames.names, workers):
         for one in counted:
             census.add(one)
         progress(census.num_frames, len(frames))
     census.faults += [f"{path}: belongs to no image of split {split!r}" for path in frames.strays()]
     if not census.faults:
         try:
-            kind(root, split, _SIZE)
+            kind(root, split, _SIZE, partial=partial)
         except UserError as error:  # every file is right, but together they are no data set
             census.faults.append(str(error))
     census.faults.sort()
@@ -92,7 +99,9 @@ def count_frame(frames: Folder, name: str) -> Census:
     """Reads every file of one frame."""
     census = Census(num_frames=1)
     layers: dict[str, np.ndarray] = {}
-    for kind in filter(frames.has, KINDS):
+    there = {"image"} | frames.kinds_of(name)
+    census.labels[" + ".join(kind for kind in LABEL_KINDS if kind in there) or "no labels"] = 1
+    for kind in (kind for kind in KINDS if kind in there):
         census.files[kind] = 0
         try:
             if kind == "camera":

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from multitask.data.folder import Folder, size_error
 from multitask.data.ids import check_class_ids, check_instance_ids
 from multitask.data.labels import IGNORE, TRAIN_ID, UNSEEN_IDS
 from multitask.data.layout import SUFFIX, decode_disparity, file_path
 from multitask.data.reading import visible
-from multitask.data.split import Folder, size_error
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +27,10 @@ class Cityscapes(Folder):
     def splits(cls, root: Path, kind: str = "image") -> list[str]:
         return sorted(path.name for path in visible(root / SUFFIX[kind][0], "*") if path.is_dir())
 
-    def __init__(self, root: str | Path, split: str, image_size: Sequence[int], *, strict: bool = True) -> None:
-        super().__init__(root, split, image_size, strict=strict)
+    def __init__(
+        self, root: str | Path, split: str, image_size: Sequence[int], *, strict: bool = True, partial: bool = False
+    ) -> None:
+        super().__init__(root, split, image_size, strict=strict, partial=partial)
         self._only_unseen = strict and split == "test" and self._has_placeholders()
         if self._only_unseen:
             log.info(
@@ -40,9 +42,8 @@ class Cityscapes(Folder):
 
     def _has_placeholders(self) -> bool:
         """Whether the first frames show no class that counts: the published test labels say what to ignore alone."""
-        if not self.has("class_ids"):
-            return False
-        return all((TRAIN_ID[self.read("class_ids", name)] == IGNORE).all() for name in self.names[:_LOOKED_AT])
+        labelled = [name for name in self.names if "class_ids" in self.kinds_of(name)][:_LOOKED_AT]
+        return bool(labelled) and all((TRAIN_ID[self.read("class_ids", name)] == IGNORE).all() for name in labelled)
 
     def folder(self, kind: str) -> Path:
         return self.root / SUFFIX[kind][0] / self.split
@@ -56,7 +57,7 @@ class Cityscapes(Folder):
 
     def read(self, kind: str, name: str) -> np.ndarray:
         layer = super().read(kind, name)
-        if kind == "disparity" and self._only_unseen:
+        if kind == "disparity" and self._only_unseen and not self._is_missing("class_ids", name):
             ids = super().read("class_ids", name)
             if ids.shape != layer.shape:
                 raise size_error(self.path("class_ids", name), self.path(kind, name), layer.shape, ids.shape)

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,24 +21,28 @@ Counts = dict[str, dict[str, int]]
 """Files of each split and kind."""
 
 
-def check_counts(root: Path, split: str, there: Mapping[str, int]) -> None:
+def check_counts(root: Path, splits: Sequence[str], there: Mapping[str, int]) -> None:
     """Compares what is there of a split with what should be, and says in one line that files are fewer than at a check.
 
     Args:
         root: of the data set.
-        split: its name.
+        splits: its name, or those of the splits that it is made of.
         there: number of files of each kind.
     Raises:
         UserError: if the manifest of a data set that the project has written names more frames.
     """
     if name := _manifest(root):
-        manifest.check_frames(root, name, split, there["image"])
+        for split in splits:  # of one, since what the project writes has splits of its own
+            manifest.check_frames(root, name, split, there["image"])
         return
-    before = kept_counts(root).get(split, {})
+    kept, before = kept_counts(root), Counter[str]()
+    for split in splits:
+        before.update(kept.get(split, {}))
     if fewer := [
         f"{there.get(kind, 0)} of {count} {kind}" for kind, count in before.items() if there.get(kind, 0) < count
     ]:
-        log.warning("data.root=%s: split %r has lost files since it was checked: %s", root, split, ", ".join(fewer))
+        name = " and ".join(map(repr, splits))
+        log.warning("data.root=%s: split %s has lost files since it was checked: %s", root, name, ", ".join(fewer))
 
 
 def has_manifest(root: Path) -> bool:

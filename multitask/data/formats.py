@@ -7,9 +7,11 @@ from typing import Any
 
 from multitask.data.camvid import CamVid
 from multitask.data.cityscapes import Cityscapes
+from multitask.data.folder import WHOLE, Folder
+from multitask.data.folds import Fold, of_fold
 from multitask.data.kitti import Kitti
 from multitask.data.mixed import Mixed
-from multitask.data.split import Folder, Split
+from multitask.data.split import Split
 from multitask.errors import UserError, shown
 
 log = logging.getLogger(__name__)
@@ -29,16 +31,24 @@ _KEYS = {name: ("root", *_WRITTEN) if name == "cityscapes" else ("root",) for na
 """Keys of ``data`` that only some formats have."""
 
 
-def open_split(data: Mapping[str, Any], split: str) -> Split:
+def open_split(data: Mapping[str, Any], split: str, fold: Fold | None = None) -> Split:
     """One split of the data set that the configuration group ``data`` describes.
 
+    Args:
+        data: the group.
+        split: name of the split.
+        fold: which block of frames training leaves out, where the data set has no splits of its own.
     Raises:
         UserError: naming the key, folder or file, if something is not what it should be.
     """
     name = check_keys(data)
+    partial = data.get("partial", False)
+    if fold and (name == MIXED or not FORMATS[name].whole):
+        raise UserError(f"data.folds: needed null, since data={data['name']} has splits of its own, found {fold.of}")
     if name == MIXED:
-        return open_mixed(split, data["roots"], data["image_size"])
-    return FORMATS[name](data["root"], split, data["image_size"])
+        return open_mixed(split, data["roots"], data["image_size"], partial=partial)
+    frames = FORMATS[name](data["root"], WHOLE if fold else split, data["image_size"], partial=partial)
+    return of_fold(frames, split, fold) if fold else frames
 
 
 def check_keys(data: Mapping[str, Any]) -> str:
@@ -52,6 +62,8 @@ def check_keys(data: Mapping[str, Any]) -> str:
         raise UserError(f"data.format: needed one of {list(_KEYS)}, found {shown(name)}")
     for key in sorted({key for keys in _KEYS.values() for key in keys}.intersection(data).difference(_KEYS[name])):
         raise UserError(f"data.{key}: no key of data.format={name}, needed some of {list(_KEYS[name])}")
+    if not isinstance(partial := data.get("partial", False), bool):
+        raise UserError(f"data.partial: needed true or false, found {shown(partial)}")
     if name == MIXED:
         _check_roots(data.get("roots"))
     elif not isinstance(data.get("root"), str):
@@ -74,7 +86,7 @@ def format_of(root: str | Path) -> str:
     return found[0]
 
 
-def open_mixed(split: str, roots: Sequence[str], image_size: Sequence[int]) -> Split:
+def open_mixed(split: str, roots: Sequence[str], image_size: Sequence[int], *, partial: bool = False) -> Split:
     """One split of several data sets joined, of whatever layout each is; a line says which of them lack the split.
 
     Raises:
@@ -87,7 +99,11 @@ def open_mixed(split: str, roots: Sequence[str], image_size: Sequence[int]) -> S
         if split not in splits:
             log.warning("data.roots: %s has no split %r, only %s", root, split, splits)
     numbered = enumerate(kinds.items(), start=1)
-    parts = {number: kind(root, split, image_size) for number, (root, kind) in numbered if split in there[root]}
+    parts = {
+        number: kind(root, split, image_size, partial=partial)
+        for number, (root, kind) in numbered
+        if split in there[root]
+    }
     if not parts:
         raise UserError(f"{where}: needed split {split!r} in one of them, found {there}")
     return Mixed(parts, where)

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from multitask.data.folder import WHOLE, Folder
 from multitask.data.ids import check_class_ids
 from multitask.data.labels import HAS_INSTANCES, INSTANCE_BASE
 from multitask.data.layout import Camera
 from multitask.data.reading import read_text, visible
-from multitask.data.split import LABEL_KINDS, Folder
+from multitask.data.split import LABEL_KINDS
 from multitask.errors import UserError
 
 FOLDERS = {
@@ -40,9 +41,13 @@ class Kitti(Folder):
     """One split of KITTI 2015: ``train`` and ``val`` share the 200 frames with labels, ``test`` has none."""
 
     images = "NNNNNN_10.png"
+    whole = ("train", "val")
 
-    def __init__(self, root: str | Path, split: str, image_size: Sequence[int], *, strict: bool = True) -> None:
-        super().__init__(root, split, image_size, strict=strict)
+    def __init__(
+        self, root: str | Path, split: str, image_size: Sequence[int], *, strict: bool = True, partial: bool = False
+    ) -> None:
+        self._top = "testing" if split == "test" else "training"  # what a fold's test frames lie in, too
+        super().__init__(root, split, image_size, strict=strict, partial=partial)
         if strict and split != "test" and not self.kinds.intersection(LABEL_KINDS):
             folders = " or ".join(str(self.folder(kind)) for kind in LABEL_KINDS)
             raise UserError(f"{self.where}: needed labels in {folders}, found none")
@@ -53,7 +58,7 @@ class Kitti(Folder):
         return [split for top, names in parts.items() if (root / top / FOLDERS[kind]).is_dir() for split in names]
 
     def folder(self, kind: str) -> Path:
-        return self.root / ("testing" if self.split == "test" else "training") / FOLDERS[kind]
+        return self.root / self._top / FOLDERS[kind]
 
     def path(self, kind: str, name: str) -> Path:
         return self.folder(kind) / (f"{name.removesuffix('_10')}.txt" if kind == "camera" else f"{name}.png")
@@ -65,7 +70,7 @@ class Kitti(Folder):
 
     def _holds(self, number: int) -> bool:
         validates = number % _VAL_EVERY == _VAL_EVERY - 1
-        return self.split == "test" or validates == (self.split == "val")
+        return self.split in ("test", WHOLE) or validates == (self.split == "val")
 
     def _decode(self, kind: str, path: Path, coded: np.ndarray) -> np.ndarray:
         if kind == "class_ids":

@@ -39,6 +39,7 @@ class Mixed(Split):
                     f"{len(part.classes)} in {part.where}: {_difference(first.classes, part.classes)}"
                 )
         self.where, self.split, self.image_size, self.classes = where, first.split, first.image_size, first.classes
+        self.partial = any(part.partial for part in parts.values())
         self.members = dict(parts)
         frames = [_Frame(number, place) for number, part in parts.items() for place in range(len(part))]
         frames.sort(key=lambda frame: ((frame.place + 0.5) / len(parts[frame.part]), frame.part))
@@ -52,23 +53,38 @@ class Mixed(Split):
 
     @property
     def parts(self) -> list[int]:
-        return [self._frames[name].part for name in self.names]
+        """The number of a frame's data set, and higher ones for frames that lack labels which others of it have."""
+        within, above = {number: part.parts for number, part in self.members.items()}, max(self.members) + 1
+        frames = (self._frames[name] for name in self.names)
+        return [frame.part + above * within[frame.part][frame.place] for frame in frames]
 
-    def has(self, *kinds: str) -> bool:
-        return any(part.has(*kinds) for part in self.members.values())
+    def kinds_of(self, name: str) -> frozenset[str]:
+        part, own_name = self._own(name)
+        return part.kinds_of(own_name)
 
     def lacking(self, kind: str) -> list[str]:
-        return [where for part in self.members.values() for where in part.lacking(kind)]
+        return [where for part in self._chosen() for where in part.lacking(kind)]
 
     def source_size(self, name: str) -> tuple[int, int]:
-        frame = self._frames[name]
-        part = self.members[frame.part]
-        return part.source_size(part.names[frame.place])
+        part, own_name = self._own(name)
+        return part.source_size(own_name)
 
     def check_headers(self) -> None:
-        for number, part in self.members.items():
-            frames = (self._frames[name] for name in self.names)
-            part.only(frame.place for frame in frames if frame.part == number).check_headers()
+        for part in self._chosen():
+            part.check_headers()
+
+    def _own(self, name: str) -> tuple[Split, str]:
+        """The part that a frame is of, and its name there."""
+        frame = self._frames[name]
+        part = self.members[frame.part]
+        return part, part.names[frame.place]
+
+    def _chosen(self) -> list[Split]:
+        """The parts that have frames among these, with those alone."""
+        places: dict[int, list[int]] = {}
+        for frame in sorted(self._frames[name] for name in self.names):
+            places.setdefault(frame.part, []).append(frame.place)
+        return [self.members[number].only(chosen) for number, chosen in places.items()]
 
 
 def spread(parts: Sequence[int], rng: np.random.Generator) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Tiny Cityscapes (section 5): Cityscapes at a small size, written once instead of resized at every reading."""
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,11 @@ from multitask.data.split import LABEL_KINDS
 from multitask.errors import UserError
 
 MANIFEST = manifest.TINY
+
+_MEASUREMENTS = "median of each cell"
+"""How disparity was made smaller, in the manifest: frames of another way, of older versions, are not mixed with these.
+"""
+
 _SPLITS = ("train", "val", "test")
 
 
@@ -32,12 +37,15 @@ def shrink(
     workers: int,
     progress: Callable[[int, int], None] | None = None,
     hold: manifest.Hold | None = None,
+    *,
+    partial: bool = False,
 ) -> dict[str, int]:
     """Writes every split of the data set at ``source`` to ``root`` at another size.
 
-    Images are area-filtered; labels and disparity take the nearest pixel; disparity (px) and the camera's intrinsics
-    are scaled. Frames that are there already, whole and of this size, are kept, so a call that was stopped is finished
-    by the next one; all files are checked at the end.
+    Images are area-filtered; labels take the nearest pixel, disparity the median of what is measured in each cell (see
+    `multitask.data.cells`); disparity (px) and the camera's intrinsics are scaled. Frames that are there already, whole
+    and of this size, are kept, so a call that was stopped is finished by the next one; all files are checked at the
+    end.
 
     Args:
         source: folder in the Cityscapes layout.
@@ -46,6 +54,7 @@ def shrink(
         workers: processes.
         progress: called with the number of frames done and of all.
         hold: keeps other processes away from ``root`` meanwhile.
+        partial: whether a frame of the source may lack files that others have.
     Returns:
         Number of frames of each split.
     Raises:
@@ -54,10 +63,11 @@ def shrink(
     """
     if root.resolve() == source.resolve():
         raise UserError(f"data.root={root}: needed another folder than data.source")
-    splits = [Cityscapes(source, split, size) for split in _SPLITS if (source / "leftImg8bit" / split).is_dir()]
+    there = [split for split in _SPLITS if (source / "leftImg8bit" / split).is_dir()]
+    splits = [Cityscapes(source, split, size, partial=partial) for split in there]
     if not splits:
         raise UserError(f"data.source={source}: needed leftImg8bit/<split>/<city>/*.png, found no split")
-    content: dict[str, Any] = {"source": str(source.resolve()), "size": list(size)}
+    content: dict[str, Any] = {"source": str(source.resolve()), "size": list(size), "disparity": _MEASUREMENTS}
     counts = {split.split: len(split) for split in splits}
     jobs = [_Job(split, index) for split in splits for index in range(len(split))]
     with manifest.claimed(root, MANIFEST, content, hold) as found:
@@ -66,12 +76,12 @@ def shrink(
         if found != (content := {**content, "counts": {**before, **counts}}):
             manifest.write(root, MANIFEST, content)
         done = 0
-        for finished in for_each(partial(_shrink_frame, root, size), jobs, workers):
+        for finished in for_each(functools.partial(_shrink_frame, root, size), jobs, workers):
             done += len(finished)
             if progress:
                 progress(done, len(jobs))
         for split in splits:
-            Cityscapes(root, split.split, size).check_headers()
+            Cityscapes(root, split.split, size, partial=partial).check_headers()
     return counts
 
 
@@ -86,7 +96,7 @@ def _check_counts(where: str, before: Mapping[str, int], now: Mapping[str, int])
 
 def _shrink_frame(root: Path, size: tuple[int, int], job: _Job) -> None:
     split, name = job.split, job.split.names[job.index]
-    paths = {kind: file_path(root, kind, split.split, name) for kind in ("image", *split.kinds)}
+    paths = {kind: file_path(root, kind, split.split, name) for kind in ("image", *split.kinds_of(name))}
     if are_whole(paths, size):
         return
     sample = split[job.index]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageEnhance
 
+from multitask.data.cells import nearest, resize_measured
 from multitask.data.sample import Sample
 from multitask.errors import UserError
 
@@ -16,9 +17,9 @@ _LARGEST_SCALE = 64
 
 
 def resize(sample: Sample, size: tuple[int, int]) -> Sample:
-    """Resizes every layer to ``size`` = (H, W) px: the image area-filtered, labels and disparity nearest.
+    """Resizes every layer to ``size`` = (H, W) px: the image area-filtered, labels nearest, disparity by medians.
 
-    Disparity is multiplied by the horizontal factor, since it is counted in px.
+    Disparity (see `resize_measured`) is multiplied by the horizontal factor, since it is counted in px.
     """
     return sample if sample.image.shape[:2] == size else _window(sample, scaled=size, top=0, left=0, size=size)
 
@@ -89,48 +90,51 @@ def _window(sample: Sample, *, scaled: tuple[int, int], top: int, left: int, siz
     rows = np.arange(max(top, 0), min(top + size[0], scaled[0]))
     columns = np.arange(max(left, 0), min(left + size[1], scaled[1]))
     inside = slice(rows[0] - top, rows[-1] + 1 - top), slice(columns[0] - left, columns[-1] + 1 - left)
-    nearest = np.ix_(_nearest(rows, ky, height), _nearest(columns, kx, width))
+    labels = np.ix_(nearest(rows, ky, height), nearest(columns, kx, width))
 
-    def pick(layer: np.ndarray | None, fill: float) -> np.ndarray | None:
-        if layer is None:
-            return None
-        window = np.full(size, fill, dtype=layer.dtype)
-        window[inside] = layer[nearest]
+    def padded(part: np.ndarray, fill: float) -> np.ndarray:
+        window = np.full(size, fill, dtype=part.dtype)
+        window[inside] = part
         return window
+
+    def pick(layer: np.ndarray | None) -> np.ndarray | None:
+        return None if layer is None else padded(layer[labels], 0)
 
     image = np.empty((*size, 3), dtype=np.uint8)
     image[:] = PAD_COLOR
-    box = columns[0] / kx, rows[0] / ky, min((columns[-1] + 1) / kx, width), min((rows[-1] + 1) / ky, height)
-    whole = Image.fromarray(sample.image)
-    if height % scaled[0] == 0 and width % scaled[1] == 0:
-        # The exact mean over each pixel's area, of whole pixels.
-        left_, top_, right, bottom = (round(edge) for edge in box)
-        resized = whole.reduce((width // scaled[1], height // scaled[0]), (left_, top_, right, bottom))
-    else:
-        resized = whole.resize((len(columns), len(rows)), Image.Resampling.BILINEAR, box)
-    image[inside] = np.asarray(resized)
-    disparity = pick(sample.disparity, np.nan)
+    image[inside] = _resized_image(sample.image, scaled, rows, columns)
+    disparity = sample.disparity
+    if disparity is not None:
+        disparity = padded(resize_measured(disparity, scaled, rows, columns), np.nan) * np.float32(kx)
     return replace(
         sample,
         image=image,
-        class_ids=pick(sample.class_ids, 0),
-        instance_ids=pick(sample.instance_ids, 0),
-        disparity=None if disparity is None else disparity * np.float32(kx),
+        class_ids=pick(sample.class_ids),
+        instance_ids=pick(sample.instance_ids),
+        disparity=disparity,
         camera=sample.camera and sample.camera.scaled(kx, ky).cropped(left, top),
     )
+
+
+def _resized_image(image: np.ndarray, scaled: tuple[int, int], rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """These rows and columns of an image (H, W, 3) at another size, area-filtered."""
+    height, width = image.shape[:2]
+    ky, kx = scaled[0] / height, scaled[1] / width
+    box = columns[0] / kx, rows[0] / ky, min((columns[-1] + 1) / kx, width), min((rows[-1] + 1) / ky, height)
+    whole = Image.fromarray(image)
+    if height % scaled[0] == 0 and width % scaled[1] == 0:
+        # The exact mean over each pixel's area, of whole pixels.
+        left, top, right, bottom = (round(edge) for edge in box)
+        return np.asarray(whole.reduce((width // scaled[1], height // scaled[0]), (left, top, right, bottom)))
+    return np.asarray(whole.resize((len(columns), len(rows)), Image.Resampling.BILINEAR, box))
 
 
 def resize_nearest(layer: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A layer of labels (H, W) at another size, each pixel that of the nearest one."""
     if layer.shape == size:
         return layer
-    rows, columns = (_nearest(np.arange(new), new / old, old) for new, old in zip(size, layer.shape, strict=True))
+    rows, columns = (nearest(np.arange(new), new / old, old) for new, old in zip(size, layer.shape, strict=True))
     return layer[np.ix_(rows, columns)]
-
-
-def _nearest(positions: np.ndarray, factor: float, length: int) -> np.ndarray:
-    """Source index whose pixel holds the centre of each scaled pixel."""
-    return np.minimum(((positions + 0.5) / factor).astype(np.int64), length - 1)
 
 
 def _jitter(sample: Sample, amount: float, rng: np.random.Generator) -> Sample:

@@ -96,7 +96,9 @@ def make(
     script.write_text(SCRIPT)
     plan = Plan(EXPERIMENT, TASKS, seeds, split, [1.0], 9)
     of = {"train": train_frames, "held_out": "4 of 4 x 8 px", split: frames}
-    return Runner(plan, folder, folder / "results", compose, base, places, "float32 on cpu", of, script)
+    return Runner(
+        plan, folder, folder / "results", compose, base, places, "float32 on cpu", lambda split, _: of[split], script
+    )
 
 
 def calls(folder: Path) -> list[str]:

@@ -12,11 +12,11 @@ from PIL import Image
 from multitask.data.camvid import CamVid
 from multitask.data.census import Census, take_census
 from multitask.data.cityscapes import Cityscapes
+from multitask.data.folder import Folder
 from multitask.data.formats import FORMATS
 from multitask.data.kitti import Kitti
 from multitask.data.labels import HAS_INSTANCES, ID, INSTANCE_BASE, LABELS, TRAIN_ID
 from multitask.data.layout import read_png, write_png
-from multitask.data.split import Folder
 from tests.layouts import TO_CAMVID, kitti_layers, write_all, write_camvid
 from tests.png import chunks_of, decode, flip_bits, png_of
 from tests.trees import KINDS, write_tree

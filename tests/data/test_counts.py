@@ -58,8 +58,8 @@ def test_kind_of_labels_that_is_gone_is_said(tmp_path: Path, caplog: pytest.LogC
 
 def test_more_files_than_at_the_check_are_no_loss(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
     keep_counts(tree, {"train": {"image": 2}})
-    check_counts(tree, "train", {"image": 3})
-    check_counts(tree, "other", {"image": 1})
+    check_counts(tree, ["train"], {"image": 3})
+    check_counts(tree, ["other"], {"image": 1})
     assert lines(caplog) == []
 
 

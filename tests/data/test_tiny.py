@@ -11,6 +11,7 @@ from PIL import Image
 from multitask.data.cityscapes import Cityscapes
 from multitask.data.layout import file_path, read_png
 from multitask.data.tiny import MANIFEST, shrink
+from tests.reference import cell_medians
 from tests.trees import CAMERA, KINDS, write_tree
 
 SOURCE_SIZE, SIZE = (64, 128), (8, 16)
@@ -58,13 +59,14 @@ def test_tiny_image_is_the_mean_of_blocks(source: Path, finished: Path) -> None:
         assert np.array_equal(small, np.floor(means + 0.5))
 
 
-def test_tiny_labels_are_nearest_and_disparity_and_camera_are_scaled(source: Path, finished: Path) -> None:
+def test_tiny_labels_are_nearest_and_medians_of_disparity_and_the_camera_are_scaled(
+    source: Path, finished: Path
+) -> None:
     large, small = Cityscapes(source, "val", SOURCE_SIZE)[1], Cityscapes(finished, "val", SIZE)[1]
     assert np.array_equal(small.class_ids, large.class_ids[4::8, 4::8])
     assert np.array_equal(small.instance_ids, large.instance_ids[4::8, 4::8])
-    expected = large.disparity[4::8, 4::8] / 8
+    expected = cell_medians(large.disparity, SIZE) / 8
     assert np.array_equal(np.isnan(small.disparity), np.isnan(expected))
-    assert np.isnan(expected).any()
     assert np.nanmax(abs(small.disparity - expected)) <= 0.5 / 256  # the step of the 16-bit coding
     assert small.camera == CAMERA.scaled(1 / 8, 1 / 8)
     assert (small.camera.baseline, small.camera.z) == (CAMERA.baseline, CAMERA.z)
@@ -177,10 +179,19 @@ def test_files_are_checked_at_the_end(source: Path, root: Path) -> None:
         shrink(source, root, SIZE, workers=1)
 
 
+def test_frames_of_nearest_disparity_are_not_mixed_with_medians(source: Path, root: Path) -> None:
+    content = json.loads((root / MANIFEST).read_text())
+    del content["disparity"]  # as older versions wrote it
+    (root / MANIFEST).write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"holds another data set: needed disparity 'median of each cell', found None"):
+        shrink(source, root, SIZE, workers=1)
+
+
 def test_manifest_says_how_many_frames_there_are(source: Path, finished: Path, root: Path, tmp_path: Path) -> None:
     content = json.loads((finished / MANIFEST).read_text())
-    assert content == {"source": str(source), "size": list(SIZE), "counts": {"train": 3, "val": 2}}
-    (root / MANIFEST).write_text(json.dumps({key: content[key] for key in ("source", "size")}))  # of an older version
+    made = {"source": str(source), "size": list(SIZE), "disparity": "median of each cell"}
+    assert content == {**made, "counts": {"train": 3, "val": 2}}
+    (root / MANIFEST).write_text(json.dumps({key: content[key] for key in made}))  # of an older version
     shrink(source, root, SIZE, workers=1)
     assert json.loads((root / MANIFEST).read_text()) == content
 

@@ -87,8 +87,30 @@ def slow_window(source: Sample, flip: bool, scaled: tuple[int, int], top: int, l
                 j = width - 1 - j if flip else j
                 class_ids[row, column] = source.class_ids[i, j]
                 instance_ids[row, column] = source.instance_ids[i, j]
-                disparity[row, column] = source.disparity[i, j] * np.float32(scaled[1] / width)
+                disparity[row, column] = slow_median(source.disparity, flip, scaled, y, x) * np.float32(
+                    scaled[1] / width
+                )
     return class_ids, instance_ids, disparity
+
+
+def slow_cell(position: int, new: int, old: int) -> range:
+    """Source pixels along one axis: the one in the middle where there are more of the new ones."""
+    if new >= old:
+        middle = (2 * position + 1) * old // (2 * new)
+        return range(middle, middle + 1)
+    return range(position * old // new, (position + 1) * old // new)
+
+
+def slow_median(layer: np.ndarray, flip: bool, scaled: tuple[int, int], y: int, x: int) -> float:
+    """The median of what is measured in a cell, the lower of the middle two; NaN where nothing is."""
+    layer = layer[:, ::-1] if flip else layer
+    cell = [
+        layer[i, j]
+        for i in slow_cell(y, scaled[0], layer.shape[0])
+        for j in slow_cell(x, scaled[1], layer.shape[1])
+        if np.isfinite(layer[i, j])
+    ]
+    return sorted(cell)[(len(cell) - 1) // 2] if cell else np.nan
 
 
 def slow_pixel(image: np.ndarray, scaled: tuple[int, int], y: int, x: int) -> np.ndarray:
@@ -203,12 +225,14 @@ def test_window_at_a_quarter_is_the_mean_of_its_blocks() -> None:
         np.testing.assert_array_equal(found.image, means[top : top + 7, left : left + 11])
 
 
-def test_resize_to_an_eighth_takes_nearest_labels_and_scales_disparity_and_camera() -> None:
+def test_resize_to_an_eighth_takes_nearest_labels_and_medians_and_scales_disparity_and_camera() -> None:
     source = random_sample((64, 128))
     found = resize(source, (8, 16))
     for layer in ("class_ids", "instance_ids"):
         np.testing.assert_array_equal(getattr(found, layer), getattr(source, layer)[4::8, 4::8])
-    np.testing.assert_array_equal(found.disparity, source.disparity[4::8, 4::8] / 8)
+    blocks = source.disparity.reshape(8, 8, 16, 8).transpose(0, 2, 1, 3).reshape(8, 16, 64)
+    middle = (np.isfinite(blocks).sum(-1, keepdims=True) - 1) // 2
+    np.testing.assert_array_equal(found.disparity, np.take_along_axis(np.sort(blocks), middle, -1)[..., 0] / 8)
     assert found.camera == CAMERA.scaled(1 / 8, 1 / 8)
     assert found.name == source.name
 

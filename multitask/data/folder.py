@@ -1,0 +1,200 @@
+"""One split of a data set below one root, whatever its layout there."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from multitask.data.counts import check_counts
+from multitask.data.ids import contradiction
+from multitask.data.layout import Camera, read_camera, read_header, read_png
+from multitask.data.sample import Sample
+from multitask.data.split import LABEL_KINDS, Split, check_size
+from multitask.data.transforms import resize
+from multitask.errors import UserError
+
+WHOLE = "whole"
+"""The split of all labelled frames, where a layout has them in one folder: see `Folder.whole`."""
+
+
+class Folder(Split):
+    """One split of a data set below one root, read as downloaded. Subclasses know a layout and its coding.
+
+    A kind of label (class ids, instance ids, disparity) or the camera files may be missing for the whole split; a kind
+    that is there must be there for every image, unless the split is partial.
+
+    Attributes:
+        root: the folder.
+        kinds: of labels, and ``camera``, that are there.
+        images: how images are named, for errors.
+        whole: splits that a layout makes of one folder of labelled frames, which together are the split `WHOLE`: they
+            may be divided otherwise. None where splits are the data set's own.
+
+    Args:
+        root: the folder.
+        split: name of the split.
+        image_size: (H, W) px at which frames are handed out.
+        strict: whether single files that are missing or in a wrong place are refused.
+        partial: whether an image may be without any of its other files.
+    Raises:
+        UserError: naming the folder or file, if the root, the split, its images or single label files are missing.
+    """
+
+    images: ClassVar[str]
+    whole: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self, root: str | Path, split: str, image_size: Sequence[int], *, strict: bool = True, partial: bool = False
+    ) -> None:
+        self.root = Path(root)
+        self.split = split
+        self.partial = partial
+        self.image_size = check_size("data.image_size", image_size)
+        self.where = f"data.root={root}"
+        if not self.root.is_dir():
+            raise UserError(f"data.root={root}: no such folder; data/README.md says how to obtain each data set")
+        folder = self.folder("image")
+        found = self.splits(self.root)
+        if split not in found and not (split == WHOLE and self.whole and set(self.whole) <= set(found)):
+            raise UserError(f"{folder}: no such folder; needed split {split!r}, found {found or 'no split'}")
+        images = self.find("image")
+        self.names = sorted(name for path, name in images.items() if path == self.path("image", name))
+        if strict and (wrong := [path for path, name in images.items() if path != self.path("image", name)]):
+            raise UserError(f"{wrong[0]}: does not lie in the folder where its name belongs")
+        if not self.names:
+            raise UserError(f"{folder}: needed images {self.images}, found none")
+        absent = {kind: self._absent(kind, strict) for kind in (*LABEL_KINDS, "camera")}
+        self.kinds = frozenset(kind for kind, names in absent.items() if len(names) < len(self.names))
+        self._missing = {kind: names for kind, names in absent.items() if names and kind in self.kinds}
+        if strict:
+            there = {kind: len(self.names) - len(self._missing.get(kind, ())) for kind in ("image", *self.kinds)}
+            check_counts(self.root, self.whole if split == WHOLE else (split,), there)
+
+    @classmethod
+    @abstractmethod
+    def splits(cls, root: Path, kind: str = "image") -> list[str]:
+        """Names of the splits for which there is a folder of one kind of file."""
+
+    @abstractmethod
+    def folder(self, kind: str) -> Path:
+        """The folder below which all files of one kind and this split lie."""
+
+    @abstractmethod
+    def path(self, kind: str, name: str) -> Path:
+        """The file of one kind of frame ``name``."""
+
+    @abstractmethod
+    def find(self, kind: str) -> dict[Path, str]:
+        """Every file of one kind and this split that is there, and the name of the frame that it says it is of."""
+
+    def strays(self) -> Iterator[Path]:
+        """Files that belong to no image: that lie where they should not, or have none."""
+        names = set(self.names)
+        for kind in ("image", *LABEL_KINDS, "camera"):
+            for path, name in sorted(self.find(kind).items()):
+                if name not in names or path != self.path(kind, name):
+                    yield path
+
+    def __getitem__(self, index: int) -> Sample:
+        name = self.names[index]
+        kinds = self.kinds_of(name)
+        image = self.read("image", name)
+        layers = {kind: self.read(kind, name) for kind in LABEL_KINDS if kind in kinds}
+        for kind, layer in layers.items():
+            if layer.shape != image.shape[:2]:
+                raise size_error(self.path(kind, name), self.path("image", name), image.shape, layer.shape)
+        if found := self.contradiction(name, layers):
+            raise found[1]
+        camera = self.read_camera(name) if "camera" in kinds else None
+        class_ids, instance_ids, disparity = (layers.get(kind) for kind in LABEL_KINDS)
+        return resize(Sample(name, image, class_ids, instance_ids, disparity, camera), self.image_size)
+
+    def contradiction(self, name: str, layers: Mapping[str, np.ndarray]) -> tuple[str, UserError] | None:
+        """That the labels of a frame say of one pixel that it is of two classes: of which kind of file it is said, and
+        the error; None where they do not, or where one of them is not there.
+        """
+        if not {"class_ids", "instance_ids"} <= set(layers):
+            return None
+        if not (found := contradiction(layers["class_ids"], layers["instance_ids"])):
+            return None
+        kind, words = found
+        other = self.path("instance_ids" if kind == "class_ids" else "class_ids", name)
+        return kind, UserError(f"{self.path(kind, name)}: needed the classes of {other}, found {words}")
+
+    def kinds_of(self, name: str) -> frozenset[str]:
+        return self.kinds.difference(kind for kind in self._missing if self._is_missing(kind, name))
+
+    @property
+    def parts(self) -> list[int]:
+        """A number for each set of kinds of labels that frames lack, 0 where they lack none that others have."""
+        return [
+            sum(2**place for place, kind in enumerate(LABEL_KINDS) if self._is_missing(kind, name))
+            for name in self.names
+        ]
+
+    def lacking(self, kind: str) -> list[str]:
+        return [] if self.has(kind) else [self.where]
+
+    def read(self, kind: str, name: str) -> np.ndarray:
+        """One layer at the size of its file, coded as a `Sample` has it.
+
+        Raises:
+            UserError: naming the file, if it is damaged, of another bit depth, or holds unknown ids.
+        """
+        path = self.path(kind, name)
+        array = read_png(path, kind)
+        return array if kind == "image" else self._decode(kind, path, array)
+
+    @abstractmethod
+    def _decode(self, kind: str, path: Path, coded: np.ndarray) -> np.ndarray:
+        """A label file's values (H, W) -> the layer, as `read` returns it."""
+
+    def read_camera(self, name: str) -> Camera:
+        """The camera of a frame, in px of its files.
+
+        Raises:
+            UserError: naming the file, if it is damaged.
+        """
+        return read_camera(self.path("camera", name))
+
+    def source_size(self, name: str) -> tuple[int, int]:
+        return read_header(self.path("image", name), "image")
+
+    def check_headers(self) -> None:
+        # Threads, since what takes the time is opening files, on network disks above all.
+        with ThreadPoolExecutor(16) as pool:
+            for _ in pool.map(self._check_frame, self.names):
+                pass
+
+    def _check_frame(self, name: str) -> None:
+        image = self.path("image", name)
+        size = read_header(image, "image")
+        kinds = self.kinds_of(name)
+        for kind in LABEL_KINDS:
+            if kind in kinds and (found := read_header(self.path(kind, name), kind)) != size:
+                raise size_error(self.path(kind, name), image, size, found)
+        if "camera" in kinds:
+            self.read_camera(name)
+
+    def _absent(self, kind: str, strict: bool) -> frozenset[str]:
+        """Frames that are known to lack a kind of file: all if there is none, else those of a partial split alone."""
+        there = self.find(kind)
+        if not there:
+            return frozenset(self.names)
+        absent = [name for name in self.names if self.path(kind, name) not in there]
+        if absent and strict and not self.partial:
+            path, image = self.path(kind, absent[0]), self.path("image", absent[0])
+            raise UserError(f"{path}: no such file, but {image} needs it")
+        return frozenset(absent if self.partial else ())
+
+    def _is_missing(self, kind: str, name: str) -> bool:
+        """Whether a frame lacks a kind of file that others have."""
+        return name in self._missing.get(kind, ())
+
+
+def size_error(path: Path, other: Path, needed: Sequence[int], found: Sequence[int]) -> UserError:
+    """That a file has not the size (H, W) px of another one of its frame."""
+    return UserError(f"{path}: needed {needed[0]} x {needed[1]} px, the size of {other}, found {found[0]} x {found[1]}")

@@ -29,7 +29,7 @@ Config = Mapping[str, Any]
 
 _DRAW = 2  # a random stream of the seed, beside those of the loader
 _COMPUTE = ("device", "precision", "channels_last")
-_SEEDS = 2**64  # that torch takes
+MOST_SEED = 2**64 - 1  # that torch takes
 _GROUPS = ("data", "data.augmentation", "task", "model", "weighting", "optimizer", "trainer")
 
 _MOST_PIXELS = 2**22
@@ -223,8 +223,8 @@ def pixels_at_once(config: Config) -> int:
 def make_seed(config: Config) -> int:
     """The run's seed."""
     seed: Any = config.get("seed")
-    if not fits(seed, int) or not 0 <= seed < _SEEDS:
-        raise UserError(f"seed: needed a whole number from 0 to {_SEEDS - 1}, found {shown(seed)}")
+    if not fits(seed, int) or not 0 <= seed <= MOST_SEED:
+        raise UserError(f"seed: needed a whole number from 0 to {MOST_SEED}, found {shown(seed)}")
     return int(seed)
 
 

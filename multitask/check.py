@@ -52,10 +52,11 @@ def _check_root(root: Path, layout: str, workers: int, partial: bool) -> int:
 def _keep(root: Path, counts: Counts) -> str:
     """Keeps the numbers of files, by which training sees that some are gone; in words, whether that could be done."""
     try:
-        keep_counts(root, counts)
+        fewer = keep_counts(root, counts)
     except UserError as error:
         return f"{error}; training will not know these numbers"
-    return f"{root / KEPT} keeps these numbers: training says where files are fewer"
+    kept = f"{root / KEPT} keeps these numbers: training says where files are fewer"
+    return f"fewer files than at the last check: {', '.join(fewer)}\n\n{kept}" if fewer else kept
 
 
 def census_text(census: Census) -> str:

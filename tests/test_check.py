@@ -126,7 +126,10 @@ def test_check_of_a_data_set_that_the_project_has_written_names_what_is_missing(
     with pytest.raises(ValueError, match="found 1 faults"):
         found(capsys, "data=synthetic", f"data.root={tmp_path}")
     text = capsys.readouterr().out
-    assert f"\ndata.root={tmp_path}: needed the 3 frames of split 'train' that synthetic.json names, found 2; " in text
+    assert (
+        f"\ndata.root={tmp_path}: needed the 3 frames of split 'train' that synthetic.json names, found 2 image; "
+        in text
+    )
     assert not (tmp_path / KEPT).exists()
 
 

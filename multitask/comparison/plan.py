@@ -1,14 +1,15 @@
 """Which runs an experiment needs next, given those that are done."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from multitask.build import HELD_OUT
+from multitask.build import HELD_OUT, MOST_SEED
 from multitask.comparison.experiments import LEARNED, Choices, Experiment
 from multitask.comparison.results import Result
 from multitask.comparison.rows import Row
 from multitask.engine.inference import score
-from multitask.errors import UserError
+from multitask.errors import UserError, shown
 from multitask.tasks.base import Task
 
 _MOST_BEYOND = 3
@@ -69,7 +70,7 @@ class Plan:
             raise UserError(f"split={split}: needed one that nothing is trained on or chosen by, such as test")
         if not isinstance(rates, (list, tuple)) or not all(isinstance(rate, (int, float)) for rate in rates):
             raise UserError(f"rates: needed a list of numbers, found {rates!r}")
-        if not rates or not all(rate > 0 for rate in rates) or len(set(rates)) < len(rates):
+        if not rates or not all(0 < rate < math.inf for rate in rates) or len(set(rates)) < len(rates):
             raise UserError(f"rates: needed positive factors, each once, found {list(rates)}")
         self.experiment = experiment
         self.tasks = tasks
@@ -212,9 +213,9 @@ def check_seeds(seeds: object, search_seed: object) -> None:
         UserError: naming the key, if they make no sense.
     """
     if not isinstance(seeds, (list, tuple)) or not all(map(_is_seed, seeds)):
-        raise UserError(f"seeds: needed a list of whole numbers >= 0, found {seeds!r}")
+        raise UserError(f"seeds: needed a list of whole numbers from 0 to {MOST_SEED}, found {shown(seeds)}")
     if not _is_seed(search_seed):
-        raise UserError(f"search_seed: needed a whole number >= 0, found {search_seed!r}")
+        raise UserError(f"search_seed: needed a whole number from 0 to {MOST_SEED}, found {shown(search_seed)}")
     if not seeds or len(set(seeds)) < len(seeds):
         raise UserError(f"seeds: needed each seed once, and one at least, found {list(seeds)}")
     if search_seed in seeds:
@@ -222,4 +223,4 @@ def check_seeds(seeds: object, search_seed: object) -> None:
 
 
 def _is_seed(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_SEED

@@ -3,7 +3,6 @@
 import logging
 import math
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -192,7 +191,7 @@ class Runner:
     def _start(self, job: Job, environment: Mapping[str, str]) -> _Running:
         folder = self.folder / job.key
         folder.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, str(self.script), *self.arguments(job), f"output_dir={_quoted(folder)}"]
+        command = [sys.executable, str(self.script), *self.arguments(job), f"output_dir={folder}"]
         with open(f"{folder}.{_LOG}", "ab") as output:
             # A session of its own: a Ctrl-C reaches the runner alone, which passes it on once.
             process = subprocess.Popen(
@@ -266,12 +265,6 @@ def _ended(running: Mapping[int, _Running]) -> Iterator[None]:
             run.process.send_signal(signal.SIGTERM)
         for run in running.values():
             run.process.wait()
-
-
-def _quoted(path: Path) -> str:
-    """A path as Hydra reads it on a command line, whatever characters it has."""
-    text = str(path)
-    return text if re.fullmatch(r"[\w/.+-]+", text) else "'" + text.replace("'", r"\'") + "'"
 
 
 def _how_far(folder: Path) -> str:

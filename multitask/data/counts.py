@@ -33,7 +33,7 @@ def check_counts(root: Path, splits: Sequence[str], there: Mapping[str, int]) ->
     """
     if name := _manifest(root):
         for split in splits:  # of one, since what the project writes has splits of its own
-            manifest.check_frames(root, name, split, there["image"])
+            manifest.check_frames(root, name, split, there)
         return
     kept, before = kept_counts(root), Counter[str]()
     for split in splits:
@@ -64,14 +64,23 @@ def kept_counts(root: Path) -> Counts:
     return {}
 
 
-def keep_counts(root: Path, counts: Counts) -> None:
-    """Keeps what a check found, for `check_counts`.
+def keep_counts(root: Path, counts: Counts) -> list[str]:
+    """Keeps what a check found, for `check_counts`; numbers of splits that are gone stay.
 
+    Returns:
+        In words, what has become fewer since the check before.
     Raises:
         UserError: if the folder cannot be written to.
     """
-    if kept_counts(root) != counts:
-        write_json(root / KEPT, counts)
+    before = kept_counts(root)
+    if before != (now := before | counts):
+        write_json(root / KEPT, now)
+    return [
+        f"{counts.get(split, {}).get(kind, 0)} of {count} {kind} of {split}"
+        for split, kinds in before.items()
+        for kind, count in kinds.items()
+        if counts.get(split, {}).get(kind, 0) < count
+    ]
 
 
 def _manifest(root: Path) -> str | None:

@@ -15,11 +15,9 @@ from typing import Any
 
 import pytest
 import torch
-from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from multitask.comparison import Plan, Report, Runner, find_places, results
 from multitask.comparison.plan import Job
-from multitask.comparison.runner import _quoted
 from multitask.engine.interruption import Interrupted
 from multitask.errors import UserError
 from tests.comparison.made import EQUAL, EXPERIMENT, LEARNED, TASKS
@@ -179,11 +177,8 @@ def test_figures_that_are_no_numbers_are_those_of_a_run_that_diverged(tmp_path: 
 def test_folders_may_have_any_name(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     runner = make(tmp_path / name / "out", seeds=[0])
-    arguments = OverridesParser.create().parse_overrides([f"output_dir={_quoted(tmp_path / name)}"])
-    assert arguments[0].value() == str(tmp_path / name)
-    if name != "it's":  # which the script that stands for train.py cannot read
-        runner.run()
-        assert len(runner.results) == 3 + 4
+    runner.run()
+    assert len(runner.results) == 3 + 4
 
 
 def test_learning_rates_are_factors_of_the_row_s_own(tmp_path: Path) -> None:

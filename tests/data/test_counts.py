@@ -47,6 +47,23 @@ def test_fewer_files_than_at_the_check_are_said_in_one_line(tree: Path, caplog: 
     assert lines(caplog) == []
 
 
+def test_check_that_finds_fewer_says_so_and_keeps_what_is_gone(tmp_path: Path) -> None:
+    assert keep_counts(tmp_path, COUNTS) == []
+    assert keep_counts(tmp_path, {"train": {**COUNTS["train"], "disparity": 1}}) == [
+        "1 of 3 disparity of train",
+        *(f"0 of 2 {kind} of val" for kind in KINDS),
+    ]
+    assert kept_counts(tmp_path) == {"train": {**COUNTS["train"], "disparity": 1}, "val": COUNTS["val"]}
+
+
+def test_embedded_set_without_a_kind_of_labels_is_refused(tree: Path) -> None:
+    manifest.write(tree, manifest.SYNTHETIC, {"seed": 0, "size": [32, 64], "counts": {"train": 3}})
+    for path in (tree / "disparity/train").rglob("*.png"):
+        path.unlink()
+    with pytest.raises(ValueError, match=r"needed the 3 frames of split 'train' .*, found 0 disparity; python scripts"):
+        Cityscapes(tree, "train", SIZE)
+
+
 def test_kind_of_labels_that_is_gone_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = write_camvid(tmp_path, {"train": 2})
     keep_counts(root, {"train": {"image": 2, "class_ids": 2}})
@@ -83,7 +100,7 @@ def test_frames_that_a_manifest_names_must_be_there(tree: Path, tmp_path: Path, 
     assert [len(open_split(data, "train")) for data in (one, mixed)] == [3, 3]
     remove_frame(tree, "train")
     for data in (one, mixed):
-        with pytest.raises(ValueError, match=rf"needed the 3 frames of split 'train' that {name} names, found 2; "):
+        with pytest.raises(ValueError, match=rf"needed the 3 frames of split 'train' that {name} names, found 2 image"):
             open_split(data, "train")
     assert len(open_split(one, "val")) == 2
     (tree / name).write_text(json.dumps({**content, "counts": {}}))

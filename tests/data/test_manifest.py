@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from multitask.data import manifest
+from tests.trees import KINDS
 
 NAME = "set.json"
 CONTENT = {"size": [128, 256], "seed": 0, "source": "/a"}
@@ -143,19 +144,19 @@ def test_missing_frames_name_the_command_that_writes_them(
 ) -> None:
     manifest.write(tmp_path, name, content)
     for there in (6, 7):
-        manifest.check_frames(tmp_path, name, "train", there)
-    manifest.check_frames(tmp_path, name, "test", 0)
+        manifest.check_frames(tmp_path, name, "train", dict.fromkeys(KINDS, there))
+    manifest.check_frames(tmp_path, name, "test", {})
     with pytest.raises(ValueError, match=r"data\.root=") as caught:
-        manifest.check_frames(tmp_path, name, "train", 4)
+        manifest.check_frames(tmp_path, name, "train", dict.fromkeys(KINDS, 4))
     assert str(caught.value) == (
-        f"data.root={tmp_path}: needed the 6 frames of split 'train' that {name} names, found 4; "
+        f"data.root={tmp_path}: needed the 6 frames of split 'train' that {name} names, found 4 image; "
         f"{command.format(tmp_path)} writes the others"
     )
 
 
 def test_manifest_of_an_older_version_names_no_frames(tmp_path: Path) -> None:
     manifest.write(tmp_path, manifest.TINY, {"source": "/a", "size": [8, 16]})
-    manifest.check_frames(tmp_path, manifest.TINY, "train", 1)
+    manifest.check_frames(tmp_path, manifest.TINY, "train", {"image": 1})
 
 
 @pytest.mark.parametrize("counts", [3, [3], {"train": "3"}, {"train": True}])

@@ -105,6 +105,16 @@ def read_header(file: BinaryIO) -> Header:
     raise Damaged("it has no pixels")
 
 
+def check_chunks(file: BinaryIO) -> None:
+    """Checks that a PNG of any size begins and ends as one, and that each chunk has the check sum that it says.
+
+    Raises:
+        Damaged: if it does not.
+    """
+    for name, length in _chunks(file):
+        _content(file, name, length, 0)
+
+
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
     """Name and length of each chunk but the last; the file is at its content then."""
     size = file.seek(0, io.SEEK_END)

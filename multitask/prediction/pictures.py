@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
@@ -145,8 +145,7 @@ def _pillows_errors(what: str) -> Iterator[None]:
 
 def _check_memory(path: Path, image: Image.Image, what: str) -> None:
     """Checks, before it is decoded, that the picture in a file is not too large."""
-    with _pillows_errors(what):
-        most, copies = most_pixels(), _copies(image)
+    most, copies = most_pixels(), _copies(image, what)
     if most and image.width * image.height > most // copies:
         why = "" if copies == 1 else f" / {copies}, for {image.format} of this kind takes {copies} times the memory"
         raise UserError(
@@ -154,19 +153,25 @@ def _check_memory(path: Path, image: Image.Image, what: str) -> None:
         )
 
 
-def _copies(image: Image.Image) -> int:
+def _copies(image: Image.Image, what: str) -> int:
     """How many times the memory that an opened picture takes (4 bytes a px) Pillow needs to decode it, about."""
+
+    def tag(number: int, default: Any) -> Any:
+        assert isinstance(image, TiffImageFile)
+        with _pillows_errors(what):  # which the values of tags raise as soon as they are asked for
+            return image.tag_v2.get(number, default)
+
     decoders = {tile[0] for tile in getattr(image, "tile", ())}
     if not decoders or not decoders <= _STREAMS:
         return 4
     if isinstance(image, TiffImageFile) and "libtiff" in decoders:
-        rows = image.tag_v2.get(_TILE_ROWS, image.tag_v2.get(_STRIP_ROWS, image.height))
-        columns = image.tag_v2.get(_TILE_COLUMNS, image.width)
+        rows = tag(_TILE_ROWS, tag(_STRIP_ROWS, image.height))
+        columns = tag(_TILE_COLUMNS, image.width)
         known = isinstance(rows, int) and isinstance(columns, int)
         if not known or min(rows, image.height) * columns > _LONG_STRIP:
             return 4
     if isinstance(image, TiffImageFile):
-        return 1 if image.tag_v2.get(_ORIENTATION, 1) == 1 else 2  # Pillow itself turns it
+        return 1 if tag(_ORIENTATION, 1) == 1 else 2  # Pillow itself turns it
     # A JPEG in several scans is decoded from all its coefficients, 2 bytes for each colour.
     return 2 if "jpeg" in decoders and len(image.getbands()) > 3 else 1
 

@@ -163,6 +163,16 @@ def test_tiff_of_one_long_strip_may_have_fewer_px(tmp_path: Path, monkeypatch: p
             read_picture(tmp_path / "one.tif")
 
 
+def test_fault_of_the_program_is_no_damage_of_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> int:
+        raise ZeroDivisionError
+
+    write_photo(tmp_path / "a.png")
+    monkeypatch.setattr(pictures, "most_pixels", fail)
+    with pytest.raises(ZeroDivisionError):
+        read_picture(tmp_path / "a.png")
+
+
 def test_jpeg_of_four_colours_may_have_half_as_many_px(tmp_path: Path) -> None:
     Image.fromarray(photo((24, 48))).convert("CMYK").save(tmp_path / "a.jpg")
     with quietly(24 * 48 * 2):

@@ -18,8 +18,8 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _END = b"\0\0\0\0IEND\xaeB`\x82"
 _HEADER = struct.Struct(">IIBBBBB")
 _MOST_PALETTE = 3 * 256
-_PIECE = 2**16
-"""Bytes that are looked at and not kept, at a time."""
+PIECE = 2**16
+"""Bytes that are looked at, or inflated, and not kept, at a time."""
 
 _INFLATION = 1032
 """Bytes that a byte of zlib's format can hold at most."""
@@ -141,8 +141,8 @@ def _content(file: BinaryIO, name: bytes, length: int, most: int) -> bytes:
         content = file.read(length)
         checksum = zlib.crc32(content, checksum)
     else:
-        for position in range(0, length, _PIECE):
-            checksum = zlib.crc32(file.read(min(_PIECE, length - position)), checksum)
+        for position in range(0, length, PIECE):
+            checksum = zlib.crc32(file.read(min(PIECE, length - position)), checksum)
     if struct.pack(">I", checksum) != file.read(4):
         raise Damaged(f"the check sum of chunk {name!r} is wrong")
     return content
@@ -176,7 +176,7 @@ def check_size(header: Header, size: int) -> None:
 
 def pixel_chunks(file: BinaryIO, header: Header) -> Iterator[bytes]:
     """The content of the chunks that hold the pixels, if that of all chunks has the right check sum."""
-    most = 2 * header.num_bytes + _PIECE  # what does not compress grows by far less
+    most = 2 * header.num_bytes + PIECE  # what does not compress grows by far less
     for number, (name, length) in enumerate(_chunks(file)):
         if name == b"IHDR" and number:
             raise Damaged("it has not one header, at its beginning")

@@ -85,6 +85,11 @@ def check_output_dir(folder: Path, call: Call) -> None:
         raise UserError(f"output_dir={folder}: needed a new or empty folder, found {', '.join(found[:3])}{more}")
 
 
+def has_begun(folder: Path) -> bool:
+    """Whether a call that ended early has left something in a folder, from which the same call goes on."""
+    return (folder / UNFINISHED).exists()
+
+
 def _check_same(folder: Path, earlier: Call, call: Call) -> None:
     """Checks that the call that began an unfinished prediction is this one, and that its files are as they were."""
     for key in {**earlier, **call}:

@@ -27,7 +27,7 @@ from multitask.prediction.enlarge import Band, Enlargement, Medians, instance_co
 from multitask.prediction.inputs import same
 from multitask.prediction.journal import Call, Journal, Origin, journal
 from multitask.prediction.pictures import alone
-from multitask.prediction.rows import png_rows
+from multitask.prediction.png_writer import png_rows
 from multitask.prediction.scene import SceneInstance, coded, scene_instances
 
 _OF_A_NAME = (

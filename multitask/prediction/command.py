@@ -21,7 +21,7 @@ from multitask.prediction.enlarge import Enlargement
 from multitask.prediction.inputs import Source, find_sources, passed_over, printable
 from multitask.prediction.journal import Call, Origin, check_output_dir, state
 from multitask.prediction.output import SceneWriter, Unwritable, write_scenes
-from multitask.prediction.pictures import Picture, quietly, read_picture
+from multitask.prediction.pictures import Picture, pillow_limits, read_picture
 from multitask.prediction.predictor import NetworkInput, Predictor, load
 from multitask.prediction.video import num_frames, read_frames
 from multitask.progress import Progress
@@ -109,7 +109,7 @@ def predict(config: Config) -> Predicted:
         size=config["size"],
         batch_size=batch_size,
     )
-    with quietly(config["largest"]), write_scenes(folder, camera, call) as writer:
+    with pillow_limits(config["largest"]), write_scenes(folder, camera, call) as writer:
         count, kept, failures = _predict_all(predictor, inputs.sources, writer, _BATCHES_AHEAD * batch_size)
     return Predicted(count, [*inputs.failures, *failures], folder, kept, inputs.passed)
 
@@ -143,7 +143,7 @@ def _predict_all(
     done = kept = 0
     with _ahead(predictor, sources, writer, at_once) as chunks:
         for items in chunks:
-            predictions = predictor.predicted([item.image for item in items if isinstance(item, _Read)])
+            predictions = predictor.predict_each([item.image for item in items if isinstance(item, _Read)])
             for item in items:
                 failures += _deal_with(item, predictions, writer)
                 kept += isinstance(item, _Done)

@@ -24,9 +24,9 @@ from multitask.errors import UserError
 from multitask.files import whole
 from multitask.prediction.drawing import Shown, draw_panel
 from multitask.prediction.enlarge import Band, Enlargement, Medians, instance_codes
-from multitask.prediction.inputs import same
+from multitask.prediction.inputs import normalized
 from multitask.prediction.journal import Call, Journal, Origin, journal
-from multitask.prediction.pictures import alone
+from multitask.prediction.pictures import one_at_a_time
 from multitask.prediction.png_writer import png_rows
 from multitask.prediction.scene import SceneInstance, coded, scene_instances
 
@@ -68,7 +68,7 @@ class SceneWriter:
 
     def keep(self, name: str) -> None:
         """Takes over what an earlier call has made of a picture."""
-        self._taken.add(same(name))
+        self._taken.add(normalized(name))
         self._notes.keep(name)
 
     def drop_unmade(self, paths: Iterable[Path]) -> None:
@@ -78,7 +78,7 @@ class SceneWriter:
         """
         for name in self._notes.unmade(paths):
             self._notes.drop(name)
-            if self._is_inside(name) and same(name) not in self._taken:
+            if self._is_inside(name) and normalized(name) not in self._taken:
                 _remove(self._folder / name)
 
     def write(self, origin: Origin, name: str, shown: Image.Image, scene: Enlargement) -> None:
@@ -97,7 +97,7 @@ class SceneWriter:
         self._notes.drop(name)
         self._notes.begun = True
         try:
-            with alone(scene.size[0] * scene.size[1]):
+            with one_at_a_time(scene.size[0] * scene.size[1]):
                 kinds, instances = self._write_files(place, str(origin), Shown(scene.size, shown), scene)
         except BaseException as error:
             _remove(place)  # some may have appeared; files without a line would be nobody's
@@ -116,9 +116,9 @@ class SceneWriter:
         place = self._folder / name
         if not self._is_inside(name):
             raise Unwritable(f"{source}: needed a place in {self._folder} for its results, found {place}")
-        if same(name) in self._taken:
+        if normalized(name) in self._taken:
             raise Unwritable(f"{source}: needed a name of its own for its results, found that {name} is taken")
-        self._taken.add(same(name))
+        self._taken.add(normalized(name))
         return place
 
     def _is_inside(self, name: str) -> bool:

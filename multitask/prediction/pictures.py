@@ -64,7 +64,7 @@ class Picture(NamedTuple):
 
 
 @contextmanager
-def quietly(largest: int | None = None) -> Iterator[None]:
+def pillow_limits(largest: int | None = None) -> Iterator[None]:
     """Within ``with`` Pillow reads what it can without a word on what is odd in a file.
 
     Args:
@@ -87,7 +87,7 @@ def quietly(largest: int | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def alone(num_pixels: int) -> Iterator[None]:
+def one_at_a_time(num_pixels: int) -> Iterator[None]:
     """Within ``with``, of all threads' large pictures this is the only one in the memory."""
     with _one if num_pixels > _LARGE else nullcontext():
         yield
@@ -118,7 +118,7 @@ def read_picture(path: Path, least: tuple[int, int] = (1, 1)) -> Picture:
         # What is decoded is freed at once, even where an error, which others may keep, would hold on to it.
         with closing(_opened(file, path, what)) as image:
             _check_memory(path, image, what)
-            with alone(image.width * image.height):
+            with one_at_a_time(image.width * image.height):
                 return _decoded(image, least, what)
 
 

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
@@ -9,6 +10,7 @@ from omegaconf import DictConfig
 from _entry import end_with, plain, run, short_errors
 from multitask.engine.interruption import handled_signals
 from multitask.prediction.command import predict
+from multitask.prediction.journal import has_begun
 
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 """Signals that end Python at once; SIGINT is an exception already."""
@@ -18,10 +20,12 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP)
 def main(config: DictConfig) -> None:
     # By an exception, so that the lines of all pictures that are done appear.
     with handled_signals(lambda number, _: sys.exit(128 + number), _ENDING), short_errors():
+        values = plain(config)
         try:
-            predicted = predict(plain(config))
+            predicted = predict(values)
         except (SystemExit, KeyboardInterrupt):
-            print("what is done is written; the same command goes on from there", file=sys.stderr)
+            if values["output_dir"] and has_begun(Path(values["output_dir"])):
+                print("what is done is written; the same command goes on from there", file=sys.stderr)
             raise
         print(predicted)
         end_with(1 if predicted.failures else 0)

@@ -14,10 +14,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL.PngImagePlugin import PngImageFile
 
-from multitask.data.png_chunks import GREY, PALETTE, Damaged, Header, check_size, pixel_chunks, read_header, written
-
-_PIECE = 2**16
-"""Bytes that are inflated and not kept, at a time."""
+from multitask.data.png_chunks import PALETTE, PIECE, Damaged, Header, check_size, pixel_chunks, read_header, written
 
 _STRIP = 2**24
 """Pixels that are decoded at a time: Pillow takes up to ten bytes for each."""
@@ -56,6 +53,9 @@ def read_pixels(file: BinaryIO, header: Header) -> np.ndarray:
         samples = _in_strips(file, header)
     else:
         samples = _samples(header, b"".join(pixel_chunks(file, header)))
+        # Rows that lack Pillow leaves at zero: they need be counted only where the last one is, or came in passes.
+        if (header.interlaced or not samples[-1].any()) and _num_bytes(file, header)[0] < header.num_bytes:
+            raise Damaged(f"needed {header.num_bytes} bytes in {header.height} rows, found fewer")
     if header.color != PALETTE:
         return samples
     if (largest := int(samples.max())) >= len(header.palette):
@@ -64,22 +64,28 @@ def read_pixels(file: BinaryIO, header: Header) -> np.ndarray:
 
 
 def check_rows(file: BinaryIO, header: Header) -> None:
-    """Checks that a PNG holds all rows and no more, since `read_pixels` may take those that lack as black.
+    """Checks that a PNG holds all rows, as `read_pixels` does, and no more.
 
     Raises:
         Damaged: if it does not.
     """
+    found, ended = _num_bytes(file, header)
+    if not ended or found != header.num_bytes:
+        more = "" if ended else " and no end"
+        raise Damaged(f"needed {header.num_bytes} bytes in {header.height} rows, found {found}{more}")
+
+
+def _num_bytes(file: BinaryIO, header: Header) -> tuple[int, bool]:
+    """How many bytes of rows a PNG holds, counted to where they are too many, and whether these have an end."""
     rows, found = zlib.decompressobj(), 0
     try:
         for pending in pixel_chunks(file, header):
             while pending and found <= header.num_bytes:  # a file may hold a thousand times its own size
-                found += len(rows.decompress(pending, _PIECE))
+                found += len(rows.decompress(pending, PIECE))
                 pending = rows.unconsumed_tail
     except zlib.error as error:
         raise Damaged(f"not a readable PNG ({error})") from error
-    if not rows.eof or found != header.num_bytes:
-        more = "" if rows.eof else " and no end"
-        raise Damaged(f"needed {header.num_bytes} bytes in {header.height} rows, found {found}{more}")
+    return found, rows.eof
 
 
 def _samples(header: Header, deflated: bytes) -> np.ndarray:
@@ -97,7 +103,7 @@ def _samples(header: Header, deflated: bytes) -> np.ndarray:
         raise Damaged(str(error)) from error
     samples = np.asarray(image)
     if samples.dtype == np.bool_:
-        return samples.astype(np.uint8) * (255 if header.color == GREY else 1)
+        return samples.astype(np.uint8) * 255  # 1-bit greys: numbers of colours are no truth values to Pillow
     return samples.astype(np.uint16, copy=False) if header.depth == 16 else samples
 
 

@@ -15,11 +15,13 @@ MOST_PIXELS = 225_000_000
 It stands in for Pillow's own limit on a picture's pixels, and leaves reading one below 1 GB."""
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_END = b"\0\0\0\0IEND\xaeB`\x82"
+END = b"\0\0\0\0IEND\xaeB`\x82"
+"""What a PNG ends with."""
+
 _HEADER = struct.Struct(">IIBBBBB")
 _MOST_PALETTE = 3 * 256
-_PIECE = 2**16
-"""Bytes that are looked at and not kept, at a time."""
+PIECE = 2**16
+"""Bytes that are looked at, or inflated, and not kept, at a time."""
 
 _INFLATION = 1032
 """Bytes that a byte of zlib's format can hold at most."""
@@ -105,21 +107,31 @@ def read_header(file: BinaryIO) -> Header:
     raise Damaged("it has no pixels")
 
 
+def check_chunks(file: BinaryIO) -> None:
+    """Checks that a PNG of any size begins and ends as one, and that each chunk has the check sum that it says.
+
+    Raises:
+        Damaged: if it does not.
+    """
+    for name, length in _chunks(file):
+        _content(file, name, length, 0)
+
+
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
     """Name and length of each chunk but the last; the file is at its content then."""
     size = file.seek(0, io.SEEK_END)
-    file.seek(max(0, size - len(_END)))
+    file.seek(max(0, size - len(END)))
     ending, position = file.read(), len(_SIGNATURE)
     file.seek(0)
     if file.read(position) != _SIGNATURE:
         raise Damaged("it does not begin as one")
-    if ending != _END:
+    if ending != END:
         raise Damaged("it has no end")
-    while position < size - len(_END):
+    while position < size - len(END):
         file.seek(position)
         length, name = struct.unpack(">I4s", file.read(8))
         position += 12 + length
-        if position > size - len(_END) or name == b"IEND":
+        if position > size - len(END) or name == b"IEND":
             raise Damaged("its end is not where its chunks end")
         yield name, length
 
@@ -131,8 +143,8 @@ def _content(file: BinaryIO, name: bytes, length: int, most: int) -> bytes:
         content = file.read(length)
         checksum = zlib.crc32(content, checksum)
     else:
-        for position in range(0, length, _PIECE):
-            checksum = zlib.crc32(file.read(min(_PIECE, length - position)), checksum)
+        for position in range(0, length, PIECE):
+            checksum = zlib.crc32(file.read(min(PIECE, length - position)), checksum)
     if struct.pack(">I", checksum) != file.read(4):
         raise Damaged(f"the check sum of chunk {name!r} is wrong")
     return content
@@ -166,7 +178,7 @@ def check_size(header: Header, size: int) -> None:
 
 def pixel_chunks(file: BinaryIO, header: Header) -> Iterator[bytes]:
     """The content of the chunks that hold the pixels, if that of all chunks has the right check sum."""
-    most = 2 * header.num_bytes + _PIECE  # what does not compress grows by far less
+    most = 2 * header.num_bytes + PIECE  # what does not compress grows by far less
     for number, (name, length) in enumerate(_chunks(file)):
         if name == b"IHDR" and number:
             raise Damaged("it has not one header, at its beginning")
@@ -181,11 +193,19 @@ def pixel_chunks(file: BinaryIO, header: Header) -> Iterator[bytes]:
 
 def written(header: Header, deflated: bytes) -> bytes:
     """A PNG of a header and of the content of the chunks that hold the pixels, and of nothing else."""
+    return b"".join([beginning(header), *pixel_chunk(deflated), END])
+
+
+def beginning(header: Header) -> bytes:
+    """What a PNG begins with, in front of its pixels."""
     fields = _HEADER.pack(header.width, header.height, header.depth, header.color, 0, 0, header.interlaced)
-    chunks = [(b"IHDR", fields), (b"PLTE", header.palette.tobytes()), (b"IDAT", deflated)]
-    return b"".join(
-        [_SIGNATURE, *(part for name, content in chunks if content for part in _chunk(name, content)), _END]
-    )
+    palette = _chunk(b"PLTE", header.palette.tobytes()) if header.color == PALETTE else ()
+    return b"".join([_SIGNATURE, *_chunk(b"IHDR", fields), *palette])
+
+
+def pixel_chunk(deflated: bytes) -> tuple[bytes, ...]:
+    """The parts of a chunk that holds pixels."""
+    return _chunk(b"IDAT", deflated)
 
 
 def _chunk(name: bytes, content: bytes) -> tuple[bytes, ...]:

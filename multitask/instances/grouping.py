@@ -170,7 +170,8 @@ def group(
         probability: (H, W) of the predicted class; without it all are sure.
         grouping: parameters at full resolution; the default ones if None.
     Raises:
-        UserError: naming the argument, what it needs and what was found.
+        UserError: if vectors or probabilities are not finite: what was found, and where.
+        ValueError: naming the argument, what it needs and what was found, if it makes no sense.
     """
     _check(train_ids, offsets, probability)
     scaled = (grouping or Grouping()).scaled(max(train_ids.shape[1], 1))
@@ -186,13 +187,13 @@ def group(
 
 def _check(train_ids: np.ndarray, offsets: np.ndarray, probability: np.ndarray | None) -> None:
     if train_ids.ndim != 2 or not np.issubdtype(train_ids.dtype, np.integer):
-        raise UserError(f"train_ids: needed (H, W) integers, found {train_ids.shape} {train_ids.dtype}")
+        raise ValueError(f"train_ids: needed (H, W) integers, found {train_ids.shape} {train_ids.dtype}")
     if train_ids.size and not 0 <= train_ids.min() <= train_ids.max() < len(_VOTES):
-        raise UserError(f"train_ids: needed 0 to 255, found {train_ids.min()} to {train_ids.max()}")
+        raise ValueError(f"train_ids: needed 0 to 255, found {train_ids.min()} to {train_ids.max()}")
     if offsets.shape != (2, *train_ids.shape):
-        raise UserError(f"offsets: needed the shape {(2, *train_ids.shape)} of the classes, found {offsets.shape}")
+        raise ValueError(f"offsets: needed the shape {(2, *train_ids.shape)} of the classes, found {offsets.shape}")
     if probability is not None and probability.shape != train_ids.shape:
-        raise UserError(f"probability: needed the shape {train_ids.shape} of the classes, found {probability.shape}")
+        raise ValueError(f"probability: needed the shape {train_ids.shape} of the classes, found {probability.shape}")
     for name, values in (("offsets (vectors of the instance task)", offsets), ("probability", probability)):
         # The sum of finite numbers is finite, but for huge ones, which are then counted.
         if values is None:

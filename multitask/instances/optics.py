@@ -5,8 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from multitask.errors import UserError
-
 
 class Plot(NamedTuple):
     """The reachability plot of N points.
@@ -41,7 +39,7 @@ def optics(points: np.ndarray, weights: np.ndarray, max_radius: float, min_weigh
         max_radius: how far apart points may be neighbours, in the unit of the points; may be inf.
         min_weight: weight within its core distance, its own included, that makes a point a core point.
     Raises:
-        UserError: naming the argument, what it needs and what was found.
+        ValueError: naming the argument, what it needs and what was found.
     """
     points, weights = np.asarray(points, dtype=np.float64), np.asarray(weights, dtype=np.float64)
     _check(points, weights, max_radius, min_weight)
@@ -54,13 +52,13 @@ def optics(points: np.ndarray, weights: np.ndarray, max_radius: float, min_weigh
 
 def _check(points: np.ndarray, weights: np.ndarray, max_radius: float, min_weight: float) -> None:
     if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
-        raise UserError(f"points: needed finite numbers of shape (N, 2), found shape {points.shape}")
+        raise ValueError(f"points: needed finite numbers of shape (N, 2), found shape {points.shape}")
     if weights.shape != points.shape[:1] or not (weights > 0).all():
-        raise UserError(f"weights: needed {len(points)} positive numbers, found shape {weights.shape}")
+        raise ValueError(f"weights: needed {len(points)} positive numbers, found shape {weights.shape}")
     if not max_radius > 0:
-        raise UserError(f"max_radius: needed a positive distance, found {max_radius}")
+        raise ValueError(f"max_radius: needed a positive distance, found {max_radius}")
     if not min_weight > 0:
-        raise UserError(f"min_weight: needed a positive weight, found {min_weight}")
+        raise ValueError(f"min_weight: needed a positive weight, found {min_weight}")
 
 
 def _near(points: np.ndarray, max_radius: float) -> _Pairs:

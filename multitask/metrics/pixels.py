@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from multitask.data.sample import Target
-from multitask.errors import UserError
 
 
 class Metric(Protocol):
@@ -49,11 +48,11 @@ class ConfusionMatrix:
         """Adds what another process counted.
 
         Raises:
-            UserError: if its table of classes is another.
+            ValueError: if its table of classes is another.
         """
         mine, theirs = (tuple(zip(x.class_names, x.categories, strict=True)) for x in (self, other))
         if mine != theirs:
-            raise UserError(f"class table: needed {mine}, found {theirs}")
+            raise ValueError(f"class table: needed {mine}, found {theirs}")
         self.matrix = self.matrix + other.matrix.to(self.matrix.device)
 
     def compute(self) -> dict[str, float]:

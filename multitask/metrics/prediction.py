@@ -51,7 +51,8 @@ class PredictedScene:
             name: of the frame, for the errors.
             size: (H, W) that the frame has.
         Raises:
-            UserError: naming the frame and what was needed and found.
+            UserError: naming the frame, if its disparity is not finite: a network may predict that.
+            ValueError: naming the frame and what was needed and found, if anything else is wrong.
         """
         for kind, layer in (
             ("train ids", self.train_ids),
@@ -59,7 +60,9 @@ class PredictedScene:
             ("disparity", self.disparity),
         ):
             if layer is not None and layer.shape != tuple(size):
-                raise UserError(f"{name}: predicted {kind}: needed the truth's size {tuple(size)}, found {layer.shape}")
+                raise ValueError(
+                    f"{name}: predicted {kind}: needed the truth's size {tuple(size)}, found {layer.shape}"
+                )
         check_range(name, "predicted train ids", self.train_ids, len(CLASS_NAMES) - 1)
         check_range(name, "numbers in the instance map", self.instance_map, MAX_INSTANCE_NUMBER)
         if self.disparity is not None and (wrong := int((~np.isfinite(self.disparity)).sum())):
@@ -71,31 +74,33 @@ class PredictedScene:
         """Checks that the list names every number (N,) of the map, 0 apart."""
         unknown = set(numbers.tolist()) - {0, *(instance.number for instance in self.instances)}
         if unknown:
-            raise UserError(
+            raise ValueError(
                 f"{name}: instance map: needed numbers of the {len(self.instances)} instances given, "
                 f"found {sorted(unknown)[:5]} beside them"
             )
 
 
-def check_range(name: str, what: str, layer: np.ndarray | None, highest: int) -> None:
-    """Checks that a layer, if there is one, holds whole numbers from 0 to ``highest``; else raises UserError."""
+def check_range(
+    name: str, what: str, layer: np.ndarray | None, highest: int, error: type[ValueError] = ValueError
+) -> None:
+    """Checks that a layer, if there is one, holds whole numbers from 0 to ``highest``; else raises ``error``."""
     if layer is None or not layer.size:
         return
     if not np.issubdtype(layer.dtype, np.integer):
-        raise UserError(f"{name}: {what}: needed whole numbers, found {layer.dtype}")
+        raise error(f"{name}: {what}: needed whole numbers, found {layer.dtype}")
     for found in (int(layer.min()), int(layer.max())):
         if not 0 <= found <= highest:
-            raise UserError(f"{name}: {what}: needed 0 to {highest}, found {found}")
+            raise error(f"{name}: {what}: needed 0 to {highest}, found {found}")
 
 
 def _check_instance(name: str, instance: PredictedInstance) -> None:
     allowed = np.flatnonzero(COUNTED_ID).tolist()
     if instance.class_id not in allowed:
-        raise UserError(f"{name}: predicted instance: needed a class id of {allowed}, found {instance.class_id}")
+        raise ValueError(f"{name}: predicted instance: needed a class id of {allowed}, found {instance.class_id}")
     if not 1 <= instance.number <= MAX_INSTANCE_NUMBER:
-        raise UserError(f"{name}: predicted instance: needed a number from 1, found {instance.number}")
+        raise ValueError(f"{name}: predicted instance: needed a number from 1, found {instance.number}")
     if not np.isfinite(instance.confidence):
-        raise UserError(f"{name}: predicted instance: needed a finite confidence, found {instance.confidence}")
+        raise ValueError(f"{name}: predicted instance: needed a finite confidence, found {instance.confidence}")
 
 
 def layers_of(sample: Sample, scene: PredictedScene) -> frozenset[str]:

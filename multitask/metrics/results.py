@@ -37,7 +37,8 @@ class ResultWriter:
         """Writes a frame's files, of what is predicted of it; one without instances gets an empty list.
 
         Raises:
-            UserError: naming the frame, if its predictions are not what they should be or its name holds a space.
+            UserError: naming the frame, if its name holds a space.
+            ValueError: naming the frame, if its predictions are not what they should be.
         """
         if " " in name:
             raise UserError(f"{name}: needed a frame's name without spaces, since the lists of masks are split at them")

@@ -53,12 +53,14 @@ class SceneMetrics:
             sample: its labels (and camera), which frames of several data sets need not all have.
             scene: its predictions, of the same size; all frames have the same kinds.
         Raises:
-            UserError: naming the frame, if something is predicted that was not for earlier frames (or the other way
+            UserError: naming the frame, if its labels hold values that they must not, or disparity is not finite.
+            ValueError: naming the frame, if something is predicted that was not for earlier frames (or the other way
                 round), or a layer is of another size, or holds values that it must not.
         """
         scene.check(sample.name, sample.image.shape[:2])
-        check_range(sample.name, "true class ids", sample.class_ids, len(LABELS) - 1)
-        check_range(sample.name, "true instance ids", sample.instance_ids, len(LABELS) * INSTANCE_BASE - 1)
+        check_range(sample.name, "true class ids", sample.class_ids, len(LABELS) - 1, UserError)
+        highest = len(LABELS) * INSTANCE_BASE - 1
+        check_range(sample.name, "true instance ids", sample.instance_ids, highest, UserError)
         layers = layers_of(sample, scene)
         self._check_predicted(sample.name, layers)
         overlaps = count_overlaps(sample.instance_ids, sample.class_ids, scene.train_ids, scene.instance_map)
@@ -84,7 +86,7 @@ class SceneMetrics:
         """Adds what another process saw.
 
         Raises:
-            UserError: if other things were predicted for its frames.
+            ValueError: if other things were predicted for its frames.
         """
         for layers, sums in other.sums.items():
             self._check_predicted("merge", layers)
@@ -120,7 +122,7 @@ class SceneMetrics:
         found = _predicted(layers)
         for before in self.sums:
             if found != (needed := _predicted(before)):
-                raise UserError(f"{name}: needed the layers of the frames before, {needed}; found {found}")
+                raise ValueError(f"{name}: needed the layers of the frames before, {needed}; found {found}")
 
 
 _DISTANCES = ("true disparity", "true camera")

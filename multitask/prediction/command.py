@@ -3,7 +3,7 @@
 import itertools
 import os
 import threading
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ from multitask.metrics import PredictedScene
 from multitask.prediction.drawing import shown_size
 from multitask.prediction.enlarge import Enlargement
 from multitask.prediction.inputs import Source, find_sources, passed_over, printable
-from multitask.prediction.journal import Call, check_output_dir
+from multitask.prediction.journal import Call, Origin, check_output_dir, state
 from multitask.prediction.output import SceneWriter, Unwritable, write_scenes
-from multitask.prediction.pictures import Picture, quietly, read_picture
+from multitask.prediction.pictures import Picture, pillow_limits, read_picture
 from multitask.prediction.predictor import NetworkInput, Predictor, load
 from multitask.prediction.video import num_frames, read_frames
 from multitask.progress import Progress
@@ -64,8 +64,7 @@ class Predicted:
 class _Read(NamedTuple):
     """A picture that was read: what the network gets, and what its panel shows."""
 
-    source: Path
-    frame: int | None
+    origin: Origin
     name: str
     image: NetworkInput
     shown: Image.Image
@@ -110,7 +109,7 @@ def predict(config: Config) -> Predicted:
         size=config["size"],
         batch_size=batch_size,
     )
-    with quietly(config["largest"]), write_scenes(folder, camera, call) as writer:
+    with pillow_limits(config["largest"]), write_scenes(folder, camera, call) as writer:
         count, kept, failures = _predict_all(predictor, inputs.sources, writer, _BATCHES_AHEAD * batch_size)
     return Predicted(count, [*inputs.failures, *failures], folder, kept, inputs.passed)
 
@@ -130,13 +129,8 @@ def _check(config: Config) -> None:
 
 def _call(config: Config) -> Call:
     """What the predictions depend on: the same call goes on with an unfinished one."""
-    paths = {key: os.path.abspath(config[key]) for key in ("checkpoint", "input", "camera") if config[key]}
-    try:
-        found = os.stat(config["checkpoint"])
-        state = {"checkpoint of bytes": found.st_size, "checkpoint of time": found.st_mtime_ns}
-    except OSError:  # which is refused when it is loaded
-        state = {}
-    return {**paths, **state, **{key: config[key] for key in ("size", "precision")}}
+    files = {key: state(config[key]) if config[key] else None for key in ("checkpoint", "camera")}
+    return {**files, "input": os.path.abspath(config["input"]), **{key: config[key] for key in ("size", "precision")}}
 
 
 def _predict_all(
@@ -149,12 +143,13 @@ def _predict_all(
     done = kept = 0
     with _ahead(predictor, sources, writer, at_once) as chunks:
         for items in chunks:
-            predictions = predictor.predicted([item.image for item in items if isinstance(item, _Read)])
+            predictions = predictor.predict_each([item.image for item in items if isinstance(item, _Read)])
             for item in items:
                 failures += _deal_with(item, predictions, writer)
                 kept += isinstance(item, _Done)
                 done += 1
                 progress(done, max(done, expected))
+    writer.drop_unmade(source.path for source in sources)
     if 0 < done < expected:  # a video had fewer frames than it said
         progress(done, done)
     return done - len(failures), kept, failures
@@ -171,7 +166,7 @@ def _deal_with(item: _Item, predictions: Iterator[PredictedScene | UserError], w
     if isinstance(predicted, UserError):
         return [str(predicted)]
     try:
-        writer.write(item.source, item.frame, item.name, item.shown, Enlargement(predicted, item.image.size))
+        writer.write(item.origin, item.name, item.shown, Enlargement(predicted, item.image.size))
     except Unwritable as error:
         return [str(error)]
     return []
@@ -183,7 +178,7 @@ def _ahead(
 ) -> Iterator[Iterator[list[_Item]]]:
     """Some pictures at a time, read in a thread while those before are worked on; at the end of ``with`` it stops."""
     stopped = threading.Event()
-    items = _read_all(predictor, sources, writer.earlier, writer.camera is not None)
+    items = _read_all(predictor, sources, writer)
     unstopped = itertools.takewhile(lambda _: not stopped.is_set(), items)
     with ThreadPoolExecutor(1) as pool:
 
@@ -202,44 +197,42 @@ def _ahead(
             stopped.set()
 
 
-def _read_all(
-    predictor: Predictor, sources: Iterable[Source], earlier: Mapping[str, tuple[int, int]], one_size: bool
-) -> Iterator[_Item]:
+def _read_all(predictor: Predictor, sources: Iterable[Source], writer: SceneWriter) -> Iterator[_Item]:
     """Every picture and frame in order, or what was wrong with it: another size than the first's, for one camera."""
-    size: tuple[int, int] | None = None
+    first: tuple[int, int] | None = None
     for source in sources:
         try:
-            for frame, name, picture in _pictures(source, predictor.least, earlier):
-                if picture is None:
-                    size = size or earlier[name]
-                    yield _Done(name)
-                    continue
-                read = _prepared(predictor, source.path, frame, name, picture)
-                size = size or picture.size
-                if one_size and picture.size != size:
+            for origin, name, found in _pictures(source, predictor.least, writer):
+                size = found.size if isinstance(found, Picture) else found
+                item = _prepared(predictor, origin, name, found) if isinstance(found, Picture) else _Done(name)
+                first = first or size
+                if writer.camera and size != first:
                     raise UserError(
-                        f"{source.path}: needed {size[0]} x {size[1]} px, as the first picture for which camera= is, "
-                        f"found {picture.size[0]} x {picture.size[1]}"
+                        f"{source.path}: needed {first[0]} x {first[1]} px, as the first picture for which camera= is, "
+                        f"found {size[0]} x {size[1]}"
                     )
-                yield read
+                yield item
         except UserError as error:
             yield _Failed(str(error))
 
 
 def _pictures(
-    source: Source, least: tuple[int, int], earlier: Container[str]
-) -> Iterator[tuple[int | None, str, Picture | None]]:
-    """The number, name and content of each frame of a video, or of a picture: no content, if it is done already."""
+    source: Source, least: tuple[int, int], writer: SceneWriter
+) -> Iterator[tuple[Origin, str, Picture | tuple[int, int]]]:
+    """What a picture, or each frame of a video, is from, its name and its content; its size alone, if it is done."""
+    origin = Origin(source.path, None, state(source.path))
     if not source.video:
-        yield None, source.name, None if source.name in earlier else read_picture(source.path, least)
+        yield origin, source.name, writer.size_of_done(origin, source.name) or read_picture(source.path, least)
         return
     for frame, picture in enumerate(read_frames(source.path, least)):
-        name = f"{source.name}_{frame:06d}"
-        yield frame, name, None if name in earlier else picture
+        part, name = origin._replace(frame=frame), f"{source.name}_{frame:06d}"
+        yield part, name, writer.size_of_done(part, name) or picture
 
 
-def _prepared(predictor: Predictor, path: Path, frame: int | None, name: str, picture: Picture) -> _Read:
+def _prepared(predictor: Predictor, origin: Origin, name: str, picture: Picture) -> _Read:
     if (length := len(os.fsencode(Path(name).name))) > _LONGEST_NAME:
-        raise UserError(f"{path}: needed a name of at most {_LONGEST_NAME} bytes for its results, found {length}")
+        raise UserError(
+            f"{origin.path}: needed a name of at most {_LONGEST_NAME} bytes for its results, found {length}"
+        )
     shown = Image.fromarray(picture.pixels).resize(shown_size(picture.size), Image.Resampling.BICUBIC)
-    return _Read(path, frame, name, predictor.prepare(str(path), picture), shown)
+    return _Read(origin, name, predictor.prepare(str(origin.path), picture), shown)

@@ -154,24 +154,24 @@ def _names(whole: Sequence[str], videos: Sequence[bool]) -> list[str]:
         for index in clashing:
             names[index] = whole[index]
     # Even those may differ in what not every file system tells apart: "a.jpg" and "A.jpg".
-    taken = {same(name) for name in names}
+    taken = {normalized(name) for name in names}
     seen: set[str] = set()
     for index, name in enumerate(names):
         numbers = itertools.count(2)
-        while same(names[index]) in seen or (names[index] != name and same(names[index]) in taken):
+        while normalized(names[index]) in seen or (names[index] != name and normalized(names[index]) in taken):
             names[index] = f"{name}-{next(numbers)}"
-        seen.add(same(names[index]))
+        seen.add(normalized(names[index]))
     return names
 
 
-def same(name: str) -> str:
-    """What two names have in common that are one name on some file system."""
+def normalized(name: str) -> str:
+    """A name in one of its spellings, for file systems that tell neither case nor ways of writing accents apart."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
 def _clashing(names: Iterable[str], videos: Iterable[bool]) -> set[int]:
     """Which of the names another file has, too."""
-    folded = [same(name) for name in names]
+    folded = [normalized(name) for name in names]
     counts = Counter(folded)
     ordered = sorted(counts)
     clashing = {index for index, name in enumerate(folded) if counts[name] > 1}

@@ -4,10 +4,10 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from multitask.errors import UserError, reason
 from multitask.files import is_leftover, make_folder, remove_leftovers, whole
@@ -15,7 +15,7 @@ from multitask.prediction.kinds import open_file, special
 
 LINES = "predictions.jsonl"
 UNFINISHED = "unfinished.jsonl"
-"""First what the call was, then the line of each picture that is done; it is there until all are."""
+"""First what the call was, then an entry for each picture that is done; it is there until all are."""
 
 _CALL = "call"
 
@@ -23,7 +23,48 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 """What file systems without locks say."""
 
 Call = Mapping[str, Any]
-"""What the predictions depend on: key -> its value, as JSON has it."""
+"""What the predictions depend on: key -> its value, as JSON has it; that of a file as `state` has it."""
+
+
+class Origin(NamedTuple):
+    """What a picture is from, by which a later call knows whether it is still the same one.
+
+    Attributes:
+        path: the file.
+        frame: which frame of it, if it is a video.
+        state: what `state` says of the file.
+    """
+
+    path: Path
+    frame: int | None
+    state: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return str(self.path) if self.frame is None else f"{self.path} frame {self.frame}"
+
+
+class Entry(NamedTuple):
+    """What is known of a picture that an earlier call has done.
+
+    Attributes:
+        frame, state: of its `Origin`.
+        kinds: of its files: what their names end with.
+        size: (H, W) px.
+    """
+
+    frame: int | None
+    state: Mapping[str, Any]
+    kinds: Sequence[str]
+    size: tuple[int, int]
+
+
+def state(path: str | Path) -> dict[str, Any]:
+    """What shows whether a file has changed: its path, bytes and time; the path alone, if there is no file."""
+    known: dict[str, Any] = {"path": os.path.abspath(path)}
+    with suppress(OSError, ValueError):  # which are told of when it is read
+        found = os.stat(path)
+        known |= {"bytes": found.st_size, "time": found.st_mtime_ns}
+    return known
 
 
 def check_output_dir(folder: Path, call: Call) -> None:
@@ -38,27 +79,50 @@ def check_output_dir(folder: Path, call: Call) -> None:
         return
     found = sorted(item.name for item in folder.iterdir() if not is_leftover(item))
     if UNFINISHED in found and (earlier := _call_of(folder / UNFINISHED)) is not None:
-        for key, value in call.items():
-            if earlier.get(key) != value:
-                raise UserError(
-                    f"output_dir={folder}: needed a new or empty folder, or {key}={earlier.get(key)} as in the "
-                    f"unfinished prediction that it holds; found {key}={value}"
-                )
+        _check_same(folder, earlier, call)
     elif found and not (found == [UNFINISHED] and _is_torn(folder / UNFINISHED)):
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         raise UserError(f"output_dir={folder}: needed a new or empty folder, found {', '.join(found[:3])}{more}")
 
 
+def has_begun(folder: Path) -> bool:
+    """Whether a call that ended early has left something in a folder, from which the same call goes on."""
+    return (folder / UNFINISHED).exists()
+
+
+def _check_same(folder: Path, earlier: Call, call: Call) -> None:
+    """Checks that the call that began an unfinished prediction is this one, and that its files are as they were."""
+    for key in {**earlier, **call}:
+        before, now = earlier.get(key), call.get(key)
+        if before == now:
+            continue
+        needed = f"output_dir={folder}: needed a new or empty folder, or"
+        if isinstance(before, dict) and isinstance(now, dict) and before.get("path") == now.get("path"):
+            raise UserError(
+                f"{needed} {key}={now.get('path')} as it was when the unfinished prediction that it holds was begun; "
+                f"found that it has changed since"
+            )
+        raise UserError(
+            f"{needed} {key}={_typed(before)} as in the unfinished prediction that it holds; found {key}={_typed(now)}"
+        )
+
+
+def _typed(value: Any) -> str:
+    """The value of a key as it is typed."""
+    value = value.get("path") if isinstance(value, dict) else value
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+
+
 class Journal:
-    """The lines of the pictures that are done, in a file as soon as they are; `journal` makes one.
+    """The entries of the pictures that are done, in a file as soon as they are; `journal` makes one.
 
     Attributes:
-        earlier: pictures that an earlier call had done: name -> (H, W) px.
+        earlier: pictures that an earlier call had done, by name.
         begun: whether files of pictures may be in the folder.
     """
 
     def __init__(self, descriptor: int, path: Path, call: Call) -> None:
-        self.earlier: dict[str, tuple[int, int]] = {}
+        self.earlier: dict[str, Entry] = {}
         self._descriptor = descriptor
         self._path = path
         self._spans: dict[str, tuple[int, int]] = {}
@@ -70,16 +134,33 @@ class Journal:
             self._append({_CALL: dict(call)})
         self.begun = bool(self.earlier)
 
-    def add(self, name: str, line: Mapping[str, Any]) -> None:
-        """Notes that a picture's files are there."""
-        start = self._end
-        self._append(line)
+    def add(self, origin: Origin, kinds: Sequence[str], line: Mapping[str, Any]) -> None:
+        """Notes that a picture's files are there.
+
+        Args:
+            origin: what it is from.
+            kinds: of its files: what their names end with.
+            line: of `LINES`.
+        """
+        start, name = self._end, line["name"]
+        self._append({"frame": origin.frame, "state": dict(origin.state), "kinds": list(kinds), "line": dict(line)})
         self._spans[name] = start, self._end
         self._order[name] = None
 
     def keep(self, name: str) -> None:
         """Gives the line of a picture that an earlier call has done its place among the others."""
         self._order[name] = None
+
+    def drop(self, name: str) -> None:
+        """Leaves out the line of a picture, if there is one, whose files are about to go."""
+        self._spans.pop(name, None)
+        self._order.pop(name, None)
+
+    def unmade(self, paths: Iterable[Path]) -> list[str]:
+        """Names under which an earlier call has predicted what is in these files, but not this one."""
+        given = {os.path.abspath(path) for path in paths}
+        left = [name for name in self._spans if name not in self._order]
+        return [name for name in left if self.earlier[name].state["path"] in given]
 
     def write_lines(self, path: Path) -> None:
         """Writes the lines in the order of `add` and `keep`; no file, if there is none."""
@@ -88,7 +169,8 @@ class Journal:
         with whole(path) as file:
             for name in {**self._order, **dict.fromkeys(self._spans)}:
                 start, end = self._spans[name]
-                file.write(os.pread(self._descriptor, end - start, start))
+                entry = json.loads(os.pread(self._descriptor, end - start, start))
+                file.write((json.dumps(entry["line"]) + "\n").encode())
 
     def _append(self, line: Mapping[str, Any]) -> None:
         content = (json.dumps(line) + "\n").encode()
@@ -106,12 +188,13 @@ class Journal:
         """Reads what an earlier call has left, without a line that was not finished; returns whether there is any."""
         with os.fdopen(os.dup(self._descriptor), "rb") as file:
             for number, content in enumerate(file):
-                line = _parsed(content)
-                if line is None:
+                found = _parsed(content)
+                if found is None:
                     break
                 if number:
-                    name = str(line.get("name"))
-                    self.earlier[name] = line.get("height", 0), line.get("width", 0)
+                    name, line = found["line"]["name"], found["line"]
+                    size = line["height"], line["width"]
+                    self.earlier[name] = Entry(found["frame"], found["state"], found["kinds"], size)
                     self._spans[name] = self._end, self._end + len(content)
                 self._end += len(content)
         return self._end > 0
@@ -200,4 +283,4 @@ def _parsed(content: bytes) -> dict[str, Any] | None:
         line = json.loads(content) if content.endswith(b"\n") else None
     except ValueError:  # neither JSON nor UTF-8: a power cut can leave zeros
         return None
-    return line if isinstance(line, dict) else None
+    return line if isinstance(line, dict) and line.keys() & {_CALL, "line"} else None

@@ -17,7 +17,7 @@ PHOTOGRAPHS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 _NO_PICTURES = ("BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF")
 """Formats whose readers start another program (EPS), read what is inside by any reader, or do not read."""
 
-_OF_PHONES = (".avif", ".heic", ".heif", ".hif")
+_HEIF_SUFFIXES = (".avif", ".heic", ".heif", ".hif")
 """Pictures that Pillow may not read: they are tried, and named, so that none goes missing silently."""
 
 _VIDEOS = (
@@ -82,7 +82,7 @@ def is_medium(path: Path) -> bool:
     suffix = path.suffix.lower()
     if suffix in _PROGRAMS and path.is_file() and b"\0" not in beginning(path):
         return False
-    return suffix in _formats() or suffix in _OF_PHONES or suffix in video_suffixes()
+    return suffix in _formats() or suffix in _HEIF_SUFFIXES or suffix in video_suffixes()
 
 
 def is_video(path: Path) -> bool:

@@ -9,7 +9,7 @@
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,16 @@ import numpy as np
 from PIL import Image
 
 from multitask.data.layout import Camera, encode_disparity
+from multitask.data.png_chunks import Damaged, check_chunks
+from multitask.data.reading import opened
 from multitask.errors import UserError
 from multitask.files import whole
 from multitask.prediction.drawing import Shown, draw_panel
 from multitask.prediction.enlarge import Band, Enlargement, Medians, instance_codes
-from multitask.prediction.inputs import same
-from multitask.prediction.journal import Call, Journal, journal
-from multitask.prediction.pictures import alone
-from multitask.prediction.rows import png_rows
+from multitask.prediction.inputs import normalized
+from multitask.prediction.journal import Call, Journal, Origin, journal
+from multitask.prediction.pictures import one_at_a_time
+from multitask.prediction.png_writer import png_rows
 from multitask.prediction.scene import SceneInstance, coded, scene_instances
 
 _OF_A_NAME = (
@@ -35,7 +37,8 @@ _OF_A_NAME = (
 """Why one picture's files cannot be written where others' can."""
 
 
-_KINDS = ("class_ids", "instance_ids", "disparity", "panel")
+_PANEL = "panel"
+_KINDS = ("class_ids", "instance_ids", "disparity", _PANEL)
 
 
 class Unwritable(UserError):
@@ -51,22 +54,38 @@ class SceneWriter:
         self._notes = notes
         self._taken: set[str] = set()
 
-    @property
-    def earlier(self) -> dict[str, tuple[int, int]]:
-        """The pictures that an earlier call has done: name -> (H, W) px."""
-        return self._notes.earlier
+    def size_of_done(self, origin: Origin, name: str) -> tuple[int, int] | None:
+        """(H, W) px of a picture that an earlier call has done; None if it has not, or not from this, or not wholly.
+
+        Args:
+            origin: what the picture is from.
+            name: of its files.
+        """
+        found = self._notes.earlier.get(name)
+        if found is None or (found.frame, found.state) != (origin.frame, origin.state):
+            return None
+        return found.size if all(_is_whole(_path(self._folder / name, kind)) for kind in found.kinds) else None
 
     def keep(self, name: str) -> None:
         """Takes over what an earlier call has made of a picture."""
-        self._taken.add(same(name))
+        self._taken.add(normalized(name))
         self._notes.keep(name)
 
-    def write(self, source: Path, frame: int | None, name: str, shown: Image.Image, scene: Enlargement) -> None:
+    def drop_unmade(self, paths: Iterable[Path]) -> None:
+        """Removes what an earlier call has made of these files and this one, now at its end, has not made again.
+
+        So it is with what has changed and can no longer be read, or has another name now.
+        """
+        for name in self._notes.unmade(paths):
+            self._notes.drop(name)
+            if self._is_inside(name) and normalized(name) not in self._taken:
+                _remove(self._folder / name)
+
+    def write(self, origin: Origin, name: str, shown: Image.Image, scene: Enlargement) -> None:
         """Writes what is predicted of a picture; each file appears whole or not at all.
 
         Args:
-            source: the file that the picture is from.
-            frame: which frame of it, if it is a video.
+            origin: what the picture is from.
             name: of its files, with ``/`` for folders.
             shown: the picture, RGB, as its panel shows it.
             scene: what is predicted of it.
@@ -74,16 +93,14 @@ class SceneWriter:
             Unwritable: if it cannot be written where others can.
             UserError: naming the file, if nothing can be written any more, because the disk is full for example.
         """
-        place = self._place(source, name)
-        title = str(source) if frame is None else f"{source} frame {frame}"
+        source, frame, place = origin.path, origin.frame, self._place(origin.path, name)
+        self._notes.drop(name)
         self._notes.begun = True
         try:
-            with alone(scene.size[0] * scene.size[1]):
-                instances = self._write_files(place, title, Shown(scene.size, shown), scene)
+            with one_at_a_time(scene.size[0] * scene.size[1]):
+                kinds, instances = self._write_files(place, str(origin), Shown(scene.size, shown), scene)
         except BaseException as error:
-            for kind in _KINDS:  # some may have appeared; files without a line would be nobody's
-                with suppress(OSError):
-                    _path(place, kind).unlink()
+            _remove(place)  # some may have appeared; files without a line would be nobody's
             if isinstance(error, UserError) and getattr(error.__cause__, "errno", None) in _OF_A_NAME:
                 raise Unwritable(f"{source}: {error}") from error
             raise
@@ -92,21 +109,27 @@ class SceneWriter:
         if instances is not None:
             pairs = zip(instances, _codes(scene), strict=True)
             line |= {"instances": [self._listed(instance, code) for instance, code in pairs]}
-        self._notes.add(name, line)
+        self._notes.add(origin, kinds, line)
 
     def _place(self, source: Path, name: str) -> Path:
         """Where a picture's files are, but for how their names end: in the folder, and nobody else's."""
         place = self._folder / name
-        inside = Path(os.path.realpath(place.parent)).is_relative_to(os.path.realpath(self._folder))
-        if not inside or any(part in ("", ".", "..") for part in name.split("/")):
+        if not self._is_inside(name):
             raise Unwritable(f"{source}: needed a place in {self._folder} for its results, found {place}")
-        if same(name) in self._taken:
+        if normalized(name) in self._taken:
             raise Unwritable(f"{source}: needed a name of its own for its results, found that {name} is taken")
-        self._taken.add(same(name))
+        self._taken.add(normalized(name))
         return place
 
-    def _write_files(self, place: Path, title: str, shown: Shown, scene: Enlargement) -> list[SceneInstance] | None:
-        """Writes a picture's files, all at once at the end, and returns the list of instances if there are any."""
+    def _is_inside(self, name: str) -> bool:
+        place = self._folder / name
+        inside = Path(os.path.realpath(place.parent)).is_relative_to(os.path.realpath(self._folder))
+        return inside and not any(part in ("", ".", "..") for part in name.split("/"))
+
+    def _write_files(
+        self, place: Path, title: str, shown: Shown, scene: Enlargement
+    ) -> tuple[list[str], list[SceneInstance] | None]:
+        """Writes a picture's files, all at once at the end; returns which, and the instances if they are predicted."""
         medians, codes = Medians(scene.outlines), _codes(scene)
         add: dict[str, Callable[[np.ndarray], None]] = {}
         with ExitStack() as files:
@@ -120,9 +143,9 @@ class SceneWriter:
                 shown.add(band)
             instances = scene_instances(scene.outlines, medians.of_each())
             panel = Image.fromarray(draw_panel(title, shown, instances, self.camera))
-            file = files.enter_context(whole(_path(place, "panel"), lasting=False))
+            file = files.enter_context(whole(_path(place, _PANEL), lasting=False))
             panel.save(file, format="PNG", compress_level=1)
-        return instances if shown.instance_ids is not None else None
+        return [*add, _PANEL], instances if shown.instance_ids is not None else None
 
     def _listed(self, instance: SceneInstance, code: int) -> dict[str, Any]:
         line: dict[str, Any] = {
@@ -144,6 +167,23 @@ class SceneWriter:
 
 def _path(place: Path, kind: str) -> Path:
     return place.with_name(f"{place.name}_{kind}.png")
+
+
+def _remove(place: Path) -> None:
+    """Removes a picture's files, as many as there are."""
+    for kind in _KINDS:
+        with suppress(OSError):
+            _path(place, kind).unlink()
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a PNG is there and as it was written: after a power cut it may be empty, or end early."""
+    try:
+        with opened(path) as file:
+            check_chunks(file)
+    except (Damaged, UserError):
+        return False
+    return True
 
 
 def _codes(scene: Enlargement) -> list[int]:

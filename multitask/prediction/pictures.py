@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
@@ -64,7 +64,7 @@ class Picture(NamedTuple):
 
 
 @contextmanager
-def quietly(largest: int | None = None) -> Iterator[None]:
+def pillow_limits(largest: int | None = None) -> Iterator[None]:
     """Within ``with`` Pillow reads what it can without a word on what is odd in a file.
 
     Args:
@@ -87,7 +87,7 @@ def quietly(largest: int | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def alone(num_pixels: int) -> Iterator[None]:
+def one_at_a_time(num_pixels: int) -> Iterator[None]:
     """Within ``with``, of all threads' large pictures this is the only one in the memory."""
     with _one if num_pixels > _LARGE else nullcontext():
         yield
@@ -118,7 +118,7 @@ def read_picture(path: Path, least: tuple[int, int] = (1, 1)) -> Picture:
         # What is decoded is freed at once, even where an error, which others may keep, would hold on to it.
         with closing(_opened(file, path, what)) as image:
             _check_memory(path, image, what)
-            with alone(image.width * image.height):
+            with one_at_a_time(image.width * image.height):
                 return _decoded(image, least, what)
 
 
@@ -145,8 +145,7 @@ def _pillows_errors(what: str) -> Iterator[None]:
 
 def _check_memory(path: Path, image: Image.Image, what: str) -> None:
     """Checks, before it is decoded, that the picture in a file is not too large."""
-    with _pillows_errors(what):
-        most, copies = most_pixels(), _copies(image)
+    most, copies = most_pixels(), _copies(image, what)
     if most and image.width * image.height > most // copies:
         why = "" if copies == 1 else f" / {copies}, for {image.format} of this kind takes {copies} times the memory"
         raise UserError(
@@ -154,19 +153,25 @@ def _check_memory(path: Path, image: Image.Image, what: str) -> None:
         )
 
 
-def _copies(image: Image.Image) -> int:
+def _copies(image: Image.Image, what: str) -> int:
     """How many times the memory that an opened picture takes (4 bytes a px) Pillow needs to decode it, about."""
+
+    def tag(number: int, default: Any) -> Any:
+        assert isinstance(image, TiffImageFile)
+        with _pillows_errors(what):  # which the values of tags raise as soon as they are asked for
+            return image.tag_v2.get(number, default)
+
     decoders = {tile[0] for tile in getattr(image, "tile", ())}
     if not decoders or not decoders <= _STREAMS:
         return 4
     if isinstance(image, TiffImageFile) and "libtiff" in decoders:
-        rows = image.tag_v2.get(_TILE_ROWS, image.tag_v2.get(_STRIP_ROWS, image.height))
-        columns = image.tag_v2.get(_TILE_COLUMNS, image.width)
+        rows = tag(_TILE_ROWS, tag(_STRIP_ROWS, image.height))
+        columns = tag(_TILE_COLUMNS, image.width)
         known = isinstance(rows, int) and isinstance(columns, int)
         if not known or min(rows, image.height) * columns > _LONG_STRIP:
             return 4
     if isinstance(image, TiffImageFile):
-        return 1 if image.tag_v2.get(_ORIENTATION, 1) == 1 else 2  # Pillow itself turns it
+        return 1 if tag(_ORIENTATION, 1) == 1 else 2  # Pillow itself turns it
     # A JPEG in several scans is decoded from all its coefficients, 2 bytes for each colour.
     return 2 if "jpeg" in decoders and len(image.getbands()) > 3 else 1
 

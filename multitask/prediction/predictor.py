@@ -18,7 +18,7 @@ from multitask.engine.inference import network_predictor
 from multitask.errors import UserError
 from multitask.metrics import PredictedScene
 from multitask.models.encoder import STRIDE
-from multitask.prediction.pictures import Picture, array_to_picture, quietly, read_picture, to_picture
+from multitask.prediction.pictures import Picture, array_to_picture, pillow_limits, read_picture, to_picture
 from multitask.prediction.scene import Scene, make_scene
 from multitask.scene import make_scenes
 from multitask.tasks.depth import Depth
@@ -92,10 +92,10 @@ class Predictor:
         Raises:
             UserError: naming the file (or what else was wrong), if one cannot be read or is smaller than 8 x 8 px.
         """
-        with quietly():
+        with pillow_limits():
             inputs = [self.prepare(*self._read(one)) for one in (image if isinstance(image, list) else [image])]
         scenes = []
-        for item, found in zip(inputs, self.predicted(inputs), strict=True):
+        for item, found in zip(inputs, self.predict_each(inputs), strict=True):
             if isinstance(found, UserError):
                 raise found
             scenes.append(make_scene(found, item.size))
@@ -131,7 +131,7 @@ class Predictor:
         resized = resize(Sample(name, picture.pixels), size).image
         return NetworkInput(name, torch.from_numpy(resized.transpose(2, 0, 1).copy()), (height, width))
 
-    def predicted(self, inputs: Sequence[NetworkInput]) -> Iterator[PredictedScene | UserError]:
+    def predict_each(self, inputs: Sequence[NetworkInput]) -> Iterator[PredictedScene | UserError]:
         """What is predicted of each picture in order, at the network's size, or what was wrong with it.
 
         Pictures of one size at the network go through it together.
@@ -162,7 +162,7 @@ class Predictor:
         try:
             predictions = self._network(torch.stack([item.image for item in items]).to(self._device))
             return [
-                self._predicted(item.name, {name: value[row : row + 1] for name, value in predictions.items()})
+                self._scene(item.name, {name: value[row : row + 1] for name, value in predictions.items()})
                 for row, item in enumerate(items)
             ]
         except torch.OutOfMemoryError:
@@ -176,7 +176,8 @@ class Predictor:
                 for item in items
             ]
 
-    def _predicted(self, name: str, predictions: Mapping[str, Tensor]) -> PredictedScene | UserError:
+    def _scene(self, name: str, predictions: Mapping[str, Tensor]) -> PredictedScene | UserError:
+        """The scene of one picture, or that what the network makes of it is not finite."""
         try:
             (predicted,) = make_scenes([name], predictions, self._grouping)
             if predicted.disparity is not None and (wrong := int((~np.isfinite(predicted.disparity)).sum())):

@@ -10,7 +10,7 @@ import numpy as np
 
 from multitask.errors import UserError, reason
 from multitask.prediction.kinds import open_file, pyav
-from multitask.prediction.pictures import Picture, alone, most_pixels, shrinking
+from multitask.prediction.pictures import Picture, most_pixels, one_at_a_time, shrinking
 
 _ALONE = {"protocol_whitelist": "none"}
 """Lists of films, which videos may be, open no other file and no address."""
@@ -121,7 +121,7 @@ def _picture(path: Path, frame: Any, ratio: Fraction, least: tuple[int, int], co
     turns = round(frame.rotation / 90) % 4
     size = (width, height) if turns % 2 else (height, width)
     factor = shrinking(size, least)
-    with alone(height * width), _ffmpegs_errors(path, count):
+    with one_at_a_time(height * width), _ffmpegs_errors(path, count):
         small = frame.reformat(width=-(-width // factor), height=-(-height // factor), format="rgb24")
         pixels = small.to_ndarray()
     return Picture(np.ascontiguousarray(np.rot90(pixels, turns)), size)

@@ -1,3 +1,4 @@
+import io
 import struct
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 from multitask.data import png
 from multitask.data.layout import check_rows, read_header, read_png, write_png
+from multitask.data.png_chunks import Damaged, check_chunks
 from tests.png import chunks_of, damaged_bytes, damaged_chunks, decode, grey_png, png_of
 
 TYPES = {"image": np.uint8, "class_ids": np.uint8, "instance_ids": np.uint16, "disparity": np.uint16}
@@ -259,6 +261,50 @@ def test_rows_that_lack_are_missed_in_strips(tmp_path: Path, monkeypatch: pytest
     path.write_bytes(png_of([(name, header[:4] + struct.pack(">I", 10) + header[8:]), *others]))
     with pytest.raises(ValueError, match=r"a\.png: not a readable PNG, .*needed 270 bytes in 10 rows, found fewer"):
         read_png(path, "disparity")
+
+
+@pytest.mark.parametrize(("depth", "palette"), [(1, None), (8, None), (8, [255, 0]), (2, [0, 255])])
+@pytest.mark.parametrize("shade", [0, 255])
+def test_rows_that_lack_are_no_black_ones(tmp_path: Path, depth: int, palette: list[int] | None, shade: int) -> None:
+    path, greys = tmp_path / "a.png", np.full((9, 13), shade, dtype=np.uint8)
+    np.testing.assert_array_equal(read_written(path, grey_png(greys, depth, palette)), greys)
+    (name, header), *others = chunks_of(path.read_bytes())
+    path.write_bytes(png_of([(name, header[:4] + struct.pack(">I", 10) + header[8:]), *others]))
+    with pytest.raises(ValueError, match=r"a\.png: not a readable PNG, .*needed \d+ bytes in 10 rows, found fewer"):
+        read_png(path, "class_ids")
+
+
+@pytest.mark.parametrize("kind", list(TYPES))
+def test_rows_that_lack_are_missed_in_every_kind(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.png"
+    write_png(path, picture(kind))
+    (name, header), *others = chunks_of(path.read_bytes())
+    path.write_bytes(png_of([(name, header[:4] + struct.pack(">I", 10) + header[8:]), *others]))
+    with pytest.raises(ValueError, match=r"a\.png: not a readable PNG, .*needed \d+ bytes in 10 rows, found fewer"):
+        read_png(path, kind)
+
+
+def test_rows_that_lack_are_missed_in_passes(tmp_path: Path) -> None:
+    """Without the last pass every second row would be black, the last of all rows not."""
+    rows = [b"\0\x05", b"\0\x1a", b"\0\xff\x22", b"\0\x07\x21", b"\0\x11\x44"]
+    header = struct.pack(">IIBBBBB", 4, 3, 8, 0, 0, 0, 1)
+    png = png_of([(b"IHDR", header), (b"IDAT", zlib.compress(b"".join(rows))), (b"IEND", b"")])
+    (tmp_path / "a.png").write_bytes(png)
+    with pytest.raises(ValueError, match=r"a\.png: .*needed 18 bytes in 3 rows, found fewer"):
+        read_png(tmp_path / "a.png", "class_ids")
+
+
+def test_check_of_chunks_takes_pictures_of_any_size_and_no_damage(tmp_path: Path) -> None:
+    whole = giant(60_000, 60_000, 10**6)
+    check_chunks(io.BytesIO(whole))
+    for content, message in (
+        (b"", "does not begin as one"),
+        (bytes(len(whole)), "does not begin as one"),
+        (whole[:-1], "it has no end"),
+        (whole[:60] + bytes([whole[60] ^ 1]) + whole[61:], "the check sum of chunk b'IDAT' is wrong"),
+    ):
+        with pytest.raises(Damaged, match=message):
+            check_chunks(io.BytesIO(content))
 
 
 def test_labels_of_16_bits_have_a_limit_of_their_own(tmp_path: Path) -> None:

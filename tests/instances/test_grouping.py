@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from multitask.data.labels import COUNTED_ID, IGNORE, INSTANCE_BASE, TRAIN_ID
+from multitask.errors import UserError
 from multitask.instances import Grouping, Instances, group
 from multitask.instances.grouping import LEVELS
 from tests.reference import centroid_vectors
@@ -212,13 +213,13 @@ def test_group_refuses_vectors_that_are_not_finite(value: float) -> None:
         ("train_ids", np.full(SIZE, 26000)),
         ("offsets", np.zeros((2, 64, 127))),
         ("probability", np.zeros((2, 3))),
-        ("probability", np.full(SIZE, np.nan)),
     ],
 )
 def test_group_refuses_what_makes_no_sense(name: str, value: np.ndarray) -> None:
     arguments = {"train_ids": np.full(SIZE, CAR), "offsets": np.zeros((2, *SIZE)), "probability": np.ones(SIZE)}
-    with pytest.raises(ValueError, match=rf"^{re.escape(name)}.*: needed .*, found"):
+    with pytest.raises(ValueError, match=rf"^{re.escape(name)}.*: needed .*, found") as raised:
         group(**(arguments | {name: value}))
+    assert not isinstance(raised.value, UserError), "a fault of the program"
 
 
 @pytest.mark.parametrize(
@@ -301,5 +302,10 @@ def test_votes_everywhere_are_merged_until_they_are_few() -> None:
 def test_group_refuses_infinities_of_both_signs() -> None:
     vectors = np.zeros((2, *SIZE))
     vectors[0, 0, :2] = np.inf, -np.inf
-    with pytest.raises(ValueError, match="needed finite numbers, found 2 of"):
+    with pytest.raises(UserError, match="needed finite numbers, found 2 of"):
         group(np.full(SIZE, CAR), vectors)
+
+
+def test_group_refuses_probabilities_that_are_not_finite() -> None:
+    with pytest.raises(UserError, match=r"^probability: needed finite numbers, found 8192 of 8192 NaN"):
+        group(np.full(SIZE, CAR), np.zeros((2, *SIZE)), np.full(SIZE, np.nan))

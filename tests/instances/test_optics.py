@@ -6,6 +6,7 @@ import pytest
 from sklearn.cluster import DBSCAN, cluster_optics_dbscan, compute_optics_graph
 from sklearn.metrics import adjusted_rand_score
 
+from multitask.errors import UserError
 from multitask.instances import optics
 from tests import reference
 
@@ -140,5 +141,6 @@ def test_optics_of_nothing_one_and_coincident_points() -> None:
 )
 def test_optics_refuses_what_makes_no_sense(name: str, value: object) -> None:
     arguments = {"points": np.zeros((1, 2)), "weights": np.ones(1), "max_radius": 1.0, "min_weight": 1.0, name: value}
-    with pytest.raises(ValueError, match=rf"^{re.escape(name)}: needed .*, found"):
+    with pytest.raises(ValueError, match=rf"^{re.escape(name)}: needed .*, found") as raised:
         optics(**arguments)  # type: ignore[arg-type]
+    assert not isinstance(raised.value, UserError), "a fault of the program"

@@ -7,6 +7,7 @@ import pytest
 
 from multitask.data.labels import ID
 from multitask.data.sample import Sample
+from multitask.errors import UserError
 from multitask.metrics import PredictedInstance, PredictedScene, SceneMetrics
 from tests.metrics.pairs import Pair, random_pair
 
@@ -189,7 +190,7 @@ def test_scene_disparity_that_is_not_finite_is_refused(pairs: list[Pair], value:
     assert scene.disparity is not None
     disparity = scene.disparity.copy()
     disparity[3, :2] = value
-    with pytest.raises(ValueError, match=f"{sample.name}: predicted disparity: needed finite px, found 2"):
+    with pytest.raises(UserError, match=f"{sample.name}: predicted disparity: needed finite px, found 2"):
         _metrics((sample, replace(scene, disparity=disparity)))
 
 
@@ -209,8 +210,9 @@ def test_scene_disparity_that_is_not_finite_is_refused(pairs: list[Pair], value:
 )
 def test_scene_prediction_of_other_classes_is_refused(pairs: list[Pair], changed: dict[str, Any], message: str) -> None:
     sample, scene = next(pair for pair in pairs if pair[1].instances)
-    with pytest.raises(ValueError, match=f"{sample.name}: .*{message}"):
+    with pytest.raises(ValueError, match=f"{sample.name}: .*{message}") as raised:
         _metrics((sample, replace(scene, **changed)))
+    assert not isinstance(raised.value, UserError), "a fault of the program"
 
 
 @pytest.mark.parametrize(
@@ -223,7 +225,7 @@ def test_scene_prediction_of_other_classes_is_refused(pairs: list[Pair], changed
 )
 def test_scene_truth_of_other_classes_is_refused(pairs: list[Pair], kind: str, value: int, message: str) -> None:
     sample, scene = pairs[0]
-    with pytest.raises(ValueError, match=f"{sample.name}: {message}"):
+    with pytest.raises(UserError, match=f"{sample.name}: {message}"):
         _metrics((replace(sample, **{kind: np.full(FAR, value)}), scene))  # type: ignore[arg-type]
 
 

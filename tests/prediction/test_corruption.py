@@ -13,7 +13,7 @@ from PIL import Image
 from multitask.data.layout import read_png
 from multitask.prediction import Predictor
 from multitask.prediction.kinds import readers
-from multitask.prediction.pictures import quietly
+from multitask.prediction.pictures import pillow_limits
 from tests.prediction.made import photo, run_predict, write_photo
 
 NUM_DAMAGED = 190
@@ -172,7 +172,7 @@ def test_every_damaged_picture_is_predicted_or_named(trained: Path, predictor: P
 
     predicted = run_predict(trained, folder, tmp_path / "out", batch_size=16)
 
-    with quietly():
+    with pillow_limits():
         readable = {path.name for path in damaged if decodes(path)}
     assert 0.2 < len(readable) / len(damaged) < 0.8, "both fates are frequent"
     named = [Path(failure.split(": ")[0]).name for failure in predicted.failures]

@@ -1,15 +1,16 @@
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from multitask.errors import UserError
 from multitask.files import whole
-from multitask.prediction.journal import check_output_dir, journal
+from multitask.prediction.journal import Entry, Journal, Origin, check_output_dir, journal, state
 
-CALL = {"input": "/photos", "size": [32, 64]}
+CALL = {"input": "/photos", "camera": None, "size": [32, 64]}
 
 
 def names(folder: Path) -> list[str]:
@@ -18,6 +19,18 @@ def names(folder: Path) -> list[str]:
 
 def lines(folder: Path) -> list[object]:
     return [json.loads(line)["name"] for line in (folder / "predictions.jsonl").read_text().splitlines()]
+
+
+def add(notes: Journal, name: str) -> None:
+    notes.add(Origin(Path(f"/photos/{name}.jpg"), None, {"path": f"/photos/{name}.jpg"}), ["panel"], line_of(name))
+
+
+def line_of(name: str) -> dict[str, object]:
+    return {"name": name, "height": 4, "width": 8}
+
+
+def entry_of(name: str) -> Entry:
+    return Entry(None, {"path": f"/photos/{name}.jpg"}, ["panel"], (4, 8))
 
 
 def killed(folder: Path, *done: str) -> None:
@@ -31,7 +44,7 @@ def killed(folder: Path, *done: str) -> None:
             notes.begun = True
             for name in done:
                 (folder / f"{name}_panel.png").touch()
-                notes.add(name, {"name": name, "height": 4, "width": 8})
+                add(notes, name)
             raise Kill
     except Kill:
         (folder / "predictions.jsonl").unlink(missing_ok=True)
@@ -67,7 +80,7 @@ def test_check_output_dir_names_what_is_in_it(tmp_path: Path) -> None:
 def test_lines_appear_at_the_end_and_nothing_else_stays(tmp_path: Path) -> None:
     with journal(tmp_path / "out", CALL) as notes:
         for name in ("b", "a"):
-            notes.add(name, {"name": name})
+            add(notes, name)
         assert names(tmp_path / "out") == ["unfinished.jsonl"]
     assert names(tmp_path / "out") == ["predictions.jsonl"]
     assert lines(tmp_path / "out") == ["b", "a"]
@@ -77,7 +90,7 @@ def test_lines_appear_where_an_error_ends_the_work(tmp_path: Path) -> None:
     def fail() -> None:
         with journal(tmp_path / "out", CALL) as notes:
             notes.begun = True
-            notes.add("a", {"name": "a"})
+            add(notes, "a")
             raise OSError("disk")
 
     with pytest.raises(OSError, match="disk"):
@@ -89,9 +102,9 @@ def test_lines_appear_where_an_error_ends_the_work(tmp_path: Path) -> None:
 def test_same_call_goes_on_and_its_lines_are_in_order(tmp_path: Path) -> None:
     killed(tmp_path, "a", "c")
     with journal(tmp_path, CALL) as notes:
-        assert notes.earlier == {"a": (4, 8), "c": (4, 8)}
+        assert notes.earlier == {"a": entry_of("a"), "c": entry_of("c")}
         notes.keep("a")
-        notes.add("b", {"name": "b"})
+        add(notes, "b")
         notes.keep("c")
     assert lines(tmp_path) == ["a", "b", "c"]
     assert names(tmp_path) == ["a_panel.png", "c_panel.png", "predictions.jsonl"]
@@ -116,19 +129,52 @@ def test_line_that_was_not_finished_is_left_out(tmp_path: Path, torn: bytes) -> 
     with journal(tmp_path, CALL) as notes:
         assert list(notes.earlier) == ["a"]
         notes.keep("a")
-        notes.add("b", {"name": "b"})
+        add(notes, "b")
     assert lines(tmp_path) == ["a", "b"]
 
 
 def test_another_call_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     killed(tmp_path, "a")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    message = r"needed a new or empty folder, or size=\[32, 64\] as in the unfinished .*; found size=None"
+    message = r"needed a new or empty folder, or size=\[32,64\] as in the unfinished .*; found size=null"
     with pytest.raises(UserError, match=message):
         check_output_dir(tmp_path, {**CALL, "size": None})
     with pytest.raises(UserError, match=message), journal(tmp_path, {**CALL, "size": None}):
         pass
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_call_with_a_key_fewer_or_more_is_another(tmp_path: Path) -> None:
+    killed(tmp_path, "a")
+    with pytest.raises(UserError, match=r"or input=/photos as in the unfinished .*; found input=null"):
+        check_output_dir(tmp_path, {key: value for key, value in CALL.items() if key != "input"})
+    with pytest.raises(UserError, match=r"or largest=null as in the unfinished .*; found largest=5"):
+        check_output_dir(tmp_path, {**CALL, "largest": 5})
+
+
+def test_call_with_a_file_that_has_changed_is_another(tmp_path: Path) -> None:
+    path, out = tmp_path / "camera.json", tmp_path / "out"
+    path.write_text("1")
+    with suppress(KeyboardInterrupt), journal(out, {**CALL, "camera": state(path)}) as notes:
+        add(notes, "a")
+        notes.begun = True
+        raise KeyboardInterrupt
+    check_output_dir(out, {**CALL, "camera": state(path)})
+    with pytest.raises(UserError, match=rf"or camera={path} as in the unfinished .*; found camera=null$"):
+        check_output_dir(out, CALL)
+    path.write_text("23")
+    with pytest.raises(UserError, match=rf"or camera={path} as it was when .*; found that it has changed since$"):
+        check_output_dir(out, {**CALL, "camera": state(path)})
+
+
+def test_picture_that_is_done_again_has_one_line(tmp_path: Path) -> None:
+    killed(tmp_path, "a", "b")
+    with journal(tmp_path, CALL) as notes:
+        notes.drop("a")
+        assert notes.unmade([Path("/photos/a.jpg"), Path("/photos/b.jpg")]) == ["b"]
+        assert notes.unmade([Path("/photos/c.jpg")]) == []
+        add(notes, "a")
+    assert lines(tmp_path) == ["a", "b"]
 
 
 @pytest.mark.parametrize("content", [b"my own notes\n", b'{"x": 1}\n', b"notes"])
@@ -144,13 +190,13 @@ def test_somebody_s_file_of_the_same_name_is_no_journal(tmp_path: Path, content:
 def test_call_that_was_killed_at_once_is_no_obstacle(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "unfinished.jsonl").write_bytes(content)
     with journal(tmp_path, CALL) as notes:
-        notes.add("a", {"name": "a"})
+        add(notes, "a")
     assert lines(tmp_path) == ["a"]
 
 
 def test_two_processes_do_not_predict_into_one_folder(tmp_path: Path) -> None:
     with journal(tmp_path, CALL) as notes:
-        notes.add("a", {"name": "a"})
+        add(notes, "a")
         with pytest.raises(UserError, match=r"output_dir=.*: needed a folder for this process alone"):
             journal(tmp_path, CALL).__enter__()
     assert lines(tmp_path) == ["a"]
@@ -159,7 +205,7 @@ def test_two_processes_do_not_predict_into_one_folder(tmp_path: Path) -> None:
 def test_folder_that_another_process_has_filled_meanwhile_is_refused(tmp_path: Path) -> None:
     check_output_dir(tmp_path, CALL)
     with journal(tmp_path, CALL) as notes:
-        notes.add("a", {"name": "a"})
+        add(notes, "a")
     with pytest.raises(UserError, match=r"found predictions\.jsonl"), journal(tmp_path, CALL):
         pass
     assert names(tmp_path) == ["predictions.jsonl"]
@@ -181,7 +227,7 @@ def test_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr("fcntl.flock", none)
     with journal(tmp_path, CALL) as notes:
-        notes.add("a", {"name": "a"})
+        add(notes, "a")
     assert lines(tmp_path) == ["a"]
 
 
@@ -202,7 +248,7 @@ def test_journal_follows_no_link_and_opens_no_pipe(tmp_path: Path, plant: Callab
 def test_full_disk_leaves_whole_lines_and_the_same_call_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, room = os.pwrite, [150]
+    write, room = os.pwrite, [350]
 
     def limited(descriptor: int, content: bytes, offset: int) -> int:
         taken = min(len(content), room[0])
@@ -215,7 +261,7 @@ def test_full_disk_leaves_whole_lines_and_the_same_call_goes_on(
         with journal(tmp_path, CALL) as notes:
             notes.begun = True
             for name in "abcdefghij":
-                notes.add(name, {"name": name, "height": 4, "width": 8})
+                add(notes, name)
 
     monkeypatch.setattr("os.pwrite", limited)
     with pytest.raises(UserError, match=r"unfinished\.jsonl: could not be written \(No space left on device\)"):

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from multitask.errors import UserError
 from multitask.prediction import pictures
-from multitask.prediction.pictures import alone, quietly, read_picture, shrinking, to_picture
+from multitask.prediction.pictures import one_at_a_time, pillow_limits, read_picture, shrinking, to_picture
 from tests.prediction.made import photo, write_photo
 
 
@@ -115,10 +115,10 @@ def test_largest_allows_more_and_fewer_px(tmp_path: Path) -> None:
     Image.fromarray(photo((24, 48))).save(tmp_path / "a.png")
     limit = Image.MAX_IMAGE_PIXELS
     for largest in (24 * 48, 10**12):
-        with quietly(largest):
+        with pillow_limits(largest):
             assert read_picture(tmp_path / "a.png").pixels.shape == (24, 48, 3)
     for largest in (1, 24 * 48 - 1, 500):
-        with quietly(largest), pytest.raises(UserError, match=rf"a\.png: needed at most {largest} px \(largest="):
+        with pillow_limits(largest), pytest.raises(UserError, match=rf"a\.png: needed at most {largest} px \(largest="):
             read_picture(tmp_path / "a.png")
     assert limit == Image.MAX_IMAGE_PIXELS
 
@@ -141,11 +141,11 @@ def test_pictures_whose_decoding_takes_copies_may_have_fewer_px(
     tmp_path: Path, name: str, options: dict[str, object], copies: int
 ) -> None:
     Image.fromarray(photo((24, 48))).save(tmp_path / name, **options)
-    with quietly(24 * 48 * copies):
+    with pillow_limits(24 * 48 * copies):
         assert read_picture(tmp_path / name).pixels.shape == (24, 48, 3)
     if copies > 1:
         with (
-            quietly(24 * 48 * copies - 1),
+            pillow_limits(24 * 48 * copies - 1),
             pytest.raises(UserError, match=rf"\(largest=\d+ / {copies}, for .* found 24"),
         ):
             read_picture(tmp_path / name)
@@ -155,7 +155,7 @@ def test_tiff_of_one_long_strip_may_have_fewer_px(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(pictures, "_LONG_STRIP", 24 * 48 - 1)
     Image.fromarray(photo((24, 48))).save(tmp_path / "one.tif", compression="tiff_lzw", strip_size=10**9)
     Image.fromarray(photo((24, 48))).save(tmp_path / "many.tif", compression="tiff_lzw", strip_size=48 * 3)
-    with quietly(24 * 48):
+    with pillow_limits(24 * 48):
         assert read_picture(tmp_path / "many.tif").pixels.shape == (24, 48, 3)
         with pytest.raises(
             UserError, match=r"one\.tif: needed at most 288 px \(largest=1152 / 4, for TIFF of this kind"
@@ -163,11 +163,21 @@ def test_tiff_of_one_long_strip_may_have_fewer_px(tmp_path: Path, monkeypatch: p
             read_picture(tmp_path / "one.tif")
 
 
+def test_fault_of_the_program_is_no_damage_of_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> int:
+        raise ZeroDivisionError
+
+    write_photo(tmp_path / "a.png")
+    monkeypatch.setattr(pictures, "most_pixels", fail)
+    with pytest.raises(ZeroDivisionError):
+        read_picture(tmp_path / "a.png")
+
+
 def test_jpeg_of_four_colours_may_have_half_as_many_px(tmp_path: Path) -> None:
     Image.fromarray(photo((24, 48))).convert("CMYK").save(tmp_path / "a.jpg")
-    with quietly(24 * 48 * 2):
+    with pillow_limits(24 * 48 * 2):
         assert read_picture(tmp_path / "a.jpg").pixels.shape == (24, 48, 3)
-    with quietly(24 * 48), pytest.raises(UserError, match=r"needed at most 576 px \(largest=1152 / 2, for JPEG"):
+    with pillow_limits(24 * 48), pytest.raises(UserError, match=r"needed at most 576 px \(largest=1152 / 2, for JPEG"):
         read_picture(tmp_path / "a.jpg")
 
 
@@ -176,10 +186,10 @@ def test_one_large_picture_is_in_the_memory_at_once(monkeypatch: pytest.MonkeyPa
     entered = threading.Event()
 
     def other() -> None:
-        with alone(101):
+        with one_at_a_time(101):
             entered.set()
 
-    with alone(101), alone(100):
+    with one_at_a_time(101), one_at_a_time(100):
         thread = threading.Thread(target=other)
         thread.start()
         assert not entered.wait(0.05)

@@ -10,6 +10,7 @@ from multitask.errors import UserError
 from multitask.metrics import PredictedScene
 from multitask.prediction.drawing import shown_size
 from multitask.prediction.enlarge import Enlargement
+from multitask.prediction.journal import Origin
 from multitask.prediction.output import SceneWriter, Unwritable, write_scenes
 from tests.prediction.made import photo, street, street_predicted
 
@@ -22,7 +23,7 @@ def write_one(
 ) -> None:
     shown = Image.fromarray(photo(SIZE)).resize(shown_size(SIZE))
     scene = Enlargement(predicted or street_predicted(), SIZE)
-    writer.write(Path(f"in/{name}.jpg"), frame, name, shown, scene)
+    writer.write(Origin(Path(f"in/{name}.jpg"), frame, {"path": f"/in/{name}.jpg"}), name, shown, scene)
 
 
 def write(

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
 from multitask.errors import UserError
-from multitask.prediction.pictures import array_to_picture, quietly, to_picture
+from multitask.prediction.pictures import array_to_picture, pillow_limits, to_picture
 from multitask.prediction.pictures import read_picture as read_whole
 from tests.prediction.made import photo
 
@@ -99,7 +99,7 @@ def test_read_picture_with_damaged_exif_data_shows_the_picture(tmp_path: Path) -
     content = (tmp_path / "a.jpg").read_bytes()
     start = content.index(b"Exif\0\0") + 6
     (tmp_path / "a.jpg").write_bytes(content[:start] + b"\xff" * 12 + content[start + 12 :])
-    with quietly():
+    with pillow_limits():
         assert read_picture(tmp_path / "a.jpg").shape == (24, 48, 3)
 
 
@@ -138,7 +138,7 @@ def test_read_picture_of_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(ValueError, match=r"a\.png: needed at most 1000 px \(largest=\), found more"):
         read_picture(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 600)
-    with quietly():  # half a bomb, of which Pillow only warns
+    with pillow_limits():  # half a bomb, of which Pillow only warns
         assert read_picture(tmp_path / "a.png").shape == (24, 48, 3)
 
 
@@ -165,7 +165,7 @@ def test_read_picture_with_a_long_text_in_it(tmp_path: Path) -> None:
     text.add_text("history", "edited " * 500_000, zip=True)
     Image.fromarray(photo()).save(tmp_path / "a.png", pnginfo=text)
     limit = PngImagePlugin.MAX_TEXT_CHUNK
-    with quietly():
+    with pillow_limits():
         np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), photo())
     assert limit == PngImagePlugin.MAX_TEXT_CHUNK, "what others read is as before"
 
@@ -175,7 +175,7 @@ def test_read_picture_with_endless_text_in_it_is_refused(tmp_path: Path) -> None
     text.add_text("bomb", "\0" * 80_000_000, zip=True)
     Image.fromarray(photo()).save(tmp_path / "a.png", pnginfo=text)
     with (
-        quietly(),
+        pillow_limits(),
         pytest.raises(UserError, match=r"a\.png: not a readable picture, \d+ bytes \(Decompressed data too"),
     ):
         read_picture(tmp_path / "a.png")

@@ -13,6 +13,7 @@ import multitask
 from multitask.data.layout import read_png
 from multitask.engine import checkpoint
 from multitask.engine.compute import make_compute
+from multitask.errors import UserError
 from multitask.prediction import Predictor, Scene, load
 from multitask.prediction.pictures import array_to_picture
 from multitask.run import LAST, Run
@@ -244,6 +245,20 @@ def test_predict_names_pictures_of_whose_scenes_the_memory_cannot_hold_the_layer
     monkeypatch.setattr("multitask.prediction.predictor.make_scenes", full)
     with pytest.raises(ValueError, match=r"image: 1 pictures of 32 x 64 px .* needed a smaller size="):
         predictor.predict(photo((32, 64)))
+
+
+def test_predict_counts_no_fault_of_the_program_as_a_picture_s(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = predictor._network
+
+    def narrower(images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {name: value[..., : 63 if value.shape[1] == 2 else 64] for name, value in network(images).items()}
+
+    monkeypatch.setattr(predictor, "_network", narrower)
+    with pytest.raises(ValueError, match=r"offsets: needed the shape \(2, 32, 64\) of the classes") as raised:
+        predictor.predict(photo((32, 64)))
+    assert not isinstance(raised.value, UserError)
 
 
 def test_predict_takes_fewer_pictures_at_once_where_they_are_larger(

@@ -11,7 +11,7 @@ from multitask.errors import UserError
 from multitask.prediction import pictures
 from multitask.prediction.inputs import find_sources
 from multitask.prediction.kinds import is_video
-from multitask.prediction.pictures import quietly
+from multitask.prediction.pictures import pillow_limits
 from multitask.prediction.video import num_frames
 from multitask.prediction.video import read_frames as read_pictures
 from tests.prediction.made import run_predict, write_photo
@@ -190,11 +190,11 @@ def test_large_frames_are_made_smaller(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_frames_that_are_too_large_are_refused(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", 2, ratio=Fraction(2, 1))
-    with quietly(32 * 128):
+    with pillow_limits(32 * 128):
         assert len(read_frames(path)) == 2
     for largest in (32 * 128 - 2, 32 * 64 - 2, 2):
         with (
-            quietly(largest),
+            pillow_limits(largest),
             pytest.raises(UserError, match=r"a\.mp4: (needed frames of at most|not a readable video)"),
         ):
             read_frames(path)
@@ -235,5 +235,5 @@ def test_every_damaged_video_is_read_or_named(tmp_path: Path, seed: int) -> None
             path = tmp_path / f"{number}.{suffix}"
             path.write_bytes(content[: rng.integers(1, len(content)) if number % 3 == 0 else None].tobytes())
             assert num_frames(path) >= 0
-            with suppress(UserError), quietly():
+            with suppress(UserError), pillow_limits():
                 assert all(frame.ndim == 3 for frame in read_frames(path))

@@ -90,6 +90,20 @@ def test_predict_py_goes_on_after_a_signal(checkpoint_path: Path, tmp_path: Path
     assert not list((tmp_path / "out").glob(".*"))
 
 
+def test_predict_py_that_is_ended_before_anything_is_done_says_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("multitask.prediction.command.load", ended)
+    write_photo(tmp_path / "in/a.png")
+    result = call("predict.py", "checkpoint=x.pt", "input=in", "output_dir=out", cwd=tmp_path)
+    assert result.returncode == 130
+    assert result.stderr == "stopped by SIGINT\n"
+    assert not (tmp_path / "out").exists()
+
+
 def test_predict_py_on_a_full_disk_names_the_file_and_goes_on(checkpoint_path: Path, tmp_path: Path) -> None:
     write_photo(tmp_path / "in/a.png")
     given = [f"checkpoint={checkpoint_path}", "input=in", "output_dir=out"]

@@ -1,6 +1,5 @@
 """Grey PNG files that are written some rows at a time."""
 
-import struct
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from multitask.data.png_chunks import END, GREY, Header, beginning, pixel_chunk
 from multitask.errors import UserError, reason
 from multitask.files import whole
 
@@ -45,8 +45,7 @@ class _Rows:
         self._above = np.zeros(size[1] * bits // 8, dtype=np.uint8)
         # Level 1 writes such layers several times faster than the default, for hardly more bytes.
         self._compressor = zlib.compressobj(1)
-        self._write(b"\x89PNG\r\n\x1a\n")
-        self._chunk(b"IHDR", struct.pack(">IIBBBBB", size[1], size[0], bits, 0, 0, 0, 0))
+        self._write(beginning(Header(*size, bits, GREY, interlaced=False, palette=np.zeros((0, 3), np.uint8))))
 
     def add(self, rows: np.ndarray) -> None:
         values = np.ascontiguousarray(rows, dtype=">u2").view(np.uint8) if rows.itemsize == 2 else rows
@@ -56,20 +55,14 @@ class _Rows:
         np.subtract(values[1:], values[:-1], out=filtered[1:, 1:])
         self._above = values[-1].copy()
         self._missing -= len(values)
-        self._chunk(b"IDAT", self._compressor.compress(filtered.data))
+        self._write(*pixel_chunk(self._compressor.compress(filtered.data)))
 
     def end(self) -> None:
         assert self._missing == 0
-        self._chunk(b"IDAT", self._compressor.flush())
-        self._chunk(b"IEND", b"")
+        self._write(*pixel_chunk(self._compressor.flush()), END)
 
-    def _chunk(self, name: bytes, content: bytes) -> None:
-        self._write(struct.pack(">I4s", len(content), name))
-        self._write(content)
-        self._write(struct.pack(">I", zlib.crc32(content, zlib.crc32(name))))
-
-    def _write(self, content: bytes) -> None:
+    def _write(self, *parts: bytes) -> None:
         try:
-            self._file.write(content)
+            self._file.writelines(parts)
         except OSError as error:  # here, where it is known which of the files that are open it is
             raise UserError(f"{self._path}: could not be written ({reason(error)})") from error

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from torch import Tensor
 
 from multitask.data.labels import CLASS_NAMES
 from multitask.engine.state import KEYS, check_kinds
@@ -13,8 +14,11 @@ from multitask.files import keep, whole
 from multitask.models import archive
 from multitask.models.tensors import first_difference, first_not_finite, first_other_type
 
-VERSION = 2
-"""Raised whenever a run would go on otherwise than it began."""
+VERSION = 3
+"""Raised whenever a run would go on otherwise than it began, or parameters have other names."""
+
+_RENAMED = 3, "encoder.resnet.", "encoder.backbone."
+"""Since which version a part of the network has another name, and both names."""
 
 
 def save(path: Path, state: Mapping[str, Any], previous: Path | None = None) -> None:
@@ -63,7 +67,7 @@ def load(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{source}: network: {held} bytes of tensors in a file of {path.stat().st_size}")
     if state["classes"] != list(CLASS_NAMES):
         raise UserError(f"{source}: needed the classes {list(CLASS_NAMES)}, found {shown(state['classes'])}")
-    return state
+    return {**state, "network": network_of(state)}
 
 
 def check_version(state: Mapping[str, Any], source: str) -> None:
@@ -75,6 +79,14 @@ def check_version(state: Mapping[str, Any], source: str) -> None:
     version = state.get("version")
     if isinstance(version, int) and version > VERSION:
         raise UserError(f"{source}: needed version {VERSION} or older, found {shown(version)}")
+
+
+def network_of(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """A checkpoint's parameters under today's names."""
+    since, before, now = _RENAMED
+    if state["version"] >= since:
+        return dict(state["network"])
+    return {f"{now}{k[len(before) :]}" if k.startswith(before) else k: v for k, v in state["network"].items()}
 
 
 def load_network(network: torch.nn.Module, state: Mapping[str, Any], source: str | Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from multitask.data.labels import CLASS_NAMES
-from multitask.engine.checkpoint import check_version
+from multitask.engine.checkpoint import check_version, network_of
 from multitask.engine.state import KEYS, check_kinds
 from multitask.errors import UserError
 from multitask.models import archive
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 def find_run(path: str) -> dict[str, Any] | None:
     """The checkpoint of a run of this package, if the file is one: its tensors stay on the disk until they are used.
+
+    Its parameters have today's names.
 
     Raises:
         UserError: naming the file, if it is damaged, newer than this version or not what a checkpoint must be.
@@ -39,7 +41,7 @@ def find_run(path: str) -> dict[str, Any] | None:
     if missing := sorted(KEYS - state.keys()):
         raise UserError(f"{source}: not a checkpoint of this package, it lacks {missing}")
     check_kinds(state, source)
-    return state
+    return {**state, "network": network_of(state)}
 
 
 def start_from(network: MultiTaskNetwork, tasks: Mapping[str, Task], state: Mapping[str, Any], source: str) -> None:

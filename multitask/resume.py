@@ -46,6 +46,7 @@ SINCE = {
     "optimizer.encoder_lr_factor": 1.0,
     "optimizer.warmup_steps": 0,
     "model.freeze_batch_norm": False,
+    "model.library": "torchvision",
 }
 """Keys that runs of older versions lack, and what those did."""
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from multitask.models.backbones import Backbone
+from multitask.models.stride import Backbone
 
 
 class ASPP(nn.Module):

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from multitask.errors import UserError, shown
-from multitask.models.backbones import STRIDE, make_backbone
+from multitask.models.backbones import make_backbone
 from multitask.models.encoder import ASPP, Encoder, conv_bn_relu
+from multitask.models.stride import STRIDE
 
 _MOST_CHANNELS, _MOST_RATES = 8192, 64
 """Several times what any ResNet has, and many times the paper's three: beyond, the weights alone fill a GPU."""
@@ -80,6 +81,7 @@ def make_network(
     decoder_channels: int,
     decoder_kernel: int,
     freeze_batch_norm: bool = False,
+    library: str = "torchvision",
 ) -> MultiTaskNetwork:
     """The network of the configuration group ``model``.
 
@@ -92,6 +94,7 @@ def make_network(
         decoder_channels: of each decoder's hidden layer.
         decoder_kernel: size of each decoder's first convolution, odd.
         freeze_batch_norm: see `make_backbone`; those of the pyramid and the decoders are never frozen.
+        library: see `make_backbone`.
     Raises:
         UserError: naming the key, for a value that makes no sense.
     """
@@ -108,7 +111,7 @@ def make_network(
     for name in channels:
         if not _NAME.fullmatch(name) or hasattr(nn.ModuleDict, name):
             raise UserError(f"tasks: needed names of letters, digits, - and _, found {shown(name)}")
-    backbone = make_backbone(encoder, pretrained, freeze_batch_norm)
+    backbone = make_backbone(encoder, pretrained, freeze_batch_norm, library)
     aspp = ASPP(backbone.channels, aspp_channels, aspp_rates)
     decoders = {
         name: Decoder(aspp.channels, decoder_channels, out_channels, decoder_kernel)

@@ -3,8 +3,9 @@ import torch
 import torchvision
 from torch import nn
 
-from multitask.models.backbones import STRIDE, make_backbone
+from multitask.models.backbones import make_backbone
 from multitask.models.encoder import ASPP, Encoder
+from multitask.models.stride import STRIDE
 
 
 @pytest.mark.parametrize(("name", "blocks"), [("resnet10", (1, 1)), ("resnet18", (2, 2)), ("resnet50", (6, 3))])
@@ -57,7 +58,7 @@ def test_resnet10_is_a_resnet18_of_first_blocks() -> None:
 
 
 def test_resnet_unknown_encoder_names_the_key() -> None:
-    with pytest.raises(ValueError, match=r"model\.encoder: .*resnet101.*found 'resnet34'"):
+    with pytest.raises(ValueError, match=r"model\.encoder: .*mobilenet_v2.*resnet101.*timm.*found 'resnet34'"):
         make_backbone("resnet34")
 
 
@@ -84,3 +85,45 @@ def test_resnet_batch_norm_that_is_free_learns() -> None:
     resnet(torch.randn(2, 3, 32, 32)).sum().backward()
     assert resnet.bn1.num_batches_tracked == 1
     assert resnet.bn1.weight.grad is not None
+
+
+def test_mobilenet_computes_every_fourth_feature_of_torchvisions() -> None:
+    backbone, original = make_backbone("mobilenet_v2").eval(), torchvision.models.mobilenet_v2().eval()
+    state = backbone.state_dict()
+    assert not original.load_state_dict(state, strict=False).unexpected_keys
+    for size in ((64, 96), (37, 71)):
+        images = torch.randn(1, 3, *size)
+        with torch.no_grad():
+            features, expected = backbone(images), original.features[:-1](images)
+        assert features.shape == (1, 320, -(-size[0] // 8), -(-size[1] // 8))
+        torch.testing.assert_close(features[..., ::4, ::4], expected)
+
+
+def test_mobilenet_parameters_are_those_of_torchvision_but_the_last_layers() -> None:
+    with torch.device("meta"):
+        backbone, original = make_backbone("mobilenet_v2"), torchvision.models.mobilenet_v2()
+    shapes = {key: value.shape for key, value in original.state_dict().items()}
+    left_out = [key for key in shapes if key.startswith(("features.18.", "classifier."))]
+    assert {key: value.shape for key, value in backbone.state_dict().items()} == {
+        key: shape for key, shape in shapes.items() if key not in left_out
+    }
+
+
+def test_mobilenet_last_stages_are_dilated() -> None:
+    backbone = make_backbone("mobilenet_v2")
+    depthwise = [m for m in backbone.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)][1:]
+    assert [conv.dilation[0] for conv in depthwise] == [1] * 7 + [2] * 7 + [4] * 3
+    assert all(conv.padding == conv.dilation for conv in depthwise)
+    assert [place for place, conv in enumerate(depthwise) if conv.stride == (2, 2)] == [1, 3]
+
+
+def test_mobilenet_frozen_batch_norm_stays_as_it_is_in_training() -> None:
+    backbone = make_backbone("mobilenet_v2", freeze_batch_norm=True).train()
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
+    backbone(torch.randn(2, 3, 32, 32)).sum().backward()
+    assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
+
+
+def test_backbone_unknown_library_names_the_key() -> None:
+    with pytest.raises(ValueError, match=r"model\.library: needed one of \['torchvision', 'timm'\], found 'jax'"):
+        make_backbone("resnet18", library="jax")

@@ -189,7 +189,7 @@ def test_resnet_pretrained_in_other_programs_files(
         resnet = make_backbone("resnet18", str(path))
     for key, value in resnet.state_dict().items():
         assert torch.equal(value, original.state_dict()[key])
-    said = [f"model.pretrained={path}: the ResNet is taken, left out: fc"] if with_head else []
+    said = [f"model.pretrained={path}: resnet18 is taken, left out: fc"] if with_head else []
     assert caplog.messages == said
 
 
@@ -243,7 +243,7 @@ def test_resnet_pretrained_with_a_deep_stem_is_refused(original: nn.Module, tmp_
 def test_resnet_pretrained_of_two_networks_is_refused(original: nn.Module, tmp_path: Path) -> None:
     state = {f"{name}.{key}": value for name in ("query", "key") for key, value in original.state_dict().items()}
     torch.save(state, tmp_path / "pair.pth")
-    with pytest.raises(ValueError, match=r"pair\.pth: needed one ResNet, found 2, below \['query\.', 'key\.'\]"):
+    with pytest.raises(ValueError, match=r"pair\.pth: needed one resnet18, found 2, below \['query\.', 'key\.'\]"):
         make_backbone("resnet18", str(tmp_path / "pair.pth"))
 
 
@@ -310,3 +310,41 @@ def test_resnet_pretrained_names_what_is_left_out_on_one_line(
     (line,) = caplog.messages
     assert "left out: 'a\\nb', fc, other000, " in line
     assert line.endswith("other017 and 82 more")
+
+
+def test_mobilenet_pretrained_file_with_or_without_classifier(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    original = torchvision.models.mobilenet_v2()
+    state = original.state_dict()
+    features = {key: value for key, value in state.items() if key.startswith("features.")}
+    for name, content, left_out in (
+        ("whole", state, "classifier, features.18"),
+        ("features", features, "features.18"),
+        (
+            "wrapped",
+            {"state_dict": {f"module.{key}": value for key, value in state.items()}},
+            "classifier, features.18",
+        ),
+    ):
+        torch.save(content, tmp_path / f"{name}.pth")
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            backbone = make_backbone("mobilenet_v2", str(tmp_path / f"{name}.pth"))
+        assert all(torch.equal(value, state[key]) for key, value in backbone.state_dict().items())
+        assert caplog.messages[0].endswith(f"{name}.pth: mobilenet_v2 is taken, left out: {left_out}")
+
+
+def test_mobilenet_pretrained_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = torchvision.models.mobilenet_v2().state_dict()
+    monkeypatch.setattr(torchvision.models.MobileNet_V2_Weights, "get_state_dict", lambda *_, **__: state)
+    found = make_backbone("mobilenet_v2", "IMAGENET1K_V2").state_dict()
+    assert torch.equal(found["features.17.conv.3.weight"], state["features.17.conv.3.weight"])
+    with pytest.raises(ValueError, match=r"file or one of .*'IMAGENET1K_V1', 'IMAGENET1K_V2'\] for mobilenet_v2"):
+        make_backbone("mobilenet_v2", "V1")
+
+
+def test_pretrained_of_another_encoder_is_refused(original: nn.Module, weights_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"not a mobilenet_v2: at 'features\.0\.0\.weight' needed .*, found nothing"):
+        make_backbone("mobilenet_v2", str(weights_file))
+    torch.save(torchvision.models.mobilenet_v2().state_dict(), tmp_path / "mobile.pth")
+    with pytest.raises(UserError, match=r"not a resnet18: at 'conv1\.weight' needed \(64, 3, 7, 7\), found nothing"):
+        make_backbone("resnet18", str(tmp_path / "mobile.pth"))

@@ -219,8 +219,15 @@ def test_export_that_torch_cannot_do_is_one_line(saved: Path, tmp_path: Path, mo
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("format", ["onnx", "torch"])
-@pytest.mark.parametrize("model", [("model=mobilenet_v2",), ("model=timm", "model.encoder=test_convnext")])
+@pytest.mark.parametrize(
+    ("model", "format"),
+    [
+        (("model=mobilenet_v2",), "onnx"),
+        (("model=mobilenet_v2",), "torch"),
+        (("model=timm", "model.encoder=test_convnext"), "onnx"),  # torch.export cannot follow how it pads
+        (("model=timm", "model.encoder=test_efficientnet"), "torch"),
+    ],
+)
 def test_other_encoders_are_exported(tmp_path: Path, model: tuple[str, ...], format: str) -> None:
     if "model=timm" in model:
         pytest.importorskip("timm")

@@ -62,9 +62,10 @@ class TimmEncoder(Backbone):
         in_right_form(self.body)
 
     def forward(self, images: Tensor) -> Tensor:
-        height, width = images.shape[-2:]
-        # Some begin with patches, and would leave a rest of the picture out.
-        whole = functional.pad(images * self.scale + self.shift, (0, -width % STRIDE, 0, -height % STRIDE))
+        # Some begin with patches, and would leave a rest of the picture out. What is added is not written as a
+        # remainder, of which torch.export cannot show that a multiple of the stride results.
+        below, right = ((side + STRIDE - 1) // STRIDE * STRIDE - side for side in images.shape[-2:])
+        whole = functional.pad(images * self.scale + self.shift, (0, right, 0, below))
         return self.body(whole)[-1]
 
 

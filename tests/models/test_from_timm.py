@@ -25,13 +25,15 @@ def test_timm_encoder_has_stride_eight_and_the_channels_it_says(name: str, size:
     assert encoder.channels == {"test_resnet": 96, "test_byobnet": 256}.get(name, 64)
 
 
-def test_timm_encoder_computes_what_timm_does() -> None:
-    encoder = TimmEncoder("test_efficientnet").eval()
-    theirs = timm.create_model("test_efficientnet", features_only=True, output_stride=8).eval()
+@pytest.mark.parametrize("name", ["test_convnext", "test_efficientnet"])
+def test_timm_encoder_computes_what_timm_does(name: str) -> None:
+    encoder = TimmEncoder(name).eval()
+    theirs = timm.create_model(name, features_only=True, output_stride=8).eval()
     theirs.load_state_dict(encoder.body.state_dict())
     images = torch.randn(2, 3, 64, 96)
     with torch.no_grad():
-        torch.testing.assert_close(encoder(images), theirs(images)[-1])
+        expected = theirs(images * encoder.scale + encoder.shift)[-1]
+        torch.testing.assert_close(encoder(images), expected)
 
 
 def test_timm_encoder_of_other_statistics_gets_its_own_pictures() -> None:

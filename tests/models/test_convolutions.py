@@ -34,7 +34,6 @@ def test_right_form_is_float32_under_autocast_alone() -> None:
     half = features.bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
         found = right(half)
-        assert torch.equal(right(half.float()), found.float()) is False
     assert found.dtype == torch.bfloat16
     assert torch.equal(found, plain(half.float()).bfloat16())
     assert torch.equal(copy.deepcopy(right)(features), plain(features))
@@ -92,4 +91,4 @@ def test_gradients_of_every_encoder_are_those_of_float64(
 def test_every_delicate_convolution_of_an_encoder_is_in_its_right_form() -> None:
     backbone = make_backbone("mobilenet_v2")
     delicate = [type(module).__name__ for module in backbone.modules() if is_delicate(module)]
-    assert delicate == ["Conv2dInFloat32"] * 9
+    assert delicate == ["Conv2dInFloat32"] * 10

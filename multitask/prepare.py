@@ -1,7 +1,6 @@
 """Writes the data sets that the project makes: what ``scripts/prepare_data.py`` calls."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 from multitask.build import Config
@@ -9,7 +8,6 @@ from multitask.data.parallel import num_cpus
 from multitask.data.split import check_size
 from multitask.data.synthetic import write_dataset
 from multitask.data.tiny import shrink
-from multitask.engine.exclusive import exclusive
 from multitask.errors import UserError
 from multitask.instantiate import call
 from multitask.progress import Progress
@@ -52,7 +50,7 @@ def _synthetic(
         raise UserError("data.partial: needed false, since all files of all frames are written, found true")
     size = check_size("data.image_size", image_size)
     counts = {"train": num_train, "val": num_val, "test": num_test}
-    write_dataset(Path(root), counts, size=size, seed=seed, workers=workers, progress=Progress("frames"), hold=_hold)
+    write_dataset(Path(root), counts, size=size, seed=seed, workers=workers, progress=Progress("frames"))
     return counts
 
 
@@ -60,12 +58,7 @@ def _tiny(workers: int, root: str, image_size: list[int], source: str | None, pa
     size = check_size("data.image_size", image_size)
     if not source:
         raise UserError("data.source: needed the folder of Cityscapes as downloaded, found none")
-    return shrink(Path(source), Path(root), size, workers, Progress("frames"), _hold, partial=partial)
-
-
-def _hold(root: Path) -> AbstractContextManager[None]:
-    """Keeps other calls away from a data set that is written: a second one is refused, and finds it done later."""
-    return exclusive(root, "writing a data set", key="data.root")
+    return shrink(Path(source), Path(root), size, workers, Progress("frames"), partial=partial)
 
 
 def num_workers(given: int | str) -> int:

@@ -10,9 +10,9 @@ import yaml
 from multitask.build import Config
 from multitask.data.split import Split
 from multitask.engine import checkpoint
-from multitask.engine.exclusive import LOCK
 from multitask.engine.tracking import flatten
 from multitask.errors import UserError
+from multitask.exclusive import LOCK
 from multitask.files import is_leftover
 from multitask.weighting import Weighting
 
@@ -49,6 +49,7 @@ SINCE = {
     "optimizer.encoder_lr_factor": 1.0,
     "optimizer.warmup_steps": 0,
     "model.freeze_batch_norm": False,
+    "model.library": "torchvision",
 }
 """Keys that runs of older versions lack, and what those did."""
 

@@ -14,7 +14,7 @@ from multitask.build import Config
 from multitask.data.layout import write_png
 from multitask.data.loader import EncodedFrames, FrameKey, Loader
 from multitask.engine import checkpoint
-from multitask.engine.exclusive import exclusive
+from multitask.engine.arithmetic import check_gradients
 from multitask.engine.inference import network_predictor, score
 from multitask.engine.interruption import Waiting
 from multitask.engine.memory import keep_freed_memory
@@ -24,6 +24,7 @@ from multitask.engine.tracking import SECONDS, VALIDATION, Tracker, read_figures
 from multitask.engine.trainer import Trainer
 from multitask.errors import UserError
 from multitask.evaluation import Evaluation
+from multitask.exclusive import exclusive
 from multitask.files import remove_leftovers, write_json, write_text
 from multitask.report import brief, duration, panel, results_text
 from multitask.resume import BEST, CONFIG, LAST, METRICS, PREVIOUS
@@ -80,6 +81,7 @@ class Run:
         # What is resumed needs no pretrained weights, nor the network connection that they may need.
         model = {**config["model"], "pretrained": None} if resumed else config["model"]
         network = build.make_model({**config, "model": model}, self.tasks)
+        check_gradients(network, compute)
         objective = Objective(network.to(memory_format=compute.memory_format), self.tasks, weighting)
         encoded = EncodedFrames(frames, self.tasks, augmentation)
         self.trainer = Trainer(objective.to(compute.device), encoded, optimization, schedule, compute, seed)

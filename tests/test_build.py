@@ -127,6 +127,7 @@ def test_make_model_has_a_decoder_for_each_task() -> None:
         ({"encoder": 18}, r"model\.encoder: needed str, found 18"),
         ({"encoder": None}, r"model\.encoder: needed str, found None"),
         ({"encoder": "resnet9"}, r"model\.encoder: .*found 'resnet9'"),
+        ({"library": "timn"}, r"model\.library: needed one of \['torchvision', 'timm'\], found 'timn'"),
         ({"pretrained": True}, r"model\.pretrained: needed str \| None, found True"),
         ({"aspp_rates": 12}, r"model\.aspp_rates: needed list\[int\], found 12"),
         ({"aspp_rates": [12, "24"]}, r"model\.aspp_rates: needed list\[int\], found \[12, '24'\]"),
@@ -138,7 +139,7 @@ def test_make_model_has_a_decoder_for_each_task() -> None:
         ({"decoder_kernel": None}, r"model\.decoder_kernel: needed int, found None"),
         (
             {"depth": 3},
-            r"model\.depth: unknown key, needed some of \['encoder', .*'decoder_kernel', 'freeze_batch_norm'\]",
+            r"model\.depth: unknown key, needed some of \['encoder', .*'freeze_batch_norm', 'library'\]",
         ),
         ({"channels": {"a": 1}}, r"model\.channels: unknown key"),
     ],

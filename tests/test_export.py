@@ -226,3 +226,23 @@ def test_export_that_torch_cannot_do_is_one_line(saved: Path, tmp_path: Path, mo
     ):
         export_checkpoint(str(saved), "torch", str(tmp_path / "network.pt2"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "format"),
+    [
+        (("model=mobilenet_v2",), "onnx"),
+        (("model=mobilenet_v2",), "torch"),
+        (("model=timm", "model.encoder=test_convnext"), "onnx"),  # torch.export cannot follow how it pads
+        (("model=timm", "model.encoder=test_efficientnet"), "torch"),
+    ],
+)
+def test_other_encoders_are_exported(tmp_path: Path, model: tuple[str, ...], format: str) -> None:
+    if "model=timm" in model:
+        pytest.importorskip("timm")
+    found = config(*SMALL[:1], *model, *SMALL[2:])
+    network = build.make_model(found, build.make_tasks(found))
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, state(network=network.state_dict(), config=found, tasks=list(network.decoders)))
+    differences = export_checkpoint(str(path), format, str(tmp_path / "network"))
+    assert differences.keys() == CHANNELS.keys()

@@ -23,7 +23,7 @@ from multitask.engine.tracking import SECONDS, Tracker, read_history
 from multitask.engine.trainer import Trainer
 from multitask.errors import UserError
 from multitask.evaluation import evaluate_checkpoint
-from multitask.models.encoder import _RESNETS
+from multitask.models.backbones import _RESNETS
 from multitask.report import weights_text
 from multitask.resume import BEST, LAST, METRICS, PREVIOUS
 from multitask.run import Run
@@ -787,13 +787,13 @@ def test_run_of_one_task_says_that_uncertainty_only_rescales(
 def test_run_whose_loss_is_not_finite_stops_before_the_update(shared_tree: Path, tmp_path: Path) -> None:
     run = Run(small(shared_tree, tmp_path / "run", "tasks=[depth,semantic]"))
     torch.nn.init.constant_(run.trainer.objective.network.decoders["depth"].output.bias, float("nan"))
-    before = run.trainer.objective.network.encoder.resnet.conv1.weight.clone()
+    before = run.trainer.objective.network.encoder.backbone.conv1.weight.clone()
     with pytest.raises(
         ValueError,
         match=r"step 1: loss 'depth' is nan; the run has diverged, no update is made; frames of this step: \w+",
     ):
         run.train()
-    assert torch.equal(before, run.trainer.objective.network.encoder.resnet.conv1.weight)
+    assert torch.equal(before, run.trainer.objective.network.encoder.backbone.conv1.weight)
     assert not (tmp_path / "run" / LAST).exists()
 
 

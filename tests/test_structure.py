@@ -25,6 +25,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = {
     "errors": -2,
     "files": -1,
+    "exclusive": -1,
     "data": 0,
     "likelihoods": 1,
     "metrics": 1,

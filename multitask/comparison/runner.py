@@ -21,11 +21,11 @@ from multitask.comparison import progress, results
 from multitask.comparison.plan import Job, Plan
 from multitask.comparison.results import Result
 from multitask.data.parallel import die_with_parent, num_cpus
-from multitask.engine.exclusive import exclusive
 from multitask.engine.finite import DIVERGED
 from multitask.engine.interruption import Interrupted, deferred_signals
 from multitask.engine.tracking import flatten, read_figures, read_history
 from multitask.errors import UserError
+from multitask.exclusive import exclusive
 from multitask.resume import METRICS, is_free
 
 log = logging.getLogger(__name__)

@@ -3,25 +3,20 @@
 import json
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from multitask.data.layout import SUFFIX
 from multitask.data.reading import read_text
 from multitask.errors import UserError
+from multitask.exclusive import LOCK, exclusive
 from multitask.files import is_leftover, remove_leftovers, write_json
 
 SYNTHETIC, TINY = "synthetic.json", "tiny_cityscapes.json"
 NAMES = (SYNTHETIC, TINY)
 """Of the files; without the ending, of the configurations ``data=`` that write them."""
-
-Hold = Callable[[Path], AbstractContextManager[None]]
-"""Keeps other processes away from a folder in ``with``, or refuses to."""
-
-_LOCK = ".lock"
-"""What a process that holds a folder has there, and may leave there."""
 
 
 def claim(root: Path, name: str, content: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -56,22 +51,20 @@ def claim(root: Path, name: str, content: Mapping[str, Any]) -> dict[str, Any] |
 
 
 @contextmanager
-def claimed(root: Path, name: str, content: Mapping[str, Any], hold: Hold | None) -> Iterator[dict[str, Any] | None]:
-    """Has a folder to write to in ``with``: the manifest that is there, as `claim` returns it.
+def claimed(root: Path, name: str, content: Mapping[str, Any]) -> Iterator[dict[str, Any] | None]:
+    """Has a folder for this process alone in ``with``: the manifest that is there, as `claim` returns it.
+
+    What killed processes have left half-written is removed.
 
     Args:
         root: the folder, as in `claim`.
         name: of the manifest's file.
         content: what must be in it.
-        hold: keeps other processes away meanwhile; what killed ones have left half-written is removed then.
     Raises:
-        UserError: as `claim`, before anything is written; or as ``hold`` does.
+        UserError: as `claim`, before anything is written, or if another process writes to the folder.
     """
-    found = claim(root, name, content)
-    if hold is None:
-        yield found
-        return
-    with hold(root):
+    claim(root, name, content)
+    with exclusive(root, "writing a data set", key="data.root"):
         found = claim(root, name, content)  # by now another process may have written it
         for folder, _, _ in os.walk(root):
             remove_leftovers(Path(folder))
@@ -99,7 +92,7 @@ def read(root: Path, name: str) -> dict[str, Any]:
 
 def _is_ours(path: Path) -> bool:
     """Whether a file is what another call may leave, or has there just now, before it writes the manifest."""
-    return is_leftover(path) or path.name == _LOCK
+    return is_leftover(path) or path.name == LOCK
 
 
 def check_frames(root: Path, name: str, split: str, there: Mapping[str, int]) -> None:

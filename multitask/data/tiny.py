@@ -36,7 +36,6 @@ def shrink(
     size: tuple[int, int],
     workers: int,
     progress: Callable[[int, int], None] | None = None,
-    hold: manifest.Hold | None = None,
     *,
     partial: bool = False,
 ) -> dict[str, int]:
@@ -53,13 +52,12 @@ def shrink(
         size: (H, W) px.
         workers: processes.
         progress: called with the number of frames done and of all.
-        hold: keeps other processes away from ``root`` meanwhile.
         partial: whether a frame of the source may lack files that others have.
     Returns:
         Number of frames of each split.
     Raises:
         UserError: naming the file or folder, for a damaged source, one that has fewer frames than ``root`` was to have,
-            or a ``root`` that holds something else or that ``hold`` refuses.
+            or a ``root`` that holds something else or that another process writes to.
     """
     if root.resolve() == source.resolve():
         raise UserError(f"data.root={root}: needed another folder than data.source")
@@ -70,7 +68,7 @@ def shrink(
     content: dict[str, Any] = {"source": str(source.resolve()), "size": list(size), "disparity": _MEASUREMENTS}
     counts = {split.split: len(split) for split in splits}
     jobs = [_Job(split, index) for split in splits for index in range(len(split))]
-    with manifest.claimed(root, MANIFEST, content, hold) as found:
+    with manifest.claimed(root, MANIFEST, content) as found:
         before = (found or {}).get("counts", {})
         _check_counts(f"data.source={source}", before, counts)
         if found != (content := {**content, "counts": {**before, **counts}}):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from torch import Tensor
 
 from multitask.data.labels import CLASS_NAMES
 from multitask.engine.state import KEYS, check_kinds
@@ -14,8 +15,11 @@ from multitask.files import keep, whole
 from multitask.models import archive
 from multitask.models.tensors import first_difference, first_not_finite, first_other_type
 
-VERSION = 2
-"""Raised whenever a run would go on otherwise than it began."""
+VERSION = 3
+"""Raised whenever a run would go on otherwise than it began, or parameters have other names."""
+
+_RENAMED = 3, "encoder.resnet.", "encoder.backbone."
+"""Since which version a part of the network has another name, and both names."""
 
 
 class Damaged(UserError):
@@ -70,7 +74,7 @@ def load(path: str | Path) -> dict[str, Any]:
 
 
 def check_whole(content: Any, source: str) -> dict[str, Any]:
-    """What a file holds, if that is a checkpoint of this package, of this version or an older one.
+    """What a file holds, under today's names, if that is a checkpoint of this package, of this version or an older one.
 
     Raises:
         UserError: beginning with ``source``.
@@ -82,7 +86,15 @@ def check_whole(content: Any, source: str) -> dict[str, Any]:
     if missing := sorted(KEYS - state.keys()):
         raise UserError(f"{source}: not a checkpoint of this package, it lacks {missing}")
     check_kinds(state, source)
-    return state
+    return {**state, "network": _network_of(state)}
+
+
+def _network_of(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """A checkpoint's parameters under today's names."""
+    since, before, now = _RENAMED
+    if state["version"] >= since:
+        return dict(state["network"])
+    return {f"{now}{k[len(before) :]}" if k.startswith(before) else k: v for k, v in state["network"].items()}
 
 
 def load_network(network: torch.nn.Module, state: Mapping[str, Any], source: str | Path) -> None:

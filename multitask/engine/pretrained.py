@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 def find_run(path: str) -> dict[str, Any] | None:
     """The checkpoint of a run of this package, if the file is one: its tensors stay on the disk until they are used.
 
+    Its parameters have today's names.
+
     Raises:
         UserError: naming the file, if it is damaged, newer than this version or not what a checkpoint must be.
     """

@@ -30,7 +30,7 @@ class Optimization:
         weight_decay: of the network; log-variances have none, which would pull sigma to 1.
         power: the learning rates are multiplied by (1 - step / max_steps) ** power.
         log_variance_lr: learning rate of the log-variances, which are moved without momentum.
-        encoder_lr_factor: the ResNet's learning rate as a fraction of ``lr``; 0 freezes its parameters.
+        encoder_lr_factor: the backbone's learning rate as a fraction of ``lr``; 0 freezes its parameters.
         warmup_steps: over which the network's learning rates rise linearly, from a share of 1 / warmup_steps in the
             first one; those of the log-variances do not, which are to find their tasks' noise before the network moves
             fast.
@@ -57,19 +57,19 @@ class Optimization:
             raise UserError(f"optimizer.warmup_steps: needed a whole number >= 0, found {self.warmup_steps}")
 
     def make(self, network: nn.Module, weighting: Weighting) -> torch.optim.SGD:
-        """The optimiser, with the log-variances in a group of their own, and so the ResNet if its rate is another.
+        """The optimiser, with the log-variances in a group of their own, and so the backbone if its rate is another.
 
-        With `encoder_lr_factor` 0 the ResNet's parameters are frozen: no group has them, and no gradient is computed.
+        With `encoder_lr_factor` 0 the backbone's parameters are frozen: no group has them, and no gradient is computed.
         """
-        resnet = [] if self.encoder_lr_factor == 1 else list(network.get_submodule("encoder.resnet").parameters())
+        backbone = [] if self.encoder_lr_factor == 1 else list(network.get_submodule("encoder.backbone").parameters())
         if self.encoder_lr_factor == 0:
-            for parameter in resnet:
+            for parameter in backbone:
                 parameter.requires_grad_(False)
-        apart = {id(parameter) for parameter in resnet}
+        apart = {id(parameter) for parameter in backbone}
         # The first group's rate is what is logged as the run's.
         groups = [self._group([p for p in network.parameters() if id(p) not in apart], self.lr)]
         if self.encoder_lr_factor not in (0, 1):
-            groups.append(self._group(resnet, self.lr * self.encoder_lr_factor))
+            groups.append(self._group(backbone, self.lr * self.encoder_lr_factor))
         if own := list(weighting.parameters()):
             groups.append({"params": own, "initial_lr": self.log_variance_lr, "momentum": 0.0, "weight_decay": 0.0})
         return torch.optim.SGD(groups, lr=self.lr)

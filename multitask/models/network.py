@@ -7,7 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from multitask.errors import UserError, shown
-from multitask.models.encoder import ASPP, STRIDE, DilatedResNet, Encoder, conv_bn_relu
+from multitask.models.backbones import make_backbone
+from multitask.models.encoder import ASPP, Encoder, conv_bn_relu
+from multitask.models.stride import STRIDE
 
 _MOST_CHANNELS, _MOST_RATES = 8192, 64
 """Several times what any ResNet has, and many times the paper's three: beyond, the weights alone fill a GPU."""
@@ -79,18 +81,20 @@ def make_network(
     decoder_channels: int,
     decoder_kernel: int,
     freeze_batch_norm: bool = False,
+    library: str = "torchvision",
 ) -> MultiTaskNetwork:
     """The network of the configuration group ``model``.
 
     Args:
         channels: of each task's prediction, by the task's name.
-        encoder: name of the ResNet.
-        pretrained: see `DilatedResNet`.
+        encoder: name of the backbone.
+        pretrained: see `make_backbone`.
         aspp_channels: of each branch of the pyramid.
         aspp_rates: its dilations.
         decoder_channels: of each decoder's hidden layer.
         decoder_kernel: size of each decoder's first convolution, odd.
-        freeze_batch_norm: see `DilatedResNet`; those of the pyramid and the decoders are never frozen.
+        freeze_batch_norm: see `make_backbone`; those of the pyramid and the decoders are never frozen.
+        library: see `make_backbone`.
     Raises:
         UserError: naming the key, for a value that makes no sense.
     """
@@ -109,10 +113,10 @@ def make_network(
             raise UserError(f"tasks: needed names of letters, digits, - and _, found {shown(name)}")
         if hasattr(nn.ModuleDict, name):
             raise UserError(f"tasks: needed another name than {name!r}, which is an attribute of torch's ModuleDict")
-    resnet = DilatedResNet(encoder, pretrained, freeze_batch_norm)
-    aspp = ASPP(resnet.channels, aspp_channels, aspp_rates)
+    backbone = make_backbone(encoder, pretrained, freeze_batch_norm, library)
+    aspp = ASPP(backbone.channels, aspp_channels, aspp_rates)
     decoders = {
         name: Decoder(aspp.channels, decoder_channels, out_channels, decoder_kernel)
         for name, out_channels in channels.items()
     }
-    return MultiTaskNetwork(Encoder(resnet, aspp), decoders)
+    return MultiTaskNetwork(Encoder(backbone, aspp), decoders)

@@ -1,10 +1,13 @@
-"""Weights for the ResNet that were trained elsewhere: torchvision's by name, or from a file in torchvision's names."""
+"""Weights for a backbone that were trained elsewhere: its library's by name, or from a file in the library's names."""
 
+import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import torchvision
 from torch import Tensor, nn
 
@@ -23,40 +26,67 @@ _HEADS = ("fc", "classifier", "head")
 SAFETENSORS = ".safetensors"
 """What the names of safetensors' files end with."""
 
+_PIECE = 1 << 20
+"""Bytes that are read at once."""
+
 _MOST_NAMES = 20
 """That a line shows."""
 
-_ANCHOR = "layer1.0.conv1.weight"
-"""A tensor that each ResNet has once: what stands in front of its name stands in front of all."""
+
+def is_file(pretrained: str) -> bool:
+    """Whether ``model.pretrained`` is the path of a file, not a name."""
+    return Path(pretrained).is_file()
 
 
-def load_resnet(resnet: nn.Module, name: str, pretrained: str) -> None:
-    """Fills a ResNet with weights that were trained elsewhere.
-
-    A file may hold the state dict of torchvision or timm, wrapped in a training program's file or not, with a common
-    prefix such as ``module.`` or ``backbone.`` or without. Classifiers, and whatever lies outside the prefix, are left
-    out, which a line says.
+def load_torchvision(backbone: nn.Module, name: str, pretrained: str, everything: Iterable[str]) -> None:
+    """Fills a backbone of torchvision with weights that were trained elsewhere.
 
     Args:
-        resnet: whose parameters have torchvision's names.
+        backbone: whose parameters have torchvision's names.
         name: of its architecture.
         pretrained: one of torchvision's names of weights, or the path of a file.
+        everything: names of all that torchvision's whole network has.
+    Raises:
+        UserError: as `load_weights`.
+    """
+    load_weights(backbone, name, pretrained, lambda: _torchvision(name, pretrained), everything)
+
+
+def load_weights(
+    network: nn.Module,
+    name: str,
+    pretrained: str,
+    download: Callable[[], Mapping[str, Tensor]],
+    everything: Iterable[str],
+    names: Mapping[str, str] | None = None,
+) -> None:
+    """Fills a network with weights that were trained elsewhere.
+
+    A file may hold the state dict, wrapped in a training program's file or not, with a common prefix such as
+    ``module.`` or ``backbone.`` or without. Classifiers, what the network is a part of, and whatever lies outside the
+    prefix, are left out, which a line says.
+
+    Args:
+        network: to be filled.
+        name: of its architecture.
+        pretrained: a name of weights, or the path of a file.
+        download: gets the weights of that name.
+        everything: names in the library's state dict, also of layers that ``network`` leaves out.
+        names: the library's names of the network's own; None: they are the same.
     Raises:
         UserError: naming ``model.pretrained``, and the first tensor that differs.
     """
-    whole = _read(pretrained) if Path(pretrained).is_file() else _torchvision(name, pretrained)
-    state = _of_the_resnet(_unwrapped(whole, pretrained), pretrained)
+    whole = _read(pretrained) if is_file(pretrained) else download()
+    own = {(names or {}).get(key, key): key for key in network.state_dict()}
+    needed = {key: network.state_dict()[value] for key, value in own.items()}
+    state = _of_the_network(_unwrapped(whole, pretrained), pretrained, name, needed, set(everything) - needed.keys())
     # Files from before torch 0.4.1, torchvision's own among them, hold no counters; torch then starts them at zero.
-    wanted = {
-        key: value
-        for key, value in resnet.state_dict().items()
-        if key in state or not key.endswith(".num_batches_tracked")
-    }
+    wanted = {k: value for k, value in needed.items() if k in state or not k.endswith(".num_batches_tracked")}
     if difference := first_difference(wanted, state) or first_other_type(wanted, state, exactly=False):
         raise UserError(f"model.pretrained={pretrained}: not a {name}: {difference}")
     if fault := first_not_finite(state):
         raise UserError(f"model.pretrained={pretrained}: spoilt: {fault}")
-    resnet.load_state_dict(state)
+    network.load_state_dict({own[key]: value for key, value in state.items()}, strict=False)
 
 
 def _read(path: str) -> Any:
@@ -91,26 +121,41 @@ def _unwrapped(content: Any, path: str) -> dict[str, Tensor]:
     return content
 
 
-def _of_the_resnet(state: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:
-    """The tensors of the one ResNet in a state dict, without prefix and classifier; a line says what is left out."""
-    prefixes = [key.removesuffix(_ANCHOR) for key in state if key == _ANCHOR or key.endswith(f".{_ANCHOR}")]
+def _of_the_network(
+    state: Mapping[str, Tensor], path: str, name: str, needed: Mapping[str, Tensor], beyond: Collection[str]
+) -> dict[str, Tensor]:
+    """The tensors of the one network in a state dict, without prefix and what lies beyond; a line says what that is."""
+    anchor = _anchor(needed)
+    prefixes = [key.removesuffix(anchor) for key in state if key == anchor or key.endswith(f".{anchor}")]
     if len(prefixes) > 1:
-        raise UserError(f"model.pretrained={path}: needed one ResNet, found {len(prefixes)}, below {shown(prefixes)}")
+        raise UserError(f"model.pretrained={path}: needed one {name}, found {len(prefixes)}, below {shown(prefixes)}")
     prefix = prefixes[0] if prefixes else ""
-    if (deep := f"{prefix}conv1.0.weight") in state:
+    if "conv1.weight" in needed and (deep := f"{prefix}conv1.0.weight") in state:
         raise UserError(
             f"model.pretrained={path}: needed a ResNet that begins with one convolution, "
             f"{shown(f'{prefix}conv1.weight')}, found a stem of several, as of timm's resnet50d, at {shown(deep)}"
         )
-    taken = [key for key in state if key.startswith(prefix) and key[len(prefix) :].split(".")[0] not in _HEADS]
-    if left_out := sorted({key.removeprefix(prefix).split(".")[0] for key in state.keys() - taken}):
-        log.info("model.pretrained=%s: the ResNet is taken, left out: %s", path, _listed(left_out))
-    return {key[len(prefix) :]: state[key] for key in taken}
+    inside = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+    taken = {k: v for k, v in inside.items() if k in needed or not (k in beyond or k.split(".")[0] in _HEADS)}
+    left_out = {key.split(".")[0] for key in state if not key.startswith(prefix)}
+    parts = {key.split(".")[0] for key in needed}
+    for key in inside.keys() - taken.keys():
+        first, *rest = key.split(".")
+        left_out.add(f"{first}.{rest[0]}" if first in parts and rest else first)
+    if left_out:
+        log.info("model.pretrained=%s: %s is taken, left out: %s", path, name, _listed(sorted(left_out)))
+    return taken
+
+
+def _anchor(needed: Iterable[str]) -> str:
+    """A name that no other ends with: what stands in front of it stands in front of all."""
+    names = [name for name in needed if name.endswith(".weight")]
+    return next(name for name in names if not any(other.endswith(f".{name}") for other in names))
 
 
 def _listed(names: Sequence[str]) -> str:
     """Names of a file, on one line and not too many."""
-    few = ", ".join(name if name.isidentifier() else shown(name) for name in names[:_MOST_NAMES])
+    few = ", ".join(name if name.replace(".", "_").isidentifier() else shown(name) for name in names[:_MOST_NAMES])
     return few if len(names) <= _MOST_NAMES else f"{few} and {len(names) - _MOST_NAMES} more"
 
 
@@ -120,6 +165,7 @@ def _torchvision(name: str, pretrained: str) -> Mapping[str, Tensor]:
     if weights is None or pretrained not in weights.__members__:
         names = f" or one of {sorted(weights.__members__)}" if weights else ""
         raise UserError(f"model.pretrained={pretrained}: needed an existing file{names} for {name}")
+    _check_cached(weights[pretrained].url, pretrained)
     try:
         return weights[pretrained].get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:  # torch raises RuntimeError where the file's hash is wrong
@@ -127,3 +173,24 @@ def _torchvision(name: str, pretrained: str) -> Mapping[str, Tensor]:
             f"model.pretrained={pretrained}: the weights could not be downloaded ({error}); download "
             f"{weights[pretrained].url} elsewhere and set model.pretrained to the file's path"
         ) from error
+
+
+def _check_cached(url: str, pretrained: str) -> None:
+    """Compares a file that torch has downloaded before with the check sum in its name, which torch does only once.
+
+    Raises:
+        UserError: naming the file, if it is damaged.
+    """
+    path = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
+    needed = re.search(r"-([0-9a-f]{8,})\.", path.name)
+    if not (needed and path.is_file()):
+        return
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    if not digest.hexdigest().startswith(needed[1]):
+        raise UserError(
+            f"model.pretrained={pretrained}: {path} is damaged: needed a SHA-256 that begins with {needed[1]}, found "
+            f"{digest.hexdigest()[: len(needed[1])]}; once it is deleted, it is downloaded again"
+        )

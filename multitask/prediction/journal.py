@@ -1,7 +1,5 @@
 """How far a prediction is, so that the same call goes on where a signal, a kill or a full disk ended it."""
 
-import errno
-import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,7 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from multitask.errors import UserError, reason
-from multitask.files import is_leftover, make_folder, remove_leftovers, whole
+from multitask.exclusive import LOCK, exclusive
+from multitask.files import is_leftover, remove_leftovers, whole
 from multitask.prediction.kinds import open_file, special
 
 LINES = "predictions.jsonl"
@@ -18,9 +17,6 @@ UNFINISHED = "unfinished.jsonl"
 """First what the call was, then an entry for each picture that is done; it is there until all are."""
 
 _CALL = "call"
-
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-"""What file systems without locks say."""
 
 Call = Mapping[str, Any]
 """What the predictions depend on: key -> its value, as JSON has it; that of a file as `state` has it."""
@@ -77,7 +73,7 @@ def check_output_dir(folder: Path, call: Call) -> None:
         raise UserError(f"output_dir={folder}: needed a folder, found a file")
     if not folder.is_dir():
         return
-    found = sorted(item.name for item in folder.iterdir() if not is_leftover(item))
+    found = sorted(item.name for item in folder.iterdir() if not is_leftover(item) and item.name != LOCK)
     if UNFINISHED in found and (earlier := _call_of(folder / UNFINISHED)) is not None:
         _check_same(folder, earlier, call)
     elif found and not (found == [UNFINISHED] and _is_torn(folder / UNFINISHED)):
@@ -213,12 +209,11 @@ def journal(folder: Path, call: Call) -> Iterator[Journal]:
     Raises:
         UserError: if another process predicts into the folder, or has done so meanwhile; if the disk is full.
     """
-    make_folder(folder)
     path = folder / UNFINISHED
-    with _held(path) as descriptor:
-        notes = None
+    with exclusive(folder, "predicting"):
+        check_output_dir(folder, call)  # again: another process may have finished meanwhile
+        descriptor, notes = _open(path), None
         try:
-            check_output_dir(folder, call)  # again: another process may have finished meanwhile
             for place, _, _ in os.walk(folder):
                 remove_leftovers(Path(place))
             notes = Journal(descriptor, path, call)
@@ -230,36 +225,23 @@ def journal(folder: Path, call: Call) -> Iterator[Journal]:
             if not (notes.begun if notes else os.fstat(descriptor).st_size):
                 path.unlink()
             raise
-        notes.write_lines(folder / LINES)
-        path.unlink()
+        else:
+            notes.write_lines(folder / LINES)
+            path.unlink()
+        finally:
+            os.close(descriptor)
 
 
-@contextmanager
-def _held(path: Path) -> Iterator[int]:
-    """The descriptor of a file, made if there is none, that no other process holds within ``with``."""
-    busy = UserError(
-        f"output_dir={path.parent}: needed a folder for this process alone, found another that predicts here"
-    )
+def _open(path: Path) -> int:
+    """The descriptor of a file, made if there is none."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise UserError(f"{path}: could not be written ({reason(error)})") from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise busy from None
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-        if what := special(os.fstat(descriptor).st_mode):
-            raise UserError(f"{path}: needed a file, found {what}")
-        # The other may have finished, and removed the file, after this one had opened it.
-        if not path.exists() or not os.path.samestat(path.lstat(), os.fstat(descriptor)):
-            raise busy
-        yield descriptor
-    finally:
+    if what := special(os.fstat(descriptor).st_mode):
         os.close(descriptor)
+        raise UserError(f"{path}: needed a file, found {what}")
+    return descriptor
 
 
 def _call_of(path: Path) -> Call | None:

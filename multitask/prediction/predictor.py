@@ -17,7 +17,7 @@ from multitask.engine.compute import Compute, make_compute
 from multitask.engine.inference import network_predictor
 from multitask.errors import UserError
 from multitask.metrics import PredictedScene
-from multitask.models.encoder import STRIDE
+from multitask.models.stride import STRIDE
 from multitask.prediction.pictures import Picture, array_to_picture, pillow_limits, read_picture, to_picture
 from multitask.prediction.scene import Scene, make_scene
 from multitask.scene import make_scenes

@@ -116,7 +116,7 @@ def _contents(good: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for key in good:
         yield f"{key} is missing", {name: value for name, value in good.items() if name != key}
     weights, task = good["network"], good["config"]["task"]["depth"]
-    for key in ("encoder.resnet.conv1.weight", "decoders.depth.output.weight"):
+    for key in ("encoder.backbone.conv1.weight", "decoders.depth.output.weight"):
         for name, change in _TENSORS.items():
             yield f"{key} is {name}", {**good, "network": {**weights, key: change(weights[key])}}
     for name in ("a.b", "", "keys", "../y", "a\nb", "x" * 300):

@@ -2,12 +2,14 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from multitask.data import manifest
+from multitask.errors import UserError
+from tests.holding import held
 from tests.trees import KINDS
 
 NAME = "set.json"
@@ -76,15 +78,18 @@ def test_interrupted_write_keeps_the_old_manifest(tmp_path: Path, monkeypatch: p
 
 
 def test_what_killed_processes_leave_is_nobodys_and_is_removed_by_who_holds_the_folder(tmp_path: Path) -> None:
-    (tmp_path / "camera/ulm").mkdir(parents=True)
-    left = [tmp_path / ".multitask-0123", tmp_path / "camera/ulm/.multitask-4567"]
-    manifest.write(tmp_path, NAME, CONTENT)
-    for path in left:
-        path.write_text("{")
-    with manifest.claimed(tmp_path, NAME, CONTENT, hold=None) as found:
-        assert found == CONTENT
-    assert all(path.exists() for path in left), "another process may be writing them"
-    with manifest.claimed(tmp_path, NAME, CONTENT, nullcontext) as found:
+    root = tmp_path / "data"
+    with held(root):
+        (root / "camera/ulm").mkdir(parents=True)
+        left = [root / ".multitask-0123", root / "camera/ulm/.multitask-4567"]
+        manifest.write(root, NAME, CONTENT)
+        for path in left:
+            path.write_text("{")
+        message = r"^data\.root=.*: another process is writing a data set here$"
+        with pytest.raises(UserError, match=message), manifest.claimed(root, NAME, CONTENT):
+            pytest.fail("another process holds it")
+        assert all(path.exists() for path in left), "another process may be writing them"
+    with manifest.claimed(root, NAME, CONTENT) as found:
         assert found == CONTENT
     assert not any(path.exists() for path in left)
 
@@ -95,28 +100,23 @@ def test_folder_of_a_killed_first_call_may_be_claimed(tmp_path: Path) -> None:
     assert manifest.claim(tmp_path, NAME, CONTENT) is None
 
 
-def test_folder_is_claimed_again_once_it_is_held(tmp_path: Path) -> None:
+def test_folder_is_claimed_again_once_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
-    def slow(root: Path) -> Iterator[None]:
+    def slow(root: Path, *_: object, **__: object) -> Iterator[None]:
         manifest.write(root, NAME, {**CONTENT, "seed": 1})  # by another process, meanwhile
         yield
 
-    with (
-        pytest.raises(ValueError, match="needed seed 0, found 1"),
-        manifest.claimed(tmp_path, NAME, CONTENT, slow),
-    ):
+    monkeypatch.setattr(manifest, "exclusive", slow)
+    with pytest.raises(ValueError, match="needed seed 0, found 1"), manifest.claimed(tmp_path, NAME, CONTENT):
         pytest.fail("the folder holds another data set")
 
 
 def test_folder_that_is_refused_is_not_held(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     (tmp_path / ".multitask-0123").touch()
-    with (
-        pytest.raises(ValueError, match="needed an empty folder"),
-        manifest.claimed(tmp_path, NAME, CONTENT, lambda root: pytest.fail("held")),
-    ):
+    with pytest.raises(ValueError, match="needed an empty folder"), manifest.claimed(tmp_path, NAME, CONTENT):
         pytest.fail("the folder holds a thesis")
-    assert (tmp_path / ".multitask-0123").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".multitask-0123", "thesis.tex"]
 
 
 # Frames that are missing

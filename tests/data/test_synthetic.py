@@ -333,14 +333,18 @@ def test_full_disk_is_named_and_the_call_can_be_finished(tmp_path: Path) -> None
     assert digests(tmp_path / "full") == digests(tmp_path / "other")
 
 
-def test_two_at_once_that_do_not_keep_each_other_away_write_whole_files(tmp_path: Path) -> None:
+def test_two_at_once_are_one_after_the_other_or_one_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "alone", counts={"train": 8})
     code = (
         "import sys; from pathlib import Path; from multitask.data.synthetic import write_dataset; "
         'write_dataset(Path(sys.argv[1]), {"train": 8}, size=(32, 64), seed=5, workers=1)'
     )
-    both = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "both")]) for _ in range(2)]
-    assert [process.wait() for process in both] == [0, 0]
+    command = [sys.executable, "-c", code, str(tmp_path / "both")]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate()[1] for process in both]
+    refused = [text for process, text in zip(both, said, strict=True) if process.returncode]
+    assert len(refused) < 2
+    assert all("both: another process is writing a data set here" in text for text in refused)
     assert digests(tmp_path / "both") == digests(tmp_path / "alone")
 
 

@@ -1,7 +1,6 @@
 import json
 import re
 import shutil
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +132,7 @@ def test_deleted_file_is_written_again_and_other_frames_are_left_untouched(
 def test_temporary_file_of_a_killed_call_is_removed(source: Path, finished: Path, root: Path) -> None:
     path = file_path(root, "image", "train", Cityscapes(source, "train", SIZE).names[0])
     path.rename(path.with_name(".multitask-0123"))
-    shrink(source, root, SIZE, workers=1, hold=nullcontext)
+    shrink(source, root, SIZE, workers=1)
     assert files(root) == files(finished)
 
 

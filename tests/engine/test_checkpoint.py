@@ -21,6 +21,17 @@ def test_save_and_load_round_trip(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "deep/er").iterdir()] == ["last.pt"]
 
 
+def test_load_gives_parameters_of_older_versions_their_names_of_today(tmp_path: Path) -> None:
+    names = {"encoder.resnet.conv1.weight": 1.0, "encoder.aspp.encoder.resnet.w": 2.0, "decoders.a.w": 3.0}
+    network = {name: torch.tensor(value) for name, value in names.items()}
+    save(tmp_path / "old.pt", state(version=2, network=network))
+    found = load(tmp_path / "old.pt")["network"]
+    today = {"encoder.backbone.conv1.weight": 1.0, "encoder.aspp.encoder.resnet.w": 2.0, "decoders.a.w": 3.0}
+    assert {name: value.item() for name, value in found.items()} == today
+    save(tmp_path / "new.pt", state(network=network))
+    assert load(tmp_path / "new.pt")["network"].keys() == names.keys()
+
+
 def test_save_on_a_full_disk_keeps_the_checkpoint_before_it(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
     save(path, state(step=1))

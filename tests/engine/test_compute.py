@@ -5,11 +5,12 @@ from multitask.engine import compute
 from multitask.engine.compute import make_compute
 
 
-def test_auto_takes_bfloat16_only_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_bfloat16_only_where_the_processor_has_amx(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for capabilities, dtype in (
         ({}, torch.float32),
-        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"avx512_bf16": True}, torch.float32),
+        ({"avx512_bf16": True, "amx_bf16": True}, torch.bfloat16),
         ({"amx_bf16": True}, torch.bfloat16),
         ({"avx512_f": True}, torch.float32),
     ):
@@ -30,7 +31,7 @@ def test_auto_takes_cuda_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_older_torch_is_asked_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    monkeypatch.setattr(compute, "_older_capabilities", lambda: {"avx512_bf16": True})
+    monkeypatch.setattr(compute, "_older_capabilities", lambda: {"amx_bf16": True})
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert make_compute("cpu", "auto", True).dtype == torch.bfloat16
 

@@ -38,7 +38,7 @@ def _named(trainer: Trainer, name: str) -> nn.Parameter:
     [
         ("network.decoders.depth.output.weight", "task 'depth'"),
         ("weighting.s.semantic", "task 'semantic'"),
-        ("network.encoder.resnet.conv1.weight", "what the tasks share"),
+        ("network.encoder.backbone.conv1.weight", "what the tasks share"),
     ],
 )
 def test_gradient_that_is_not_finite_moves_nothing(shared_tree: Path, name: str, part: str, value: float) -> None:
@@ -57,7 +57,7 @@ def test_gradient_that_is_not_finite_moves_nothing(shared_tree: Path, name: str,
 
 def test_gradients_of_too_large_a_norm_are_said_to_be(shared_tree: Path) -> None:
     trainer = make_trainer(shared_tree)
-    spoil(_named(trainer, "network.encoder.resnet.conv1.weight"), 1e30)
+    spoil(_named(trainer, "network.encoder.backbone.conv1.weight"), 1e30)
     with pytest.raises(UserError, match=r"^step 1: the norm of all gradients is not finite, though all losses are; "):
         trainer._train_step(one_batch(trainer))
 
@@ -140,9 +140,9 @@ def test_gradient_that_overflows_float16_at_every_scale_ends_the_run(shared_tree
 @pytest.mark.parametrize(
     "name",
     [
-        "network.encoder.resnet.bn1.running_var",
+        "network.encoder.backbone.bn1.running_var",
         "network.decoders.depth.hidden.1.running_mean",
-        "network.encoder.resnet.conv1.weight",
+        "network.encoder.backbone.conv1.weight",
         "weighting.s.depth",
         "momentum_buffer 0",
     ],

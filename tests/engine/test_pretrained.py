@@ -62,6 +62,13 @@ def test_checkpoint_of_the_same_tasks_is_loaded_whole(
     assert _said(caplog) == expected
 
 
+def test_checkpoint_of_an_older_version_is_loaded_whole(tmp_path: Path, state: dict[str, Any]) -> None:
+    before = {key.replace("encoder.backbone.", "encoder.resnet."): value for key, value in state["network"].items()}
+    assert before.keys() != state["network"].keys()
+    path = _save(tmp_path / "last.pt", state, network=before, version=2)
+    assert all(_loaded(_network(f"model.pretrained={path}"), state).values())
+
+
 def test_checkpoint_of_another_class_table_has_its_last_layer_re_initialised(
     tmp_path: Path, state: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -109,7 +116,7 @@ def test_what_starts_afresh_is_what_the_seed_says(tmp_path: Path, state: dict[st
         torch.manual_seed(3)
         networks.append(_network(*overrides).state_dict())
     assert torch.equal(networks[0][f"{HEAD}weight"], networks[1][f"{HEAD}weight"])
-    assert not torch.equal(networks[0]["encoder.resnet.conv1.weight"], networks[1]["encoder.resnet.conv1.weight"])
+    assert not torch.equal(networks[0]["encoder.backbone.conv1.weight"], networks[1]["encoder.backbone.conv1.weight"])
 
 
 @pytest.mark.parametrize(
@@ -117,7 +124,7 @@ def test_what_starts_afresh_is_what_the_seed_says(tmp_path: Path, state: dict[st
     [
         ("model.aspp_channels=9", r"at 'encoder\.aspp\.branches\.0\.0\.weight' needed \(9, 512, 1, 1\), found \(8, "),
         ("model.aspp_rates=[1,2,3]", r"at 'encoder\.aspp\.branches\.3\.0\.weight' needed .*, found nothing"),
-        ("model=resnet50", r"at 'encoder\.resnet\.layer1\.0\.conv1\.weight' needed \(64, 64, 1, 1\), found"),
+        ("model=resnet50", r"at 'encoder\.backbone\.layer1\.0\.conv1\.weight' needed \(64, 64, 1, 1\), found"),
     ],
 )
 def test_checkpoint_of_another_encoder_is_refused(
@@ -170,14 +177,14 @@ def test_find_run_names_what_is_wrong_with_a_run(tmp_path: Path, state: dict[str
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda w: w.long(), r"at 'encoder\.resnet\.conv1\.weight' needed torch\.float32, found torch\.int64"),
-        (lambda w: w * float("inf"), r"spoilt: at 'encoder\.resnet\.conv1\.weight' needed finite numbers, found \d+"),
+        (lambda w: w.long(), r"at 'encoder\.backbone\.conv1\.weight' needed torch\.float32, found torch\.int64"),
+        (lambda w: w * float("inf"), r"spoilt: at 'encoder\.backbone\.conv1\.weight' needed finite numbers, found \d+"),
     ],
 )
 def test_checkpoint_of_other_numbers_is_refused(
     tmp_path: Path, state: dict[str, Any], change: Callable[[Tensor], Tensor], message: str
 ) -> None:
-    key = "encoder.resnet.conv1.weight"
+    key = "encoder.backbone.conv1.weight"
     path = _save(tmp_path / "last.pt", state, network={**state["network"], key: change(state["network"][key])})
     with pytest.raises(UserError, match=rf"model\.pretrained={path}: {message}"):
         _network(f"model.pretrained={path}")

@@ -81,15 +81,15 @@ def _names(trainer: Trainer, group: int) -> set[str]:
     return {names[id(parameter)] for parameter in trainer.optimizer.param_groups[group]["params"]}
 
 
-def _resnet(trainer: Trainer) -> set[str]:
-    return {name for name, _ in trainer.objective.network.named_parameters() if name.startswith("encoder.resnet.")}
+def _backbone(trainer: Trainer) -> set[str]:
+    return {name for name, _ in trainer.objective.network.named_parameters() if name.startswith("encoder.backbone.")}
 
 
 def test_encoder_lr_factor_gives_the_resnet_a_group_of_its_own(shared_tree: Path) -> None:
     trainer = make_trainer(shared_tree, "optimizer.encoder_lr_factor=0.1", "optimizer.lr=0.02")
     rest, encoder, own = trainer.optimizer.param_groups
-    assert _names(trainer, 1) == _resnet(trainer)
-    assert not _names(trainer, 0) & _resnet(trainer)
+    assert _names(trainer, 1) == _backbone(trainer)
+    assert not _names(trainer, 0) & _backbone(trainer)
     assert len(rest["params"]) + len(encoder["params"]) == len(list(trainer.objective.network.parameters()))
     assert len(own["params"]) == 3
     assert {key: encoder[key] for key in ("momentum", "nesterov", "weight_decay")} == {
@@ -120,9 +120,9 @@ def test_encoder_lr_factor_of_zero_freezes_the_resnet_alone(shared_tree: Path, w
     trainer.run(lambda _, values: entries.append(values), lambda _: None, lambda: None)
     after = trainer.objective.network.state_dict()
     moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
-    assert not any(name.startswith("encoder.resnet.") for name in moved)
-    assert {name for name, _ in trainer.objective.network.named_parameters()} - _resnet(trainer) <= moved
-    assert not any(parameter.requires_grad for parameter in trainer.objective.network.encoder.resnet.parameters())
+    assert not any(name.startswith("encoder.backbone.") for name in moved)
+    assert {name for name, _ in trainer.objective.network.named_parameters()} - _backbone(trainer) <= moved
+    assert not any(parameter.requires_grad for parameter in trainer.objective.network.encoder.backbone.parameters())
     trained = {id(parameter) for group in trainer.optimizer.param_groups for parameter in group["params"]}
     assert trained == {id(parameter) for parameter in trainer.objective.parameters() if parameter.requires_grad}
     assert {id(parameter) for parameter in trainer.optimizer.state} <= trained
@@ -131,7 +131,7 @@ def test_encoder_lr_factor_of_zero_freezes_the_resnet_alone(shared_tree: Path, w
 
 def test_frozen_resnet_is_skipped_in_the_backward_pass(shared_tree: Path) -> None:
     trainer = make_trainer(shared_tree, "optimizer.encoder_lr_factor=0")
-    resnet = trainer.objective.network.encoder.resnet
+    resnet = trainer.objective.network.encoder.backbone
     assert resnet(torch.randn(2, 3, 32, 32)).grad_fn is None
     statistics = resnet.bn1.running_mean.clone()
     trainer._train_step(one_batch(trainer))
@@ -150,7 +150,7 @@ def test_slow_encoder_moves_by_the_factor(shared_tree: Path) -> None:
         trainer._train_step(one_batch(trainer))
         moved.append({name: value.detach() - before[name] for name, value in network.named_parameters()})
     for name, step in moved[0].items():
-        factor = 0.25 if name.startswith("encoder.resnet.") else 1.0
+        factor = 0.25 if name.startswith("encoder.backbone.") else 1.0
         torch.testing.assert_close(moved[1][name], factor * step, rtol=1e-3, atol=1e-6, msg=name)
 
 

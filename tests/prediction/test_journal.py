@@ -9,6 +9,7 @@ import pytest
 from multitask.errors import UserError
 from multitask.files import whole
 from multitask.prediction.journal import Entry, Journal, Origin, check_output_dir, journal, state
+from tests.holding import held
 
 CALL = {"input": "/photos", "camera": None, "size": [32, 64]}
 
@@ -65,7 +66,7 @@ def test_check_output_dir_takes_what_a_killed_process_left(tmp_path: Path) -> No
     (tmp_path / "a.png").unlink()
     check_output_dir(tmp_path, CALL)
     with journal(tmp_path, CALL):
-        assert names(tmp_path) == ["unfinished.jsonl"]
+        assert names(tmp_path) == [".lock", "unfinished.jsonl"]
 
 
 def test_check_output_dir_names_what_is_in_it(tmp_path: Path) -> None:
@@ -81,7 +82,7 @@ def test_lines_appear_at_the_end_and_nothing_else_stays(tmp_path: Path) -> None:
     with journal(tmp_path / "out", CALL) as notes:
         for name in ("b", "a"):
             add(notes, name)
-        assert names(tmp_path / "out") == ["unfinished.jsonl"]
+        assert names(tmp_path / "out") == [".lock", "unfinished.jsonl"]
     assert names(tmp_path / "out") == ["predictions.jsonl"]
     assert lines(tmp_path / "out") == ["b", "a"]
 
@@ -195,11 +196,13 @@ def test_call_that_was_killed_at_once_is_no_obstacle(tmp_path: Path, content: by
 
 
 def test_two_processes_do_not_predict_into_one_folder(tmp_path: Path) -> None:
-    with journal(tmp_path, CALL) as notes:
+    folder = tmp_path / "out"
+    with held(folder), pytest.raises(UserError, match=r"output_dir=.*: another process is predicting here$"):
+        journal(folder, CALL).__enter__()
+    assert names(folder) == [".lock"]
+    with journal(folder, CALL) as notes:
         add(notes, "a")
-        with pytest.raises(UserError, match=r"output_dir=.*: needed a folder for this process alone"):
-            journal(tmp_path, CALL).__enter__()
-    assert lines(tmp_path) == ["a"]
+    assert names(folder) == ["predictions.jsonl"]
 
 
 def test_folder_that_another_process_has_filled_meanwhile_is_refused(tmp_path: Path) -> None:
@@ -209,26 +212,6 @@ def test_folder_that_another_process_has_filled_meanwhile_is_refused(tmp_path: P
     with pytest.raises(UserError, match=r"found predictions\.jsonl"), journal(tmp_path, CALL):
         pass
     assert names(tmp_path) == ["predictions.jsonl"]
-
-
-def test_lock_is_of_the_file_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def finished_meanwhile(*_: object) -> None:
-        (tmp_path / "unfinished.jsonl").unlink()
-
-    monkeypatch.setattr("fcntl.flock", finished_meanwhile)
-    with pytest.raises(UserError, match="found another that predicts here"):
-        journal(tmp_path, CALL).__enter__()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def none(*_: object) -> None:
-        raise OSError(95, "Operation not supported")
-
-    monkeypatch.setattr("fcntl.flock", none)
-    with journal(tmp_path, CALL) as notes:
-        add(notes, "a")
-    assert lines(tmp_path) == ["a"]
 
 
 @pytest.mark.parametrize(

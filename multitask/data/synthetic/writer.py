@@ -89,7 +89,6 @@ def write_dataset(
     seed: int,
     workers: int,
     progress: Progress | None = None,
-    hold: manifest.Hold | None = None,
 ) -> None:
     """Writes a data set, or what is missing or damaged of it.
 
@@ -100,13 +99,12 @@ def write_dataset(
         seed: with split, index and size it decides every byte; the number of workers does not matter.
         workers: number of processes; 1 works in this one.
         progress: called with the number of frames that are there and the number asked for.
-        hold: keeps other processes away from ``root`` meanwhile.
     Raises:
-        UserError: for an argument out of range, or a folder that holds something else, or that ``hold`` refuses.
+        UserError: for an argument out of range, or a folder that holds something else, or another process at work.
     """
     _check(counts, size, seed, workers)
     identity = {"generator": VERSION, "seed": seed, "size": list(size)}
-    with manifest.claimed(root, MANIFEST, identity, hold) as found:
+    with manifest.claimed(root, MANIFEST, identity) as found:
         if found is not None:
             _check_counts(found, counts)
         if found != (content := {**identity, "counts": dict(counts)}):

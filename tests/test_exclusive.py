@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from multitask.engine.exclusive import LOCK, exclusive
 from multitask.errors import UserError
+from multitask.exclusive import LOCK, exclusive
 from tests.holding import held
 
 
@@ -50,7 +50,7 @@ def test_file_whose_name_was_taken_away_after_it_was_opened_holds_nothing(
 _PROCESS = """
 import os, sys
 from pathlib import Path
-from multitask.engine.exclusive import exclusive
+from multitask.exclusive import exclusive
 from multitask.errors import UserError
 
 folder, held = Path(sys.argv[1]), 0

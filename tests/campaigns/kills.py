@@ -93,21 +93,26 @@ def compare(alone: Path, killed: Path) -> list[str]:
     return wrong
 
 
+def run_alone(place: Path) -> tuple[Path, Path, float]:
+    """Lets a run come to its end: its data, its folder, and the seconds that it took."""
+    data = write_tree(place / "tree", {"train": 6, "val": 3})
+    began = time.monotonic()
+    assert start(data, place / "alone").wait() == 0
+    return data, place / "alone", time.monotonic() - began
+
+
 def main(number: int, seed: int) -> None:
     """Kills ``number`` times at least, and prints what came of it."""
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
-        data = write_tree(place / "tree", {"train": 6, "val": 3})
-        began = time.monotonic()
-        assert start(data, place / "alone").wait() == 0
-        longest = time.monotonic() - began
+        data, alone, longest = run_alone(place)
         kills = runs = 0
         faults: list[str] = []
         while kills < number:
             folder = place / f"killed{runs}"
             more, wrong = kill_until_it_ends(data, folder, rng, longest)
-            wrong += compare(place / "alone", folder)
+            wrong += compare(alone, folder)
             kills, runs = kills + more, runs + 1
             faults += [f"run {runs}: {fault}" for fault in wrong]
             print(f"{runs} runs, {kills} kills, {len(faults)} faults", flush=True)

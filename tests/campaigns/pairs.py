@@ -11,9 +11,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.campaigns.kills import compare, start
+from tests.campaigns.kills import compare, run_alone, start
 from tests.compose import ROOT
-from tests.trees import write_tree
 
 _REFUSED = "another process is"
 _COUNTS = ("data.num_train=20", "data.num_val=4", "data.num_test=2", "data.image_size=[64,128]")
@@ -55,10 +54,7 @@ def main(number: int, seed: int) -> None:
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
-        data = write_tree(place / "tree", {"train": 6, "val": 3})
-        began = time.monotonic()
-        assert start(data, place / "alone").wait() == 0
-        longest = time.monotonic() - began
+        data, alone, longest = run_alone(place)
         assert prepare(place / "prepared").wait() == 0
         for command in ("train", "prepare_data"):
             seen: Counter[str] = Counter()
@@ -73,7 +69,7 @@ def main(number: int, seed: int) -> None:
                 kind, wrong = outcome(processes, place / f"{folder.name}.log")
                 seen[kind] += 1
                 if command == "train":
-                    wrong += compare(place / "alone", folder)
+                    wrong += compare(alone, folder)
                 else:
                     wrong += different(place / "prepared", folder)
                 faults += [f"  pair {pair}: {fault}" for fault in wrong]

@@ -170,6 +170,7 @@ def evaluate_checkpoint(config: Config, overrides: Sequence[str]) -> tuple[dict[
     trained.network.to(memory_format=compute.memory_format).to(compute.device)
     with write_results(results_dir, frames.source_size) if results_dir else nullcontext() as writer:
         figures = evaluation.all_figures(network_predictor(trained.network, compute), writer=writer)
+        write_json(folder / "metrics.json", figures)  # before result files appear, over which no second call writes
     if results_dir:
         log.info("result files written to %s", results_dir)
     if nothing := [name for name in tasks if not any(key.startswith(f"{name}/") for key in figures)]:
@@ -179,7 +180,6 @@ def evaluate_checkpoint(config: Config, overrides: Sequence[str]) -> tuple[dict[
             split,
             ", ".join(nothing),
         )
-    write_json(folder / "metrics.json", figures)
     if tasks and (prior := evaluation.position_prior()):
         figures |= prior
         write_json(folder / "metrics.json", figures)

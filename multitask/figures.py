@@ -40,7 +40,6 @@ def figure4(path: Path) -> None:
             "instances": _tinted(scene.image, group(classes, vectors)),
         }
         columns.append([(text, Image.fromarray(picture[part])) for text, picture in pictures.items()])
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_png(path, sheet(columns, (512, 256)))
 
 

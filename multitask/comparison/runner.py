@@ -26,6 +26,7 @@ from multitask.engine.interruption import Interrupted, deferred_signals
 from multitask.engine.tracking import flatten, read_figures, read_history
 from multitask.errors import UserError
 from multitask.exclusive import exclusive
+from multitask.files import make_folder
 from multitask.resume import METRICS, is_free
 
 log = logging.getLogger(__name__)
@@ -190,7 +191,7 @@ class Runner:
 
     def _start(self, job: Job, environment: Mapping[str, str]) -> _Running:
         folder = self.folder / job.key
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent)
         command = [sys.executable, str(self.script), *self.arguments(job), f"output_dir={folder}"]
         with open(f"{folder}.{_LOG}", "ab") as output:
             # A session of its own: a Ctrl-C reaches the runner alone, which passes it on once.

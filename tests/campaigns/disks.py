@@ -150,7 +150,7 @@ def unreadable(path: Path) -> str:
 def same(one: Path, other: Path) -> bool:
     """Whether two calls wrote the same; times apart."""
     if one.suffix in (".png", ".txt", ".md", ".yaml"):
-        return one.read_bytes() == other.read_bytes() or one.name in ("training.png", "report.md")
+        return one.read_bytes() == other.read_bytes() or one.name in ("training.png", "report.md", "config.yaml")
     if one.suffix == ".pt":
         states = [checkpoint.load(path)["network"] for path in (one, other)]
         return all(bool((value == states[1][key]).all()) for key, value in states[0].items())

@@ -1,6 +1,7 @@
 """The commands, as a user types them."""
 
 import json
+import re
 import shlex
 import shutil
 import signal
@@ -145,6 +146,9 @@ def test_figures_py_writes_a_picture(tmp_path: Path) -> None:
     result = call("figures.py", "output_dir=docs", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "docs/figure4.png").stat().st_size > 10_000
+    refused = call("figures.py", "output_dir=docs/figure4.png", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert re.fullmatch(r"error: docs/figure4\.png: needed a folder .*\n", refused.stderr)
 
 
 COMPARE = [*TINY, "data.held_out=2", "data.draw=6", "seeds=[0]", "output_dir=compared"]

@@ -113,8 +113,13 @@ class Folder(Split):
         return resize(Sample(name, image, class_ids, instance_ids, disparity, camera), self.image_size)
 
     def contradiction(self, name: str, layers: Mapping[str, np.ndarray]) -> tuple[str, UserError] | None:
-        """That the labels of a frame say of one pixel that it is of two classes: of which kind of file it is said, and
-        the error; None where they do not, or where one of them is not there.
+        """Whether the class and instance ids of a frame contradict each other.
+
+        Args:
+            name: of the frame.
+            layers: its layers by kind, (H, W).
+        Returns:
+            The kind of file that is wrong, and the error; None where they agree, or one of them is not there.
         """
         if not {"class_ids", "instance_ids"} <= set(layers):
             return None

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -5,15 +7,21 @@ from multitask.engine import compute
 from multitask.engine.compute import make_compute
 
 
-def test_auto_takes_bfloat16_only_where_the_processor_has_amx(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_bfloat16_where_it_is_faster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for capabilities, dtype in (
-        ({}, torch.float32),
-        ({"avx512_bf16": True}, torch.float32),
-        ({"avx512_bf16": True, "amx_bf16": True}, torch.bfloat16),
-        ({"amx_bf16": True}, torch.bfloat16),
-        ({"avx512_f": True}, torch.float32),
+    monkeypatch.setattr(compute, "_CPUINFO", tmp_path / "cpuinfo")
+    for maker, capabilities, dtype in (
+        ("GenuineIntel", {}, torch.float32),
+        ("GenuineIntel", {"avx512_bf16": True}, torch.float32),
+        ("GenuineIntel", {"avx512_bf16": True, "amx_bf16": True}, torch.bfloat16),
+        ("GenuineIntel", {"amx_bf16": True}, torch.bfloat16),
+        ("AuthenticAMD", {"avx512_bf16": True}, torch.bfloat16),
+        (None, {"avx512_bf16": True}, torch.bfloat16),
+        ("AuthenticAMD", {"avx512_f": True}, torch.float32),
     ):
+        (tmp_path / "cpuinfo").unlink(missing_ok=True)
+        if maker:
+            (tmp_path / "cpuinfo").write_text(f"vendor_id\t: {maker}\n")
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found, raising=False)
         chosen = make_compute("auto", "auto", True)
         assert (chosen.device.type, chosen.dtype) == ("cpu", dtype)

@@ -7,8 +7,10 @@ import pytest
 from PIL import Image
 
 from multitask import build, official
+from multitask import evaluation as evaluation_module
 from multitask.data.layout import file_path
 from multitask.engine import checkpoint
+from multitask.errors import UserError
 from multitask.evaluation import Evaluation, evaluate_checkpoint, merge
 from multitask.run import LAST, Run
 from tests.compose import config, small
@@ -120,6 +122,22 @@ def test_evaluate_checkpoint_writes_results_that_the_official_scripts_read(share
     assert all(path.is_file() for path in lists)
     with pytest.raises(ValueError, match=r"results_dir=.*: needed an empty or a new folder, found 2 entries"):
         evaluation(tmp_path / "run" / LAST, f"results_dir={results}")
+
+
+def test_results_do_not_appear_where_the_figures_cannot_be_written(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, _: object) -> None:
+        raise UserError(f"{path}: could not be written (No space left on device)")
+
+    given = f"results_dir={tmp_path / 'results'}", f"output_dir={tmp_path / 'figures'}"
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation_module, "write_json", full)
+        with pytest.raises(UserError, match=r"metrics\.json: could not be written"):
+            evaluation(saved, *given)
+    assert list(tmp_path.iterdir()) == []
+    evaluation(saved, *given)  # the same call is not refused
+    assert (tmp_path / "results/pixel-level").is_dir()
 
 
 def test_evaluate_checkpoint_writes_results_of_frames_without_labels(shared_tree: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ _TEMPORARY = ".multitask-"
 
 
 @contextmanager
-def whole(path: Path, *, lasting: bool = True) -> Iterator[BinaryIO]:
+def whole(path: Path, *, lasting: bool = True, previous: Path | None = None) -> Iterator[BinaryIO]:
     """A new file that takes the name ``path`` at the end of ``with``, once it is on the disk, or leaves nothing.
 
     Writers never meet: each has a temporary file of its own in the same folder, which is made if there is none. What
@@ -25,6 +25,7 @@ def whole(path: Path, *, lasting: bool = True) -> Iterator[BinaryIO]:
         path: where the file is to appear.
         lasting: whether to wait until it would outlast a power cut: for files of which there are thousands, and that
             the same command would make again, the wait (10 ms each) is not worth it.
+        previous: where the file goes that was at ``path``, as `keep` has it; None: it is replaced.
     Raises:
         UserError: naming ``path``, if it cannot be written, because the disk is full for example. What was there before
             is untouched.
@@ -38,6 +39,8 @@ def whole(path: Path, *, lasting: bool = True) -> Iterator[BinaryIO]:
                 file.flush()
                 if lasting:
                     os.fsync(file.fileno())
+            if previous:
+                keep(path, previous)
             os.replace(temporary, path)
     finally:
         with suppress(OSError):

@@ -1,6 +1,5 @@
 """Checkpoints: written whole or not at all, and loaded without running any code of theirs."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,7 +10,7 @@ from torch import Tensor
 from multitask.data.labels import CLASS_NAMES
 from multitask.engine.state import KEYS, check_kinds
 from multitask.errors import UserError, shown
-from multitask.files import keep, whole
+from multitask.files import whole
 from multitask.models import archive
 from multitask.models.tensors import first_difference, first_not_finite, first_other_type
 
@@ -38,12 +37,8 @@ def save(path: Path, state: Mapping[str, Any], previous: Path | None = None) -> 
             was there before is untouched.
     """
     try:
-        with whole(path) as file:
+        with whole(path, previous=previous) as file:
             _dump({"version": VERSION, "classes": list(CLASS_NAMES), **state}, file)
-            if previous:
-                file.flush()
-                os.fsync(file.fileno())  # where there are no hard links, the next line takes the old one's name away
-                keep(path, previous)
     except UserError as error:
         kept = "the checkpoint before it is untouched" if path.exists() else "there was none before it"
         raise UserError(f"{error}; {kept}") from error

@@ -220,10 +220,15 @@ def pixels_at_once(config: Config) -> int:
     return min(schedule.batch_size // schedule.accumulate * height * width, _MOST_PIXELS)
 
 
+def is_seed(value: Any) -> bool:
+    """Whether a value is a seed that torch takes."""
+    return fits(value, int) and 0 <= value <= MOST_SEED
+
+
 def make_seed(config: Config) -> int:
     """The run's seed."""
     seed: Any = config.get("seed")
-    if not fits(seed, int) or not 0 <= seed <= MOST_SEED:
+    if not is_seed(seed):
         raise UserError(f"seed: needed a whole number from 0 to {MOST_SEED}, found {shown(seed)}")
     return int(seed)
 

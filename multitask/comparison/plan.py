@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from multitask.build import HELD_OUT, MOST_SEED
+from multitask.build import HELD_OUT, MOST_SEED, is_seed
 from multitask.comparison.experiments import LEARNED, Choices, Experiment
 from multitask.comparison.results import Result
 from multitask.comparison.rows import Row
@@ -212,15 +212,11 @@ def check_seeds(seeds: object, search_seed: object) -> None:
     Raises:
         UserError: naming the key, if they make no sense.
     """
-    if not isinstance(seeds, (list, tuple)) or not all(map(_is_seed, seeds)):
+    if not isinstance(seeds, (list, tuple)) or not all(map(is_seed, seeds)):
         raise UserError(f"seeds: needed a list of whole numbers from 0 to {MOST_SEED}, found {shown(seeds)}")
-    if not _is_seed(search_seed):
+    if not is_seed(search_seed):
         raise UserError(f"search_seed: needed a whole number from 0 to {MOST_SEED}, found {shown(search_seed)}")
     if not seeds or len(set(seeds)) < len(seeds):
         raise UserError(f"seeds: needed each seed once, and one at least, found {list(seeds)}")
     if search_seed in seeds:
         raise UserError(f"search_seed={search_seed}: needed a seed that is not reported, seeds={list(seeds)}")
-
-
-def _is_seed(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_SEED

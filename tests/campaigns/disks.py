@@ -10,16 +10,16 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from multitask.engine import checkpoint
+from tests.campaigns.kills import doubles
 from tests.compose import ROOT, SMALL
 from tests.prediction.made import write_photo
 from tests.scripts.called import call
@@ -203,32 +203,17 @@ def faults(name: str, given: Path, reference: Path, size: int, place: Path) -> t
     return said, wrong
 
 
-def doubles(run: Path) -> list[str]:
-    """What TensorBoard shows twice of a run."""
-    events = EventAccumulator(str(run), {"scalars": 0}).Reload()
-    shown = {tag: [event.step for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-    return [f"TensorBoard shows {tag} at {steps}" for tag, steps in shown.items() if steps != sorted(set(steps))]
-
-
 def prepare(given: Path) -> None:
     """What the commands read: data sets, a run, photographs."""
     write_tree(given / "tree", {"train": 4, "val": 2})
     for number in range(3):
         write_photo(given / f"photos/{number}.jpg", seed=number)
-    counts = ("data.num_train=4", "data.num_val=2", "data.num_test=1")
-    steps: list[Callable[[], Ended]] = [
-        lambda: ended(Command("train.py", (*_TINY, "data.root={given}/tree", "output_dir={given}/run")), given, given),
-        lambda: ended(
-            Command(
-                "prepare_data.py",
-                ("data=synthetic", "data.root={given}/synthetic", "data.image_size=[32,64]", *counts),
-            ),
-            given,
-            given,
-        ),
-    ]
-    for step in steps:
-        done = step()
+    counts = ("data.num_train=4", "data.num_val=2", "data.num_test=1", "data.image_size=[32,64]")
+    for command in (
+        Command("train.py", (*_TINY, "data.root={given}/tree", "output_dir={given}/run")),
+        Command("prepare_data.py", ("data=synthetic", "data.root={given}/synthetic", *counts)),
+    ):
+        done = ended(command, given, given)
         assert done.status == 0, done.errors
 
 

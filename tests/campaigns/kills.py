@@ -84,13 +84,16 @@ def compare(alone: Path, killed: Path) -> list[str]:
     histories = [[(e["step"], sorted(e)) for e in read_history(folder)] for folder in (alone, killed)]
     if histories[0] != histories[1]:
         wrong.append("the histories' steps differ")
-    events = EventAccumulator(str(killed), {"scalars": 0, "images": 0}).Reload()
-    for tag in events.Tags()["scalars"]:
-        steps = [event.step for event in events.Scalars(tag)]
-        if steps != sorted(set(steps)):
-            wrong.append(f"TensorBoard shows {tag} at {steps}")
+    wrong += doubles(killed)
     wrong += [f"{path.name} is left" for path in killed.rglob(".*")]
     return wrong
+
+
+def doubles(run: Path) -> list[str]:
+    """What TensorBoard shows twice of a run."""
+    events = EventAccumulator(str(run), {"scalars": 0}).Reload()
+    shown = {tag: [event.step for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    return [f"TensorBoard shows {tag} at {steps}" for tag, steps in shown.items() if steps != sorted(set(steps))]
 
 
 def run_alone(place: Path) -> tuple[Path, Path, float]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from multitask.data.folds import BY_SEED, Fold
 from multitask.data.formats import check_keys, open_split
-from multitask.data.parallel import num_cpus
+from multitask.data.parallel import num_cpus, num_loaders
 from multitask.data.split import LABEL_KINDS, Split, check_size
 from multitask.data.synthetic import check_manifest
 from multitask.data.transforms import Augmentation
@@ -202,7 +202,7 @@ def make_schedule(config: Config) -> Schedule:
     """The trainer's numbers."""
     values = {key: value for key, value in group(config, "trainer").items() if key not in _COMPUTE}
     if values.get("num_workers") == "auto":
-        values["num_workers"] = max(1, min(16, num_cpus() - 1))
+        values["num_workers"] = num_loaders(num_cpus())
     return call("trainer", Schedule, values)
 
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from _entry import end_with, plain, run, short_errors
 from multitask import build
-from multitask.comparison import EXPERIMENTS, Plan, Report, Runner, find_places
+from multitask.comparison import EXPERIMENTS, Plan, Report, Runner, find_places, shared_loaders
 from multitask.comparison.frames import FramesOfSeeds
 from multitask.comparison.plan import check_seeds
 from multitask.errors import UserError
@@ -56,7 +56,7 @@ def main(given: DictConfig) -> None:
             folder,
             Path(config["results_dir"]),
             run_config,
-            base,
+            [*base, *shared_loaders(shared, places)],
             places,
             f"{compute}, {len(places)} runs at a time" if len(places) > 1 else str(compute),
             frames.describe,

@@ -15,12 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from multitask.comparison import progress, results
 from multitask.comparison.plan import Job, Plan
 from multitask.comparison.results import Result
-from multitask.data.parallel import die_with_parent, num_cpus
+from multitask.data.parallel import die_with_parent
 from multitask.engine.finite import DIVERGED
 from multitask.engine.interruption import Interrupted, deferred_signals
 from multitask.engine.tracking import flatten, read_figures, read_history
@@ -41,24 +39,6 @@ class _Running:
     process: "subprocess.Popen[bytes]"
 
 
-def find_places(device: torch.device, parallel: int) -> list[dict[str, str]]:
-    """Where runs can work at one time: what each place adds to the environment of its runs.
-
-    Args:
-        device: of the runs. Each GPU that this process sees is a place.
-        parallel: how many places there are on the CPUs, which they share out evenly.
-    Raises:
-        UserError: naming ``parallel``, if there are fewer CPUs.
-    """
-    if not isinstance(parallel, int) or not 1 <= parallel <= num_cpus():
-        raise UserError(f"parallel: needed 1 to {num_cpus()}, the CPUs at hand, found {parallel!r}")
-    if device.type == "cuda":
-        given = os.environ.get("CUDA_VISIBLE_DEVICES")
-        names = given.split(",") if given else [str(index) for index in range(torch.cuda.device_count())]
-        return [{"CUDA_VISIBLE_DEVICES": name} for name in names]
-    return [{"OMP_NUM_THREADS": str(num_cpus() // parallel)}] * parallel if parallel > 1 else [{}]
-
-
 class Runner:
     """Runs what a plan lacks.
 
@@ -68,7 +48,7 @@ class Runner:
         results_dir: gets a small file for each finished run: all that is read of runs that are done.
         compose: the configuration of a run by what is typed behind ``scripts/train.py``.
         base: what all runs have in common, as typed.
-        places: see `find_places`; each takes one run at a time.
+        places: see `multitask.comparison.places.find_places`; each takes one run at a time.
         compute: arithmetic and device, which results say of themselves.
         frames: which a split has in a run of a seed, see `results.describe`; results of others are refused.
         script: ``scripts/train.py``.

@@ -21,6 +21,8 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _CHUNK = 8
 """Items that a process is handed at once."""
 
+_MOST_LOADERS = 16
+
 _LIBC = ctypes.CDLL(None)  # loaded here, since a fork must not wait for the loader's lock
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 
@@ -75,6 +77,11 @@ def for_each(work: Callable[[T], R], items: Sequence[T], workers: int) -> Iterat
 def num_cpus() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def num_loaders(cpus: int) -> int:
+    """How many processes load frames for one that trains, where there are so many processors for all of them."""
+    return max(1, min(_MOST_LOADERS, cpus - 1))
 
 
 def _work_on(work: Callable[[T], R], chunk: Sequence[T]) -> list[R]:

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from multitask.comparison import Plan, Report, Runner, find_places, results
+from multitask.comparison import Plan, Report, Runner, results
 from multitask.comparison.plan import Job
 from multitask.engine.interruption import Interrupted
 from multitask.errors import UserError
@@ -292,22 +291,6 @@ def test_each_place_takes_one_run_at_a_time(tmp_path: Path) -> None:
         own = [line for line in log if line.startswith(place)]
         assert own == [f"{place} begins", f"{place} ends"] * (len(own) // 2)
     assert any(first.endswith("begins") and second.endswith("begins") for first, second in itertools.pairwise(log))
-
-
-def test_places_are_gpus_or_parts_of_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("multitask.comparison.runner.num_cpus", lambda: 5)
-    cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    assert find_places(cpu, 1) == [{}]
-    assert find_places(cpu, 2) == [{"OMP_NUM_THREADS": "2"}] * 2
-    assert find_places(cpu, 5) == [{"OMP_NUM_THREADS": "1"}] * 5
-    for parallel in (0, 6, 1.5, None):
-        with pytest.raises(ValueError, match=f"parallel: needed 1 to 5, the CPUs at hand, found {parallel}"):
-            find_places(cpu, parallel)  # type: ignore[arg-type]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-a")
-    assert find_places(gpu, 1) == [{"CUDA_VISIBLE_DEVICES": "3"}, {"CUDA_VISIBLE_DEVICES": "GPU-a"}]
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert find_places(gpu, 1) == [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]
 
 
 def test_a_signal_ends_the_runs_and_the_next_call_goes_on(tmp_path: Path) -> None:

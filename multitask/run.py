@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 
 _PANELS = "panels"
 
+_MEMORY = 2**30
+"""Bytes of training frames that the processes which load them keep, all together."""
+
 
 class Run:
     """One training run in its folder.
@@ -83,7 +86,8 @@ class Run:
         network = build.make_model({**config, "model": model}, self.tasks)
         check_gradients(network, compute)
         objective = Objective(network.to(memory_format=compute.memory_format), self.tasks, weighting)
-        encoded = EncodedFrames(frames, self.tasks, augmentation)
+        memory = _MEMORY // max(1, schedule.num_workers)
+        encoded = EncodedFrames(frames, self.tasks, augmentation, memory=memory)
         self.trainer = Trainer(objective.to(compute.device), encoded, optimization, schedule, compute, seed)
         self.best_score = float("-inf")
         self._figures: dict[str, float] = {}  # of the last validation of this process

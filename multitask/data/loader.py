@@ -93,6 +93,7 @@ class EncodedFrames(Dataset[Any]):
         tasks: encodes each target from the augmented sample.
         augmentation: applied to frames whose key has a random stream.
         keep_samples: whether batches keep the (augmented) samples' labels, which metrics of scenes need.
+        memory: bytes that frames may take which are kept, in each process that loads, instead of read again.
     """
 
     def __init__(
@@ -101,11 +102,14 @@ class EncodedFrames(Dataset[Any]):
         tasks: Mapping[str, Encoder],
         augmentation: Augmentation | None = None,
         keep_samples: bool = False,
+        memory: int = 0,
     ) -> None:
         self.frames = frames
         self.tasks = tasks
         self.augmentation = augmentation
         self.keep_samples = keep_samples
+        self._memory = memory
+        self._kept: dict[int, Sample] = {}
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -116,7 +120,7 @@ class EncodedFrames(Dataset[Any]):
         return self.frames.parts if isinstance(self.frames, Split) else [0] * len(self)
 
     def __getitem__(self, key: FrameKey) -> _Item:
-        sample = self.frames[key.frame]
+        sample = self._read(key.frame)
         if self.augmentation and key.stream is not None:
             sample = self.augmentation(sample, np.random.default_rng(key.stream))
         image = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))
@@ -124,6 +128,19 @@ class EncodedFrames(Dataset[Any]):
         # Without its picture, of which the size is all that is asked: a worker sends arrays through a pipe.
         kept = replace(sample, image=sample.image[..., :0]) if self.keep_samples else None
         return _Item(sample.name, image, targets, kept)
+
+    def _read(self, frame: int) -> Sample:
+        """A frame, which is kept as long as there is room: those that are kept stay, so that some are never read again.
+
+        To decode and shrink a frame of several times the size costs far more than to augment it.
+        """
+        if frame in self._kept:
+            return self._kept[frame]
+        sample = self.frames[frame]
+        if sample.nbytes <= self._memory:
+            self._memory -= sample.nbytes
+            self._kept[frame] = sample
+        return sample
 
 
 _ORDER, _AUGMENTATION = 0, 1  # two kinds of random streams of one seed

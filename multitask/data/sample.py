@@ -37,6 +37,12 @@ class Sample:
             found = self.disparity is not None and bool(np.isfinite(self.disparity).any())
             object.__setattr__(self, "measured", found)  # once, on a class that is frozen for all others
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the layers."""
+        layers = (self.image, self.class_ids, self.instance_ids, self.disparity)
+        return sum(layer.nbytes for layer in layers if layer is not None)
+
 
 class Target(NamedTuple):
     """What a task learns from: of one frame, or of a batch with one more dimension in front.

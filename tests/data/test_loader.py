@@ -57,6 +57,21 @@ def same(one: Batch, other: Batch) -> bool:
     )
 
 
+class Counted:
+    """Frames, and how often each was read."""
+
+    def __init__(self, frames: Any) -> None:
+        self.frames = frames
+        self.reads: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> Sample:
+        self.reads.append(index)
+        return self.frames[index]
+
+
 # Sampler
 
 SIZES = [(10, 4), (6, 6), (7, 3), (3, 8), (1, 5), (5, 1)]
@@ -284,3 +299,32 @@ def test_samples_are_kept_through_workers_and_slices(tree: Any, num_workers: int
     assert sample.camera == whole.camera
     (plain,) = Loader(EncodedFrames(raw, TASKS), in_order(2, 2), num_workers, pin=False)
     assert plain.samples == []
+
+
+# Frames that are kept
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_batches_of_frames_that_are_kept_are_those_of_frames_that_are_read_again(
+    frames: EncodedFrames, num_workers: int
+) -> None:
+    kept = EncodedFrames(frames.frames, TASKS, AUGMENTATION, memory=2**20)
+    again = batches_of(kept, 0, 9, num_workers=num_workers)
+    assert len(again) * 4 > 3 * len(frames)  # several epochs
+    assert all(map(same, again, batches_of(frames, 0, 9)))
+
+
+def test_as_many_frames_are_kept_as_there_is_room_for_and_stay(frames: EncodedFrames) -> None:
+    size = 32 * 64 * (3 + 1 + 4 + 4)
+    assert frames.frames[0].nbytes == size
+    counted = Counted(frames.frames)
+    kept = EncodedFrames(counted, TASKS, memory=2 * size + 1)
+    for _ in range(3):
+        for index in range(4):
+            kept[FrameKey(index)]
+    assert counted.reads == [0, 1, 2, 3, 2, 3, 2, 3]
+    counted.reads.clear()
+    never = EncodedFrames(counted, TASKS)
+    for _ in range(2):
+        never[FrameKey(0)]
+    assert counted.reads == [0, 0]

@@ -2,12 +2,12 @@
 
 import importlib.util
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from multitask.comparison.columns import DISPARITY, IOU, OF_TASK, VECTOR
 from multitask.comparison.orderings import AS_GOOD, as_in_paper, better, better_in_all
-from multitask.comparison.rows import Ordering, Row, fixed
+from multitask.comparison.rows import Choices, Experiment, Ordering, Row, fixed
 
 _S, _I, _D = _ALL = tuple(OF_TASK)
 
@@ -44,46 +44,6 @@ _NORMALISED, *_PAIRS_NORMALISED = (
     Row(f"{row.name}-sum1", f"{row.title}, sum 1", row.tasks, (*row.overrides, "weighting.sum=1.0"))
     for row in (_THREE, *_PAIRS)
 )
-
-
-@dataclass(frozen=True)
-class Choices:
-    """What earlier runs decided, None as long as they have not.
-
-    Attributes:
-        weights: the row of fixed weights that did best on the frames held out.
-        learned_sum: mean sum of the learned weights over the training of the row of three tasks.
-    """
-
-    weights: Row | None = None
-    learned_sum: float | None = None
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """Rows, the claims about them, and how they are shown.
-
-    Attributes:
-        title: heading of the report.
-        rows: given what was decided so far.
-        candidates: rows of fixed weights to choose from on frames that are held out.
-        orderings: claims, each of which gets a verdict; of rows that are not there, none.
-        swept: task whose fixed weight is the axis of a plot, if there is one.
-        search_rate: whether each row's learning rate is searched.
-        histories: keys of rows whose learned weights are plotted over training.
-        single: keys of rows by which mean relative improvements are measured, by figure.
-        missing: rows that this installation cannot run, and why.
-    """
-
-    title: str
-    rows: Callable[[Choices], Sequence[Row]]
-    candidates: Sequence[Row] = ()
-    orderings: Sequence[Ordering] = ()
-    swept: str | None = None
-    search_rate: bool = True
-    histories: Sequence[str] = ()
-    single: Mapping[str, str] = field(default_factory=dict)
-    missing: str = ""
 
 
 def _weights(*values: float) -> dict[str, float]:

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from multitask.build import HELD_OUT, MOST_SEED, is_seed
-from multitask.comparison.experiments import LEARNED, Choices, Experiment
+from multitask.comparison.experiments import LEARNED
 from multitask.comparison.results import Result
-from multitask.comparison.rows import Row
+from multitask.comparison.rows import Choices, Experiment, Row
 from multitask.engine.inference import score
 from multitask.errors import UserError, shown
 from multitask.tasks.base import Task

@@ -6,11 +6,11 @@ from pathlib import Path
 from multitask.build import HELD_OUT
 from multitask.comparison.claims import verdicts
 from multitask.comparison.columns import COLUMNS, HIGHER_IS_BETTER, IMPROVEMENT, TABLE1
-from multitask.comparison.experiments import LEARNED, PAPER_NOISE, Experiment
+from multitask.comparison.experiments import LEARNED, PAPER_NOISE
 from multitask.comparison.frames import folds_in_words
 from multitask.comparison.plan import Plan
 from multitask.comparison.results import Figures, Result, early
-from multitask.comparison.rows import Row
+from multitask.comparison.rows import Experiment, Row
 from multitask.comparison.statistics import mean_and_deviation, mean_relative_improvement
 from multitask.comparison.sweep import plot_sweep, swept
 from multitask.files import write_text

@@ -1,6 +1,6 @@
-"""What is compared: rows of a table, each of them what one types behind ``scripts/train.py``."""
+"""What is compared: rows of a table, each of them what one types behind ``scripts/train.py``, and claims about them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -54,6 +54,46 @@ class Ordering:
     figure: str
     higher_is_better: bool
     margin: float = 0.0
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What earlier runs decided, None as long as they have not.
+
+    Attributes:
+        weights: the row of fixed weights that did best on the frames held out.
+        learned_sum: mean sum of the learned weights over the training of the row of three tasks.
+    """
+
+    weights: Row | None = None
+    learned_sum: float | None = None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Rows, the claims about them, and how they are shown.
+
+    Attributes:
+        title: heading of the report.
+        rows: given what was decided so far.
+        candidates: rows of fixed weights to choose from on frames that are held out.
+        orderings: claims, each of which gets a verdict; of rows that are not there, none.
+        swept: task whose fixed weight is the axis of a plot, if there is one.
+        search_rate: whether each row's learning rate is searched.
+        histories: keys of rows whose learned weights are plotted over training.
+        single: keys of rows by which mean relative improvements are measured, by figure.
+        missing: rows that this installation cannot run, and why.
+    """
+
+    title: str
+    rows: Callable[[Choices], Sequence[Row]]
+    candidates: Sequence[Row] = ()
+    orderings: Sequence[Ordering] = ()
+    swept: str | None = None
+    search_rate: bool = True
+    histories: Sequence[str] = ()
+    single: Mapping[str, str] = field(default_factory=dict)
+    missing: str = ""
 
 
 def fixed(name: str, title: str, weights: Mapping[str, float], paper: Mapping[str, float] | None = None) -> Row:

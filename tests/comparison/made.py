@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 
-from multitask.comparison.experiments import Choices, Experiment
 from multitask.comparison.results import Result
-from multitask.comparison.rows import Ordering, Row, fixed
+from multitask.comparison.rows import Choices, Experiment, Ordering, Row, fixed
 from multitask.tasks.base import Task
 from multitask.tasks.depth import Depth
 from multitask.tasks.instance import Instance

@@ -3,10 +3,10 @@ from dataclasses import replace
 
 import pytest
 
-from multitask.comparison.experiments import EXPERIMENTS, Choices
+from multitask.comparison.experiments import EXPERIMENTS
 from multitask.comparison.plan import Job, Plan
 from multitask.comparison.results import Result
-from multitask.comparison.rows import fixed
+from multitask.comparison.rows import Choices, fixed
 from tests.comparison.made import CANDIDATES, DISPARITY, EQUAL, EXPERIMENT, IOU, LEARNED, SINGLE, TASKS, result
 
 

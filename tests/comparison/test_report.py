@@ -6,9 +6,8 @@ import pytest
 from PIL import Image
 
 from multitask.comparison import EXPERIMENTS, Plan, Report
-from multitask.comparison.experiments import Choices
 from multitask.comparison.results import Result
-from multitask.comparison.rows import Ordering
+from multitask.comparison.rows import Choices, Ordering
 from multitask.report import canvas
 from tests.comparison.made import CANDIDATES, DISPARITY, EQUAL, EXPERIMENT, IOU, TASKS, result
 

@@ -38,6 +38,9 @@ _FREE_KEYS = (
 )
 # A checkpoint knows the precision that was meant.
 
+_FREE_GROUPS = ("instances.", "starts.")
+"""Of what starts there are to choose from, a run's own is its ``model.pretrained``."""
+
 _FREE_ELSEWHERE = ("name", "trainer.max_steps", "trainer.val_every")
 """What may also differ where a run goes on in another folder."""
 
@@ -59,7 +62,7 @@ _PENALTY_OF_EACH_COMPONENT = 2
 
 def is_free(key: str) -> bool:
     """Whether a key (dotted) may be given otherwise when a run is started again: nothing that training depends on."""
-    return key in _FREE_KEYS or key.startswith("instances.")
+    return key in _FREE_KEYS or key.startswith(_FREE_GROUPS)
 
 
 class Resumed(NamedTuple):

@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from multitask.comparison import transfer
 from multitask.comparison.columns import DISPARITY, IOU, OF_TASK, VECTOR
 from multitask.comparison.orderings import AS_GOOD, as_in_paper, better, better_in_all
 from multitask.comparison.rows import Choices, Experiment, Ordering, Row, fixed
@@ -245,6 +246,11 @@ EXPERIMENTS: dict[str, Experiment] = {
         lambda choices: list(dict.fromkeys(itertools.chain(*_ablations(_searched(choices))))),
         candidates=_GRID,
         orderings=_ablation_claims(),
+    ),
+    "transfer": Experiment(
+        "Transfer: what to start from, with few labelled frames",
+        lambda _: transfer.ROWS,
+        orderings=transfer.claims(),
     ),
     "weightings": Experiment(
         "Weightings, against networks of a single task",

@@ -1,9 +1,10 @@
 """What an experiment says: a table, verdicts on its claims, figures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from multitask.build import HELD_OUT
+from multitask.comparison.cells import bold, given_weight, spread, weights_row
 from multitask.comparison.claims import verdicts
 from multitask.comparison.columns import COLUMNS, HIGHER_IS_BETTER, IMPROVEMENT, TABLE1
 from multitask.comparison.experiments import LEARNED, PAPER_NOISE
@@ -14,7 +15,7 @@ from multitask.comparison.rows import Experiment, Row
 from multitask.comparison.statistics import mean_and_deviation, mean_relative_improvement
 from multitask.comparison.sweep import plot_sweep, swept
 from multitask.files import write_text
-from multitask.report import markdown, noise_line, plot_training, plot_weights, ratio, weights_line
+from multitask.report import markdown, noise_line, plot_training, plot_weights, weights_line
 
 
 class Report:
@@ -69,14 +70,19 @@ class Report:
             return "No run is finished yet."
         config = result.config
         size = " x ".join(map(str, config["data.image_size"]))
-        frames = config.get("data.draw") or "all"
         return (
-            f"{config['data.name']}, {size} px, {frames} training images drawn by the seed, {config['model.encoder']}, "
+            f"{config['data.name']}, {size} px, {self._draws()} training images drawn by the seed, "
+            f"{config['model.encoder']}, "
             f"{config['trainer.max_steps']} steps of {config['trainer.batch_size']}, {self._compute()}; "
             f"split {self.plan.split}, mean and standard deviation over seeds {', '.join(map(str, self.plan.seeds))}. "
             f"{folds_in_words(config, self.plan)}Learning rates are {self._learning_rates()}. Weights {self._sums()}. "
             f"{self._delta_m()}Seconds are as they passed, whatever else the machine did."
         )
+
+    def _draws(self) -> str:
+        """How many training images the seed draws, in each of the rows that differ in it."""
+        draws = [run.config.get("data.draw") for runs in self.reported.values() for run in runs.values()]
+        return " or ".join([*map(str, sorted({n for n in draws if n})), *(["all"] if None in draws else [])])
 
     def _delta_m(self) -> str:
         """What the column of that name means, where there is one."""
@@ -116,7 +122,7 @@ class Report:
         for row in self.rows:
             line = [row.title]
             for key, column in shown.items():
-                line.append(_bold(_spread(self._shown(row, key), column.scale), row.key == best[key]))
+                line.append(bold(spread(self._shown(row, key), column.scale), row.key == best[key]))
             line += [f"{row.paper[key] * shown[key].scale:.3g}" if key in row.paper else "-" for key in of_paper]
             runs, diverged = self.reported[row.key].values(), self._num_diverged(row.key)
             line.append(self._rate(row))
@@ -180,7 +186,7 @@ class Report:
             runs = [weights for weights in sound if set(row.tasks) <= weights.keys()]
             if len(row.tasks) > 1 and runs:
                 means = {task: sum(run[task] for run in runs) / len(runs) for task in row.tasks}
-                cells.append(_weights_row(row.title, means, list(self.plan.tasks)))
+                cells.append(weights_row(row.title, means, list(self.plan.tasks)))
         if not cells:
             return ""
         text = "Weights with which the encoder learned from each task's loss, means over logged steps and seeds:"
@@ -200,8 +206,8 @@ class Report:
         best = self.plan.choices(self.results).weights
         if not best:
             return ""
-        found = {task: float(value) for task, value in map(_given_weight, best.overrides[1:])}
-        rows = [_weights_row("fixed weights, searched", found, best.tasks)]
+        found = {task: float(value) for task, value in map(given_weight, best.overrides[1:])}
+        rows = [weights_row("fixed weights, searched", found, best.tasks)]
         names, rate = {row.name for row in self.plan.candidates}, self.plan.usual_rate
         runs = [run for run in self.results.values() if run.row in names and run.split == HELD_OUT and run.rate == rate]
         seconds = [run.seconds for run in runs]
@@ -210,8 +216,8 @@ class Report:
         if learned and learned.history:
             last = {task: learned.history[-1][f"weight/{task}"] for task in best.tasks}
             rows += [
-                _weights_row("learned, mean over training", learned.mean_weights, best.tasks),
-                _weights_row("learned, at the end", last, best.tasks),
+                weights_row("learned, mean over training", learned.mean_weights, best.tasks),
+                weights_row("learned, at the end", last, best.tasks),
             ]
         heading = ["weights", *best.tasks, "sum", " : ".join(best.tasks)]
         text = f"The search for fixed weights took {len(seconds)} runs and {sum(seconds):.0f} s{beside}:"
@@ -223,7 +229,7 @@ class Report:
         found = {row: self._found(row, rate) for row in self.plan.candidates}
         if not any(found.values()):
             return ""
-        cells = [[row.title, _bold(text, row == best)] for row, text in found.items() if text]
+        cells = [[row.title, bold(text, row == best)] for row, text in found.items() if text]
         return f"Fixed weights tried, {self._by()}:\n\n" + markdown([["weights", "reached"], *cells])
 
     def _searched_rates(self) -> str:
@@ -234,7 +240,7 @@ class Report:
         if len(rates) == 1 or not any(any(texts.values()) for texts in found.values()):
             return ""
         cells = [
-            [row.title, *(_bold(text, rate == self.plan.rate(row, self.results)) for rate, text in texts.items())]
+            [row.title, *(bold(text, rate == self.plan.rate(row, self.results)) for rate, text in texts.items())]
             for row, texts in found.items()
         ]
         heading = ["lr x", *(f"{rate:g}" for rate in rates)]
@@ -250,7 +256,7 @@ class Report:
         if not result:
             return ""
         shown = [(key, column.scale) for key, column in TABLE1.items() if key in result.figures]
-        return " / ".join(_spread([result.figures[key] * scale], scale) for key, scale in shown) or "diverged"
+        return " / ".join(spread([result.figures[key] * scale], scale) for key, scale in shown) or "diverged"
 
     def _missing(self) -> str:
         left_out = [row.title for row in self.plan.left_out()]
@@ -272,29 +278,3 @@ class Report:
     def _shown(self, row: Row, figure: str) -> list[float]:
         """A figure of each seed, in the unit of its column."""
         return [value * COLUMNS[figure].scale for value in self._values(row.key, figure).values()]
-
-
-def _given_weight(override: str) -> tuple[str, str]:
-    """Task and value of ``weighting.weights.<task>=<value>``."""
-    key, _, value = override.partition("=")
-    return key.rpartition(".")[2], value
-
-
-def _bold(text: str, chosen: bool) -> str:
-    return f"**{text}**" if chosen and text else text
-
-
-def _weights_row(title: str, weights: Mapping[str, float], tasks: Sequence[str]) -> list[str]:
-    """Weights of those of the tasks that have one, their sum, and their ratio to the last one."""
-    values = [weights[task] for task in tasks if task in weights]
-    cells = [f"{weights[task]:.3g}" if task in weights else "-" for task in tasks]
-    return [title, *cells, f"{sum(values):.3g}", ratio(values)]
-
-
-def _spread(values: Sequence[float], scale: float) -> str:
-    """Mean and standard deviation, per cent with one decimal and px with three."""
-    if not values:
-        return "-"
-    mean, deviation = mean_and_deviation(values)
-    digits = 1 if scale == 100 else 3
-    return f"{mean:.{digits}f}" + (f" ± {deviation:.{digits}f}" if deviation is not None else "")

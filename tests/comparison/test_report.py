@@ -63,6 +63,17 @@ def test_report_table_hand_worked() -> None:
     )
 
 
+def test_report_names_all_numbers_of_images_that_are_drawn() -> None:
+    config = DONE[next(iter(DONE))].config
+    done = {
+        key: replace(one, config={**config, "data.draw": (4, 16, 8)[place % 3]})
+        for place, (key, one) in enumerate(DONE.items())
+    }
+    assert " px, 4 or 8 or 16 training images drawn" in report(done).text()
+    done = {key: replace(one, config={**config, "data.draw": None}) for key, one in DONE.items()}
+    assert " px, all training images drawn" in report(done).text()
+
+
 def verdicts_of(text: str) -> list[list[str]]:
     """What stands behind the rows of each claim that the learned weights are better than equal ones."""
     lines = [line for line in text.splitlines() if line.startswith("| learned | better than | equal")]

@@ -251,6 +251,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         "Transfer: what to start from, with few labelled frames",
         lambda _: transfer.ROWS,
         orderings=transfer.claims(),
+        curves=("labelled frames", transfer.CURVES),
     ),
     "weightings": Experiment(
         "Weightings, against networks of a single task",

@@ -13,7 +13,7 @@ from multitask.comparison.plan import Plan
 from multitask.comparison.results import Figures, Result, early
 from multitask.comparison.rows import Experiment, Row
 from multitask.comparison.statistics import mean_and_deviation, mean_relative_improvement
-from multitask.comparison.sweep import plot_sweep, swept
+from multitask.comparison.sweep import plot_curves, plot_sweep, swept
 from multitask.files import write_text
 from multitask.report import markdown, noise_line, plot_training, plot_weights, weights_line
 
@@ -62,6 +62,10 @@ class Report:
             paths.append(folder / "sweep.png")
             learned = [row for row in self.rows if "weighting=uncertainty" in row.overrides]
             plot_sweep(rows, learned, self.experiment.swept, self._shown, paths[-1])
+        if self.experiment.curves and any(self.reported.values()):
+            paths.append(folder / "curves.png")
+            axis, curves = self.experiment.curves
+            plot_curves(curves, axis, self._shown, paths[-1])
         return paths
 
     def _setting(self) -> str:

@@ -1,6 +1,6 @@
-"""The plot of a sweep: figures over one task's fixed weight, and beside them the rows that learn their weights."""
+"""Figures over what rows vary: one task's fixed weight, beside rows that learn their weights, or any number."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +32,58 @@ def plot_sweep(rows: Mapping[float, Row], learned: Sequence[Row], task: str, val
         values: of a row and a figure, as shown, one for each seed.
         path: of the PNG.
     """
-    shown = {key: column.title for key, column in TABLE1.items() if any(values(row, key) for row in rows.values())}
-    figure, save = canvas(5 * len(shown), 4.3)
-    handles: dict[str, Any] = {}
-    for axes, (key, title) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
-        points = {weight: found for weight, row in rows.items() if (found := values(row, key))}
-        means = [mean_and_deviation(found) for found in points.values()]
-        axes.errorbar(list(points), [m for m, _ in means], [d or 0 for _, d in means], marker="o", label="fixed")
+    figure, save, every = _axes_of_figures(list(rows.values()), values)
+    for key, axes in every.items():
+        _plot_means(axes, rows, key, values, "fixed")
         for color, row in enumerate(learned, start=1):
             if found := values(row, key):
                 mean, deviation = mean_and_deviation(found)
                 axes.axhline(mean, color=f"C{color}", label=row.title)
                 axes.axhspan(mean - (deviation or 0), mean + (deviation or 0), color=f"C{color}", alpha=0.2)
         axes.set_xlabel(f"weight of {task}")
-        axes.set_ylabel(title)
+    _finish(figure, every.values(), save, path)
+
+
+def plot_curves(curves: Mapping[str, Mapping[float, Row]], axis: str, values: Values, path: Path) -> None:
+    """Means and standard deviations over seeds, a curve for each kind of row.
+
+    Args:
+        curves: rows by kind and by the number that they vary, above zero; the axis is logarithmic.
+        axis: what the number is.
+        values: see `plot_sweep`.
+        path: of the PNG.
+    """
+    figure, save, every = _axes_of_figures([row for rows in curves.values() for row in rows.values()], values)
+    numbers = sorted({number for rows in curves.values() for number in rows})
+    for key, axes in every.items():
+        for title, rows in curves.items():
+            _plot_means(axes, rows, key, values, title)
+        axes.set_xscale("log")
+        axes.set_xticks(numbers, [f"{number:g}" for number in numbers])
+        axes.minorticks_off()
+        axes.set_xlabel(axis)
+    _finish(figure, every.values(), save, path)
+
+
+def _axes_of_figures(rows: Sequence[Row], values: Values) -> tuple[Any, Callable[[Path], None], dict[str, Any]]:
+    """A picture with axes for each figure of table 1 that some row has."""
+    shown = {key: column.title for key, column in TABLE1.items() if any(values(row, key) for row in rows)}
+    figure, save = canvas(5 * len(shown), 4.3)
+    every = dict(zip(shown, figure.subplots(1, len(shown), squeeze=False)[0], strict=True))
+    for key, axes in every.items():
+        axes.set_ylabel(shown[key])
+    return figure, save, every
+
+
+def _plot_means(axes: Any, rows: Mapping[float, Row], key: str, values: Values, title: str) -> None:
+    points = {number: mean_and_deviation(found) for number, row in rows.items() if (found := values(row, key))}
+    means, deviations = [mean for mean, _ in points.values()], [deviation or 0 for _, deviation in points.values()]
+    axes.errorbar(list(points), means, deviations, marker="o", label=title)
+
+
+def _finish(figure: Any, every: Iterable[Any], save: Callable[[Path], None], path: Path) -> None:
+    handles: dict[str, Any] = {}
+    for axes in every:
         handles |= {handle.get_label(): handle for handle in axes.get_legend_handles_labels()[0]}
     figure.legend(handles=list(handles.values()), loc="outside upper center", ncols=3)  # it would hide bars within
     save(path)

@@ -24,13 +24,15 @@ def _row(start: str, frames: int, name: str, *overrides: str, rated_as: Row | No
     return Row(name, f"{STARTS[start]}, {frames} frames", tuple(OF_TASK), given, rated_as=rated_as)
 
 
-def _rows_of(start: str) -> dict[int, Row]:
+def _rows_of(start: str) -> dict[float, Row]:
     """By the number of frames; with none held out, since the largest number is all of them."""
     rated = _row(start, _RATED_WITH, f"{start}-rate")
     return {frames: _row(start, frames, f"{start}-{frames}", "data.held_out=0", rated_as=rated) for frames in FRAMES}
 
 
 _BY_START = {start: _rows_of(start) for start in STARTS}
+
+CURVES = {STARTS[start]: rows for start, rows in _BY_START.items()}
 
 ROWS = [row for rows in _BY_START.values() for row in rows.values()]
 

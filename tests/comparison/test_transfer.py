@@ -1,9 +1,13 @@
+from pathlib import Path
+
 import pytest
 
-from multitask.comparison import EXPERIMENTS, Plan
+from multitask.comparison import EXPERIMENTS, Plan, Report
 from multitask.comparison.transfer import FRAMES, ROWS, STARTS
+from multitask.report import canvas
 from multitask.resume import is_free
-from tests.comparison.made import TASKS, result
+from tests.comparison.made import IOU, TASKS, result
+from tests.comparison.test_report import CONFIG
 from tests.compose import config
 
 BASE = "experiment=kitti_transfer"
@@ -56,6 +60,32 @@ def test_transfer_claims_are_about_its_rows() -> None:
     assert {claim.better for claim in claims} | {claim.worse for claim in claims} == names
     assert len(claims) == 3 * len(FRAMES) * 3
     assert all(claim.better.split("-")[1] == claim.worse.split("-")[1] for claim in claims)
+
+
+def test_transfer_plots_each_start_over_the_number_of_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = Plan(EXPERIMENTS["transfer"], TASKS, [0, 1], "test", [1.0], 100)
+    assert {path.name for path in Report(given, {}, {}).write(tmp_path / "none")} == {"report.md"}
+    done = {}
+    for row in ROWS:
+        start, _, frames = row.name.partition("-")
+        for seed in (0, 1):
+            figures = {IOU: int(frames) / 1000 + 0.1 * seed} if start != "embedded" or frames == "18" else {}
+            done[f"{row.name}/test-rate1-seed{seed}"] = result(row.name, figures, seed=seed, config=CONFIG)
+    plot = canvas(5, 4)
+    monkeypatch.setattr("multitask.comparison.sweep.canvas", lambda *size: plot)
+    assert "curves.png" in {path.name for path in Report(given, done, {}).write(tmp_path)}
+    (axes,) = plot[0].axes
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("labelled frames", "IoU, %")
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["18", "36", "72", "144"]
+    curves = {container.get_label(): container for container in axes.containers}
+    assert list(curves) == list(STARTS.values())
+    points, _, (bars,) = curves["from ImageNet"]
+    assert list(points.get_xdata()) == [18, 36, 72, 144]
+    assert points.get_ydata() == pytest.approx([6.8, 8.6, 12.2, 19.4])
+    assert bars.get_segments()[0][:, 1] == pytest.approx([6.8 - 10 / 2**0.5, 6.8 + 10 / 2**0.5])
+    assert list(curves["from the embedded set"][0].get_xdata()) == [18]
+    (legend,) = plot[0].legends
+    assert [text.get_text() for text in legend.get_texts()] == list(STARTS.values())
 
 
 @pytest.mark.parametrize("start", STARTS)

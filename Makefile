@@ -2,10 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+KITTI ?= data/kitti
+IMAGENET ?= IMAGENET1K_V1
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data train test lint format reproduce bench clean
+.PHONY: help setup data train kitti test lint format reproduce bench clean
 
 help: ## Shows this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +24,10 @@ data: setup ## Writes the embedded data set to data/synthetic
 
 train: data ## Trains and evaluates the quickstart network; a second call goes on or shows the results
 	$(BIN)/python scripts/train.py experiment=quickstart
+
+kitti: data ## Trains on KITTI's photographs in KITTI=data/kitti, from ImageNet's weights and the embedded data set
+	$(BIN)/python scripts/train.py experiment=drawn 'model.pretrained=$(IMAGENET)'
+	$(BIN)/python scripts/train.py experiment=kitti 'data.root=$(KITTI)'
 
 test: setup ## Runs all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal

@@ -77,3 +77,24 @@ def test_every_way_to_group_votes_is_in_the_configuration() -> None:
     given = config()["instances"]
     assert given.keys() == {field.name for field in dataclasses.fields(Grouping)}
     assert Grouping(**given) == Grouping()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "base"),
+    [
+        (["experiment=table1"], "comparison"),
+        (["experiment=transfer"], "kitti_transfer"),
+        (["experiment=transfer", "base=paper_tiny"], "paper_tiny"),
+        (["experiment=table1", "base=kitti_comparison"], "kitti_comparison"),
+    ],
+)
+def test_an_experiment_may_have_a_base_of_its_own(overrides: list[str], base: str) -> None:
+    found = config(*overrides, name="compare")
+    assert (found["base"], found["output_dir"]) == (base, f"runs/{base}")
+    assert found["results_dir"] == f"runs/{base}/results"
+
+
+def test_seeds_of_kitti_s_experiments_test_every_frame_once() -> None:
+    for name in ("kitti", "kitti_comparison", "kitti_transfer"):
+        data = [config(f"experiment={name}", f"seed={seed}")["data"] for seed in range(5)]
+        assert all((found["folds"], found["fold"], found["partial"]) == (5, "seed", True) for found in data)

@@ -24,7 +24,7 @@ def test_transfer_has_a_row_of_every_start_with_every_number_of_frames() -> None
         assert made["data"]["held_out"] == 0
         assert made["tasks"] == list(TASKS)
         found.add((made["model"]["pretrained"], made["data"]["draw"]))
-    files = ["no.pt", "e.pt", "i.pth", "runs/imagenet_embedded/checkpoints/last.pt"]
+    files = ["no.pt", "e.pt", "i.pth", "runs/drawn/seed0/checkpoints/last.pt"]
     assert found == {(file, frames) for file in files for frames in FRAMES}
     assert config(BASE, *ROWS[0].arguments)["model"]["pretrained"] is None
 

@@ -19,8 +19,13 @@ STARTS = {
 """Key of ``starts`` in the configuration, which says what ``model.pretrained`` is, and how tables call it."""
 
 
+_NOTHING = next(iter(STARTS))
+
+
 def _row(start: str, frames: int, name: str, *overrides: str, rated_as: Row | None = None) -> Row:
     given = ("weighting=uncertainty", f"model.pretrained=${{starts.{start}}}", f"data.draw={frames}", *overrides)
+    if start == _NOTHING:  # an encoder that knows something moves slowly, one that knows nothing must not
+        given += ("optimizer.encoder_lr_factor=1",)
     return Row(name, f"{STARTS[start]}, {frames} frames", tuple(OF_TASK), given, rated_as=rated_as)
 
 

@@ -23,6 +23,7 @@ def test_transfer_has_a_row_of_every_start_with_every_number_of_frames() -> None
         made = config(BASE, "starts.scratch=no.pt", "starts.embedded=e.pt", "starts.imagenet=i.pth", *row.arguments)
         assert made["data"]["held_out"] == 0
         assert made["tasks"] == list(TASKS)
+        assert (made["optimizer"]["encoder_lr_factor"] == 1) == row.name.startswith("scratch")
         found.add((made["model"]["pretrained"], made["data"]["draw"]))
     files = ["no.pt", "e.pt", "i.pth", "runs/drawn/seed0/checkpoints/last.pt"]
     assert found == {(file, frames) for file in files for frames in FRAMES}

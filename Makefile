@@ -26,6 +26,7 @@ train: data ## Trains and evaluates the quickstart network; a second call goes o
 	$(BIN)/python scripts/train.py experiment=quickstart
 
 kitti: data ## Trains on KITTI's photographs in KITTI=data/kitti, from ImageNet's weights and the embedded data set
+	@test -d '$(KITTI)/training' || { echo 'KITTI=$(KITTI): needed a folder with training/image_2, see data/README.md' >&2; exit 2; }
 	$(BIN)/python scripts/train.py experiment=drawn 'model.pretrained=$(IMAGENET)'
 	$(BIN)/python scripts/train.py experiment=kitti 'data.root=$(KITTI)'
 

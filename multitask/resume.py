@@ -39,7 +39,9 @@ _FREE_KEYS = (
 # A checkpoint knows the precision that was meant.
 
 _FREE_GROUPS = ("instances.", "starts.")
-"""Of what starts there are to choose from, a run's own is its ``model.pretrained``."""
+"""Groups of keys that change no training: how votes are grouped, and what starts there are to choose from, of which a
+run's own is its ``model.pretrained``.
+"""
 
 _FREE_ELSEWHERE = ("name", "trainer.max_steps", "trainer.val_every")
 """What may also differ where a run goes on in another folder."""

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 _PANELS = "panels"
 
 _MEMORY = 2**30
-"""Bytes of training frames that the processes which load them keep, all together."""
+"""Bytes that the processes which load training frames may keep them in, all together."""
 
 
 class Run:

@@ -25,7 +25,11 @@ _LISTS_OF_PATHS = ("data.roots", "runs")
 _TEXTS = ("name", "split", "data.val_split")
 """Keys whose values are parts of paths."""
 
-_TYPED = re.compile(rf"(\+{{0,2}}({'|'.join(map(re.escape, _PATHS + _LISTS_OF_PATHS + _TEXTS))})=)(.+)", re.DOTALL)
+_STARTS = r"starts\.\w+"
+"""Keys of paths that users name themselves, as a pattern."""
+
+_NAMES = "|".join([*map(re.escape, _PATHS + _LISTS_OF_PATHS + _TEXTS), _STARTS])
+_TYPED = re.compile(rf"(\+{{0,2}}({_NAMES})=)(.+)", re.DOTALL)
 _SWEEP = re.compile(r"(choice|range|interval|glob|shuffle|sort)\(.*\)", re.DOTALL)
 _ITEM = re.compile(r"\[[^\]]*\]|'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|[^,]+", re.DOTALL)
 """What commas part: lists and what is quoted as a whole."""

@@ -9,11 +9,12 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from _entry import end_with, plain, run, short_errors
 from multitask import build
-from multitask.comparison import EXPERIMENTS, Plan, Report, Runner, find_places, shared_loaders
-from multitask.comparison.frames import FramesOfSeeds
+from multitask.comparison import EXPERIMENTS, Plan, Report, Runner, find_places, loader_overrides
+from multitask.comparison.frames import FramesOfRuns
 from multitask.comparison.plan import check_seeds
 from multitask.errors import UserError
 
@@ -25,8 +26,8 @@ def run_config(arguments: Sequence[str]) -> Mapping[str, Any]:
     """What ``scripts/train.py`` would be given."""
     try:
         return plain(compose("train", list(arguments)))
-    except HydraException as error:
-        raise UserError(str(error)) from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(f"{' '.join(arguments)}: {' '.join(str(error).split())}") from error
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="compare")
@@ -41,12 +42,12 @@ def main(given: DictConfig) -> None:
         shared = run_config(base)
         build.make_optimization(shared)  # of whose learning rate each run has a multiple
         check_seeds(config["seeds"], config["search_seed"])
-        frames, experiment = FramesOfSeeds(shared), EXPERIMENTS[name]
-        tasks = frames.tasks_with_labels(build.make_tasks(shared), ["train", config["split"]], config["seeds"])
+        frames, experiment = FramesOfRuns(), EXPERIMENTS[name]
+        tasks = frames.tasks_with_labels(build.make_tasks(shared), shared, ["train", config["split"]], config["seeds"])
         choice = config["seeds"], config["split"], config["rates"], config["search_seed"]
         plan = Plan(experiment, tasks, *choice)
         if plan.searches:
-            tasks = frames.tasks_with_labels(tasks, ["train", build.HELD_OUT], [plan.search_seed])
+            tasks = frames.tasks_with_labels(tasks, shared, ["train", build.HELD_OUT], [plan.search_seed])
             plan = Plan(experiment, tasks, *choice)
         compute = build.make_device(shared)
         places = find_places(compute.device, config["parallel"])
@@ -56,7 +57,7 @@ def main(given: DictConfig) -> None:
             folder,
             Path(config["results_dir"]),
             run_config,
-            [*base, *shared_loaders(shared, places)],
+            [*base, *loader_overrides(shared, places)],
             places,
             f"{compute}, {len(places)} runs at a time" if len(places) > 1 else str(compute),
             frames.describe,

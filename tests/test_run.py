@@ -15,6 +15,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from multitask import evaluation as evaluation_module
 from multitask import run as run_module
+from multitask.data.folder import Folder
 from multitask.data.loader import EncodedFrames, FrameKey, Loader
 from multitask.data.synthetic import write_dataset
 from multitask.engine import checkpoint
@@ -846,3 +847,21 @@ def test_run_ends_although_a_task_that_is_off_cannot_be_built(shared_tree: Path,
     config["task"]["depth"]["_target_"] = "of.no.module.Here"
     assert "semantic/iou_class" in Run(config).train()
     assert (tmp_path / "run" / METRICS).exists()
+
+
+def test_training_frames_that_fit_into_memory_are_read_once(
+    shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[int] = []
+    read = Folder.__getitem__
+    monkeypatch.setattr(Folder, "__getitem__", lambda self, index: reads.append(index) or read(self, index))
+    numbers = []
+    for memory in (None, 0):
+        if memory is not None:
+            monkeypatch.setattr("multitask.run._MEMORY", memory)
+        run = Run(small(shared_tree, tmp_path / f"run{memory}"))
+        run.train()
+        numbers.append(len(reads))
+        reads.clear()
+    trainer = run.trainer
+    assert numbers[1] - numbers[0] == trainer.step * trainer.schedule.batch_size - len(trainer.frames) > 0

@@ -5,9 +5,9 @@ with the verdicts of `claims`, which are those of `statistics`.
 """
 
 from multitask.comparison.experiments import EXPERIMENTS
-from multitask.comparison.places import find_places, shared_loaders
+from multitask.comparison.places import find_places, loader_overrides
 from multitask.comparison.plan import Plan
 from multitask.comparison.report import Report
 from multitask.comparison.runner import Runner
 
-__all__ = ["EXPERIMENTS", "Plan", "Report", "Runner", "find_places", "shared_loaders"]
+__all__ = ["EXPERIMENTS", "Plan", "Report", "Runner", "find_places", "loader_overrides"]

@@ -6,12 +6,6 @@ from multitask.comparison.statistics import mean_and_deviation
 from multitask.report import ratio
 
 
-def given_weight(override: str) -> tuple[str, str]:
-    """Task and value of ``weighting.weights.<task>=<value>``."""
-    key, _, value = override.partition("=")
-    return key.rpartition(".")[2], value
-
-
 def bold(text: str, chosen: bool) -> str:
     """The text, in bold if it is the chosen one of its kind."""
     return f"**{text}**" if chosen and text else text

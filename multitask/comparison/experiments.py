@@ -251,7 +251,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         "Transfer: what to start from, with few labelled frames",
         lambda _: transfer.ROWS,
         orderings=transfer.claims(),
-        curves=("labelled frames", transfer.CURVES),
+        curves=transfer.CURVES,
+        axis="labelled frames",
     ),
     "weightings": Experiment(
         "Weightings, against networks of a single task",

@@ -1,5 +1,6 @@
-"""Which frames the runs of a comparison have: with folds that are left to the seed, those of each seed are others."""
+"""Which frames the runs of a comparison have: those of each seed are others with folds that are left to the seed."""
 
+import json
 from collections.abc import Mapping, Sequence
 
 from multitask import build
@@ -11,52 +12,53 @@ from multitask.data.split import Split
 from multitask.tasks.base import Task
 
 
-class FramesOfSeeds:
-    """Opens each split once for each fold.
+class FramesOfRuns:
+    """Opens each split once for each fold and each way in which runs divide their frames."""
 
-    Args:
-        config: of a run; the seed in it is passed over.
-    """
+    def __init__(self) -> None:
+        self._opened: dict[tuple[str, Fold | None, str], Split] = {}
+        self._described: dict[int, str] = {}
 
-    def __init__(self, config: Config) -> None:
-        # What is drawn is the seed's.
-        self._config = {**config, "data": {**config["data"], "draw": None}}
-        self._opened: dict[tuple[str, Fold | None], Split] = {}
-        self._described: dict[tuple[str, Fold | None], str] = {}
+    def describe(self, split: str, config: Config) -> str:
+        """Which frames a split has in a run, before some are drawn.
 
-    def describe(self, split: str, seed: int) -> str:
-        """Which frames a split has in a run of a seed, before some are drawn.
-
+        Args:
+            split: name of the split.
+            config: of the run.
         Raises:
             UserError: naming the key, folder or file, if it cannot be opened.
         """
-        key = split, self._fold(seed)
-        if key not in self._described:
-            self._described[key] = describe(self._open(split, seed))
-        return self._described[key]
+        frames = self._open(split, config)
+        if id(frames) not in self._described:
+            self._described[id(frames)] = describe(frames)
+        return self._described[id(frames)]
 
     def tasks_with_labels(
-        self, tasks: Mapping[str, Task], splits: Sequence[str], seeds: Sequence[int]
+        self, tasks: Mapping[str, Task], config: Config, splits: Sequence[str], seeds: Sequence[int]
     ) -> dict[str, Task]:
         """The tasks that have labels in all these splits of all seeds; a line says which have none, and where.
 
+        Args:
+            tasks: to choose from, by name.
+            config: of a run; the seed in it is passed over.
+            splits: names of splits.
+            seeds: of runs.
         Raises:
             UserError: if none is left, or a split cannot be opened.
         """
-        different = {id(frames): frames for split in splits for seed in seeds for frames in [self._open(split, seed)]}
+        opened = [self._open(split, {**config, "seed": seed}) for split in splits for seed in seeds]
+        different = {id(frames): frames for frames in opened}
         on = dict(tasks)
         for frames in different.values():
             on = build.tasks_with_labels(on, frames)
         return on
 
-    def _open(self, split: str, seed: int) -> Split:
-        key = split, self._fold(seed)
+    def _open(self, split: str, config: Config) -> Split:
+        data = {**config["data"], "draw": None}  # what is drawn is the seed's
+        key = split, build.make_fold(config), json.dumps(data, sort_keys=True)
         if key not in self._opened:
-            self._opened[key] = build.make_frames({**self._config, "seed": seed}, split)
+            self._opened[key] = build.make_frames({**config, "data": data}, split)
         return self._opened[key]
-
-    def _fold(self, seed: int) -> Fold | None:
-        return build.make_fold({**self._config, "seed": seed})
 
 
 def folds_in_words(config: Mapping[str, object], plan: Plan) -> str:

@@ -16,7 +16,7 @@ def find_places(device: torch.device, parallel: int) -> list[dict[str, str]]:
     Args:
         device: of the runs.
         parallel: how many places there are on the CPUs or, with CUDA, on each GPU that this process sees. They share
-            the CPUs out evenly.
+            the CPUs evenly.
     Raises:
         UserError: naming ``parallel``, if there are fewer CPUs.
     """
@@ -29,20 +29,24 @@ def find_places(device: torch.device, parallel: int) -> list[dict[str, str]]:
     if not isinstance(parallel, int) or not 1 <= parallel <= most:
         a_gpu = f" for each of {len(gpus)} GPUs" if device.type == "cuda" else ""
         raise UserError(f"parallel: needed 1 to {most}, the CPUs at hand{a_gpu}, found {parallel!r}")
-    if parallel == 1:
-        return gpus
-    share = {"OMP_NUM_THREADS": str(num_cpus() // (parallel * len(gpus)))}
-    # A run goes to the GPU that has fewest.
-    return [{**gpu, **share} for _ in range(parallel) for gpu in gpus]
+    places = gpus * parallel
+    if len(places) == 1:
+        return places
+    return [{**place, "OMP_NUM_THREADS": str(_share(places))} for place in places]
 
 
-def shared_loaders(config: Config, places: Sequence[Mapping[str, str]]) -> list[str]:
-    """What each run is told of the processes that load its frames, where several runs share the CPUs.
+def loader_overrides(config: Config, places: Sequence[Mapping[str, str]]) -> list[str]:
+    """What each run is given for the processes that load its frames, where several runs share the CPUs.
 
     Args:
-        config: of a run. What it says of them is left as it is, unless it leaves it to the number of CPUs.
+        config: of a run. A number in it is left alone: ``auto`` is replaced.
         places: of `find_places`.
     """
     if len(places) == 1 or config["trainer"]["num_workers"] != "auto":
         return []
-    return [f"trainer.num_workers={num_loaders(num_cpus() // len(places))}"]
+    return [f"trainer.num_workers={num_loaders(_share(places))}"]
+
+
+def _share(places: Sequence[Mapping[str, str]]) -> int:
+    """CPUs of each place."""
+    return max(1, num_cpus() // len(places))

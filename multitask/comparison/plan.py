@@ -175,7 +175,7 @@ class Plan:
         if self.candidates:  # what is not chosen yet adds as many rows as anything else that may be
             choices = Choices(choices.weights or self.candidates[0], choices.learned_sum or 1.0)
         rows = self._possible(self.experiment.rows(choices))
-        rated = sum(row.rated_as is None for row in rows)
+        rated = len({(row.rated_as or row).name for row in rows})
         searches = rated * len(self.rates) if len(self.rates) > 1 else 0
         return max(len(self.jobs(results)), len(self.candidates) + searches + len(rows) * len(self.seeds))
 

@@ -1,17 +1,17 @@
 """What an experiment says: a table, verdicts on its claims, figures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from multitask.build import HELD_OUT
-from multitask.comparison.cells import bold, given_weight, spread, weights_row
+from multitask.comparison.cells import bold, spread, weights_row
 from multitask.comparison.claims import verdicts
 from multitask.comparison.columns import COLUMNS, HIGHER_IS_BETTER, IMPROVEMENT, TABLE1
 from multitask.comparison.experiments import LEARNED, PAPER_NOISE
 from multitask.comparison.frames import folds_in_words
 from multitask.comparison.plan import Plan
 from multitask.comparison.results import Figures, Result, early
-from multitask.comparison.rows import Experiment, Row
+from multitask.comparison.rows import Experiment, Row, given_weight
 from multitask.comparison.statistics import mean_and_deviation, mean_relative_improvement
 from multitask.comparison.sweep import plot_curves, plot_sweep, swept
 from multitask.files import write_text
@@ -62,10 +62,9 @@ class Report:
             paths.append(folder / "sweep.png")
             learned = [row for row in self.rows if "weighting=uncertainty" in row.overrides]
             plot_sweep(rows, learned, self.experiment.swept, self._shown, paths[-1])
-        if self.experiment.curves and any(self.reported.values()):
+        if self.experiment.curves and self._has_figures(self.rows):
             paths.append(folder / "curves.png")
-            axis, curves = self.experiment.curves
-            plot_curves(curves, axis, self._shown, paths[-1])
+            plot_curves(self.experiment.curves, self.experiment.axis, self._shown, paths[-1])
         return paths
 
     def _setting(self) -> str:
@@ -75,7 +74,7 @@ class Report:
         config = result.config
         size = " x ".join(map(str, config["data.image_size"]))
         return (
-            f"{config['data.name']}, {size} px, {self._draws()} training images drawn by the seed, "
+            f"{config['data.name']}, {size} px, {self._draws()}, "
             f"{config['model.encoder']}, "
             f"{config['trainer.max_steps']} steps of {config['trainer.batch_size']}, {self._compute()}; "
             f"split {self.plan.split}, mean and standard deviation over seeds {', '.join(map(str, self.plan.seeds))}. "
@@ -84,9 +83,11 @@ class Report:
         )
 
     def _draws(self) -> str:
-        """How many training images the seed draws, in each of the rows that differ in it."""
+        """How many training images there are, in each of the rows that differ in it."""
         draws = [run.config.get("data.draw") for runs in self.reported.values() for run in runs.values()]
-        return " or ".join([*map(str, sorted({n for n in draws if n})), *(["all"] if None in draws else [])])
+        drawn = " or ".join(map(str, sorted({draw for draw in draws if draw})))
+        words = [f"{drawn} training images drawn by the seed"] if drawn else []
+        return " or ".join([*words, *(["all training images"] if None in draws else [])])
 
     def _delta_m(self) -> str:
         """What the column of that name means, where there is one."""
@@ -106,7 +107,8 @@ class Report:
         rates = " or ".join(f"{rate:g}" for rate in self.plan.rates)
         text = "the default" if self.plan.rates == [1] else f"{rates} times the default"
         if len(self.plan.rates) > 1:
-            text += ", and beyond where the best is at an end, chosen for each row"
+            each = "group of rows" if any(row.rated_as for row in self.rows) else "row"
+            text += f", and beyond where the best is at an end, chosen for each {each}"
         if self.plan.searches:
             text += f" (choices on held-out training images, seed {self.plan.search_seed})"
         return text
@@ -275,9 +277,14 @@ class Report:
         return "\n".join(lines)
 
     def _swept(self) -> dict[float, Row]:
-        """Rows that have runs, by the weight that is the axis of a sweep."""
+        """Rows that have runs, by the weight that is the axis of a sweep; none if all of them diverged."""
         task = self.experiment.swept
-        return swept([row for row in self.rows if self.reported[row.key]], task) if task else {}
+        rows = [row for row in self.rows if self.reported[row.key]]
+        return swept(rows, task) if task and self._has_figures(rows) else {}
+
+    def _has_figures(self, rows: Sequence[Row]) -> bool:
+        """Whether there is anything to plot of them."""
+        return any(self._values(row.key, figure) for row in rows for figure in TABLE1)
 
     def _shown(self, row: Row, figure: str) -> list[float]:
         """A figure of each seed, in the unit of its column."""

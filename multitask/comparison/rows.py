@@ -79,7 +79,8 @@ class Experiment:
         candidates: rows of fixed weights to choose from on frames that are held out.
         orderings: claims, each of which gets a verdict; of rows that are not there, none.
         swept: task whose fixed weight is the axis of a plot, if there is one.
-        curves: rows of another plot by kind and by the number that they vary, and what that number is.
+        curves: rows of another plot, by kind and by a number in which they differ.
+        axis: what that number is.
         search_rate: whether each row's learning rate is searched.
         histories: keys of rows whose learned weights are plotted over training.
         single: keys of rows by which mean relative improvements are measured, by figure.
@@ -91,11 +92,18 @@ class Experiment:
     candidates: Sequence[Row] = ()
     orderings: Sequence[Ordering] = ()
     swept: str | None = None
-    curves: tuple[str, Mapping[str, Mapping[float, Row]]] | None = None
+    curves: Mapping[str, Mapping[float, Row]] = field(default_factory=dict)
+    axis: str = ""
     search_rate: bool = True
     histories: Sequence[str] = ()
     single: Mapping[str, str] = field(default_factory=dict)
     missing: str = ""
+
+
+def given_weight(override: str) -> tuple[str, str]:
+    """Task and value of ``weighting.weights.<task>=<value>``."""
+    key, _, value = override.partition("=")
+    return key.rpartition(".")[2], value
 
 
 def fixed(name: str, title: str, weights: Mapping[str, float], paper: Mapping[str, float] | None = None) -> Row:

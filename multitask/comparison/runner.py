@@ -15,9 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from multitask.build import Config
 from multitask.comparison import progress, results
 from multitask.comparison.plan import Job, Plan
 from multitask.comparison.results import Result
+from multitask.comparison.starts import PRETRAINED, check_start, start_in_words
 from multitask.data.parallel import die_with_parent
 from multitask.engine.finite import DIVERGED
 from multitask.engine.interruption import Interrupted, deferred_signals
@@ -50,7 +52,8 @@ class Runner:
         base: what all runs have in common, as typed.
         places: see `multitask.comparison.places.find_places`; each takes one run at a time.
         compute: arithmetic and device, which results say of themselves.
-        frames: which a split has in a run of a seed, see `results.describe`; results of others are refused.
+        frames: which a split has in a run, see `multitask.comparison.frames.FramesOfRuns.describe`; results of others
+            are refused.
         script: ``scripts/train.py``.
     """
 
@@ -63,7 +66,7 @@ class Runner:
         base: Sequence[str],
         places: Sequence[Mapping[str, str]],
         compute: str,
-        frames: Callable[[str, int], str],
+        frames: Callable[[str, Config], str],
         script: Path,
     ) -> None:
         self.plan = plan
@@ -103,13 +106,13 @@ class Runner:
             for left in self._todo({}):
                 self._is_possible(left)  # said before anything runs
             while not self._stop and (self._todo(running) or running):
-                for place, environment in enumerate(self.places):
-                    if place in running:
-                        continue
-                    if job := next(filter(self._is_possible, self._todo(running)), None):
-                        running[place] = self._start(job, environment)
-                        if not self._display.live:
-                            log.info("%s; running %s", self._summary(running), job.key)
+                while (place := self._free_place(running)) is not None:
+                    job = next(filter(self._is_possible, self._todo(running)), None)
+                    if job is None:
+                        break
+                    running[place] = self._start(job, self.places[place])
+                    if not self._display.live:
+                        log.info("%s; running %s", self._summary(running), job.key)
                 for place, run in list(running.items()):
                     if run.process.poll() is not None:
                         del running[place]
@@ -121,6 +124,14 @@ class Runner:
             self._display.clear()
         if self._stop:
             raise Interrupted(self._stop[0], f"{len(self.results)} runs")
+
+    def _free_place(self, running: Mapping[int, _Running]) -> int | None:
+        """A place without a run, one whose like (on the same GPU) has fewest."""
+
+        def neighbours(place: int) -> int:
+            return sum(self.places[other] == self.places[place] for other in running)
+
+        return min((place for place in range(len(self.places)) if place not in running), key=neighbours, default=None)
 
     def arguments(self, job: Job) -> list[str]:
         """What a job is, as typed behind ``scripts/train.py``, but for its output_dir."""
@@ -150,17 +161,19 @@ class Runner:
         return [job for job in known if job.key not in self.results | self.failed and job.key not in busy]
 
     def _config(self, job: Job) -> dict[str, Any]:
-        config = flatten(self.compose(self.arguments(job)))
+        config = self.compose(self.arguments(job))
         frames = {
-            "data.frames": self.frames(job.split, job.seed),
-            "data.train_frames": self.frames("train", job.seed),
+            "data.frames": self.frames(job.split, config),
+            "data.train_frames": self.frames("train", config),
         }
-        return {key: value for key, value in config.items() if not is_free(key)} | frames
+        flat = {key: value for key, value in flatten(config).items() if not is_free(key) and key != PRETRAINED}
+        return flat | frames | start_in_words(config)
 
     def _is_possible(self, job: Job) -> bool:
         """Whether a row can be configured; that it cannot is noted, and keeps no other from running."""
         try:
             self._config(job)
+            check_start(self.compose(self.arguments(job)))
         except UserError as error:
             self._note_failure(job, str(error))
             return False

@@ -1,4 +1,4 @@
-"""Figures over what rows vary: one task's fixed weight, beside rows that learn their weights, or any number."""
+"""Figures over what rows vary: one task's fixed weight, beside rows that learn their weights, or another number."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path

@@ -93,7 +93,7 @@ class EncodedFrames(Dataset[Any]):
         tasks: encodes each target from the augmented sample.
         augmentation: applied to frames whose key has a random stream.
         keep_samples: whether batches keep the (augmented) samples' labels, which metrics of scenes need.
-        memory: bytes that frames may take which are kept, in each process that loads, instead of read again.
+        memory: bytes in each process that loads: where all frames fit into them, none is read twice.
     """
 
     def __init__(
@@ -130,15 +130,14 @@ class EncodedFrames(Dataset[Any]):
         return _Item(sample.name, image, targets, kept)
 
     def _read(self, frame: int) -> Sample:
-        """A frame, which is kept as long as there is room: those that are kept stay, so that some are never read again.
+        """A frame, which is kept if there is room for as many of its size as there are frames.
 
-        To decode and shrink a frame of several times the size costs far more than to augment it.
+        Decoding and shrinking a large frame costs far more than augmenting it. To keep a few of many would save little.
         """
         if frame in self._kept:
             return self._kept[frame]
         sample = self.frames[frame]
-        if sample.nbytes <= self._memory:
-            self._memory -= sample.nbytes
+        if sample.nbytes * len(self) <= self._memory:
             self._kept[frame] = sample
         return sample
 

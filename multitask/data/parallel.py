@@ -80,7 +80,7 @@ def num_cpus() -> int:
 
 
 def num_loaders(cpus: int) -> int:
-    """How many processes load frames for one that trains, where there are so many processors for all of them."""
+    """Number of processes that load frames for one training run, which has this many processors."""
     return max(1, min(_MOST_LOADERS, cpus - 1))
 
 

@@ -227,6 +227,8 @@ class Trainer:
             needed = f"trainer.accumulate={possible[0]}"
         else:
             needed = "a smaller trainer.batch_size, data.augmentation.crop, data.image_size or model"
+        if self._on_cuda:
+            needed += ", or less beside it in that memory"
         return UserError(
             f"trainer.accumulate={accumulate}: {size // accumulate} frames at once are too many for the memory of "
             f"{self.compute.device}; needed {needed}"

@@ -7,7 +7,7 @@ import pytest
 
 from multitask import build
 from multitask.comparison import Plan, Report, Runner
-from multitask.comparison.frames import FramesOfSeeds, folds_in_words
+from multitask.comparison.frames import FramesOfRuns, folds_in_words
 from multitask.comparison.plan import Job
 from multitask.errors import UserError
 from tests.comparison.made import EXPERIMENT, IOU, LEARNED, TASKS, result
@@ -28,23 +28,31 @@ def of(root: Path, *overrides: str) -> dict[str, Any]:
 
 
 def test_frames_differ_by_seed_where_the_fold_is_the_seed_s(kitti: Path) -> None:
-    frames = FramesOfSeeds(of(kitti, *FOLDS))
+    frames, given = FramesOfRuns(), of(kitti, *FOLDS)
     # The last two training images are held out: 8 and 9, but 6 and 7 where those are tested. Then fold 3 and fold 4,
     # of which each tests what the other holds out, train on the same ones.
     for split, different in {"train": 4, "test": 5, "held_out": 2}.items():
-        described = [frames.describe(split, seed) for seed in (0, 1, 2, 3, 4, 100)]
+        described = [frames.describe(split, {**given, "seed": seed}) for seed in (0, 1, 2, 3, 4, 100)]
         assert len(set(described)) == different
         assert described[5] == described[0], "seed 100 is of fold 0"
-    assert frames.describe("test", 1).startswith("2 frames, names ")
-    assert frames.describe("train", 1).startswith("6 frames, names ")
+    assert frames.describe("test", given).startswith("2 frames, names ")
+    assert frames.describe("train", given).startswith("6 frames, names ")
+
+
+def test_frames_are_those_that_a_row_leaves_itself(kitti: Path) -> None:
+    frames = FramesOfRuns()
+    held, all_of_them = of(kitti, *FOLDS), of(kitti, *FOLDS, "data.held_out=0")
+    assert frames.describe("train", held).startswith("6 frames, ")
+    assert frames.describe("train", all_of_them).startswith("8 frames, ")
+    assert frames.describe("test", held) == frames.describe("test", all_of_them)
 
 
 def test_frames_are_the_same_for_all_seeds_otherwise(kitti: Path) -> None:
     for overrides in ((), ("data.folds=5", "data.fold=2"), ("data.draw=2",)):
-        frames = FramesOfSeeds(of(kitti, *overrides))
+        frames, given = FramesOfRuns(), of(kitti, *overrides)
         for split in ("train", "val", "held_out"):
-            assert len({frames.describe(split, seed) for seed in range(5)}) == 1
-    assert frames.describe("train", 0).startswith("6 frames, "), "what is drawn is the seed's"
+            assert len({frames.describe(split, {**given, "seed": seed}) for seed in range(5)}) == 1
+    assert frames.describe("train", given).startswith("6 frames, "), "what is drawn is the seed's"
 
 
 def test_task_needs_labels_in_every_fold(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -53,15 +61,15 @@ def test_task_needs_labels_in_every_fold(tmp_path: Path, caplog: pytest.LogCaptu
         (root / f"training/disp_occ_0/{number:06}_10.png").unlink()
     caplog.set_level(logging.WARNING)
     given = of(root, *FOLDS)
-    frames, tasks = FramesOfSeeds(given), build.make_tasks(given)
-    assert list(frames.tasks_with_labels(tasks, ["train", "test"], [0, 1, 3])) == list(tasks)
+    frames, tasks = FramesOfRuns(), build.make_tasks(given)
+    assert list(frames.tasks_with_labels(tasks, given, ["train", "test"], [0, 1, 3])) == list(tasks)
     assert caplog.messages == []
-    assert list(frames.tasks_with_labels(tasks, ["train", "test"], range(5))) == ["semantic", "instance"]
+    assert list(frames.tasks_with_labels(tasks, given, ["train", "test"], range(5))) == ["semantic", "instance"]
     assert caplog.messages == [
         f"task 'depth' is off: data.root={root} data.folds=5 data.fold=2 has no disparity for split 'test'"
     ]
     with pytest.raises(UserError, match=r"data\.fold=2: split 'test' has no labels for any of tasks=\['depth'\]"):
-        frames.tasks_with_labels({"depth": tasks["depth"]}, ["train", "test"], range(5))
+        frames.tasks_with_labels({"depth": tasks["depth"]}, given, ["train", "test"], range(5))
 
 
 def test_results_of_a_seed_are_compared_with_its_own_frames(kitti: Path, tmp_path: Path) -> None:
@@ -69,10 +77,11 @@ def test_results_of_a_seed_are_compared_with_its_own_frames(kitti: Path, tmp_pat
         return of(kitti, *FOLDS, *arguments)
 
     plan = Plan(EXPERIMENT, TASKS, [0, 1], "test", [1.0], 9)
-    frames = FramesOfSeeds(compose([]))
+    frames = FramesOfRuns()
     runner = Runner(plan, tmp_path, tmp_path / "results", compose, [], [{}], "cpu", frames.describe, tmp_path)
     found = [runner._config(Job(LEARNED, "test", 1.0, seed)) for seed in (0, 1)]
-    assert [one["data.frames"] for one in found] == [frames.describe("test", seed) for seed in (0, 1)]
+    of_seeds = [compose([f"seed={seed}"]) for seed in (0, 1)]
+    assert [one["data.frames"] for one in found] == [frames.describe("test", given) for given in of_seeds]
     assert found[0]["data.frames"] != found[1]["data.frames"]
     assert found[0]["data.train_frames"] != found[1]["data.train_frames"]
     assert {(one["data.folds"], one["data.fold"], one["data.partial"]) for one in found} == {(5, "seed", True)}

@@ -71,7 +71,9 @@ def test_report_names_all_numbers_of_images_that_are_drawn() -> None:
     }
     assert " px, 4 or 8 or 16 training images drawn" in report(done).text()
     done = {key: replace(one, config={**config, "data.draw": None}) for key, one in DONE.items()}
-    assert " px, all training images drawn" in report(done).text()
+    assert " px, all training images, resnet18" in report(done).text()
+    some = {**done, "equal/test-rate1-seed0": DONE["equal/test-rate1-seed0"]}
+    assert " px, 16 training images drawn by the seed or all training images, resnet18" in report(some).text()
 
 
 def verdicts_of(text: str) -> list[list[str]]:
@@ -310,6 +312,14 @@ def test_report_of_a_sweep_without_the_other_task_s_labels(tmp_path: Path) -> No
     plan = Plan(EXPERIMENTS["figure2a"], {"semantic": TASKS["semantic"]}, [0], "test", [1.0], 9)
     done = {"semantic/test-rate1-seed0": result("semantic", {IOU: 0.5}, config=CONFIG)}
     assert "sweep.png" in {path.name for path in Report(plan, done, {}).write(tmp_path)}
+
+
+@pytest.mark.parametrize("name", ["figure2a", "transfer"])
+def test_report_of_runs_that_all_diverged_plots_nothing(name: str, tmp_path: Path) -> None:
+    plan = Plan(EXPERIMENTS[name], TASKS, [0], "test", [1.0], 9)
+    row = plan.rows({})[0]
+    lost = {f"{row.name}/test-rate1-seed0": result(row.name, {}, config=CONFIG)}
+    assert [path.name for path in Report(plan, lost, {}).write(tmp_path)] == ["report.md"]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from multitask.comparison import Plan, Report, Runner, results
 from multitask.comparison.plan import Job
@@ -291,6 +292,45 @@ def test_each_place_takes_one_run_at_a_time(tmp_path: Path) -> None:
         own = [line for line in log if line.startswith(place)]
         assert own == [f"{place} begins", f"{place} ends"] * (len(own) // 2)
     assert any(first.endswith("begins") and second.endswith("begins") for first, second in itertools.pairwise(log))
+
+
+def test_a_run_goes_to_the_gpu_that_has_fewest(tmp_path: Path) -> None:
+    runner = make(tmp_path / "out", places=[{"CUDA_VISIBLE_DEVICES": name} for name in "010101"])
+
+    def free(*busy: int) -> int | None:
+        return runner._free_place(dict.fromkeys(busy))  # type: ignore[arg-type]
+
+    assert [free(), free(0), free(1), free(0, 1), free(0, 2), free(1, 3), free(0, 1, 3)] == [0, 1, 0, 2, 1, 0, 2]
+    assert free(0, 2, 4) == 1
+    assert free(*range(6)) is None
+
+
+def test_a_row_whose_start_is_not_there_is_said_to_fail_before_anything_runs(tmp_path: Path) -> None:
+    runner = make(tmp_path / "out", f"model.pretrained={tmp_path}/nowhere.pt")
+    runner.load()
+    runner.run()
+    assert not (tmp_path / "out/calls").exists()
+    assert set(runner.failed.values()) == {
+        f"model.pretrained={tmp_path}/nowhere.pt: no such file; needed weights, or a run that has ended"
+    }
+
+
+def test_results_are_of_what_the_file_holds_that_a_run_starts_from(tmp_path: Path) -> None:
+    start = tmp_path / "start.pth"
+    torch.save({"w": torch.zeros(1)}, start)
+    given = f"model.pretrained={start}"
+    make(tmp_path / "out", given, seeds=[0]).run()
+    again = make(tmp_path / "out", given, seeds=[0])
+    again.load()
+    assert again.results
+    torch.save({"w": torch.ones(1)}, start)
+    other = r"configuration: model\.pretrained was 'weights \w{8}', is 'weights \w{8}'"
+    with pytest.raises(UserError, match=other):
+        make(tmp_path / "out", given, seeds=[0]).load()
+    start.unlink()
+    gone = make(tmp_path / "out", given, seeds=[0])
+    gone.load()
+    assert gone.results.keys() == again.results.keys(), "they can still be shown"
 
 
 def test_a_signal_ends_the_runs_and_the_next_call_goes_on(tmp_path: Path) -> None:

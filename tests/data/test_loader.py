@@ -303,28 +303,34 @@ def test_samples_are_kept_through_workers_and_slices(tree: Any, num_workers: int
 
 # Frames that are kept
 
+SIZE = 32 * 64 * (3 + 1 + 4 + 4)
+"""Bytes of a frame of the shared tree."""
 
+
+@pytest.mark.parametrize("augmentation", [AUGMENTATION, None])
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_batches_of_frames_that_are_kept_are_those_of_frames_that_are_read_again(
-    frames: EncodedFrames, num_workers: int
+    frames: EncodedFrames, num_workers: int, augmentation: Augmentation | None
 ) -> None:
-    kept = EncodedFrames(frames.frames, TASKS, AUGMENTATION, memory=2**20)
+    counted = Counted(frames.frames)
+    kept = EncodedFrames(counted, TASKS, augmentation, memory=2**20)
     again = batches_of(kept, 0, 9, num_workers=num_workers)
     assert len(again) * 4 > 3 * len(frames)  # several epochs
-    assert all(map(same, again, batches_of(frames, 0, 9)))
+    assert all(map(same, again, batches_of(EncodedFrames(frames.frames, TASKS, augmentation), 0, 9)))
+    if not num_workers:
+        assert sorted(counted.reads) == list(range(len(frames)))
+        for index in counted.reads:  # nothing has been written into what is kept
+            mine, fresh = kept._read(index), frames.frames[index]
+            for layer in ("image", "class_ids", "instance_ids", "disparity"):
+                np.testing.assert_array_equal(getattr(mine, layer), getattr(fresh, layer))
 
 
-def test_as_many_frames_are_kept_as_there_is_room_for_and_stay(frames: EncodedFrames) -> None:
-    size = 32 * 64 * (3 + 1 + 4 + 4)
-    assert frames.frames[0].nbytes == size
-    counted = Counted(frames.frames)
-    kept = EncodedFrames(counted, TASKS, memory=2 * size + 1)
-    for _ in range(3):
-        for index in range(4):
-            kept[FrameKey(index)]
-    assert counted.reads == [0, 1, 2, 3, 2, 3, 2, 3]
-    counted.reads.clear()
-    never = EncodedFrames(counted, TASKS)
-    for _ in range(2):
-        never[FrameKey(0)]
-    assert counted.reads == [0, 0]
+def test_frames_are_kept_where_all_of_them_fit(frames: EncodedFrames) -> None:
+    assert frames.frames[0].nbytes == SIZE
+    for memory, reads in ((len(frames) * SIZE, 1), (len(frames) * SIZE - 1, 3), (0, 3)):
+        counted = Counted(frames.frames)
+        kept = EncodedFrames(counted, TASKS, memory=memory)
+        for _ in range(3):
+            for index in range(len(frames)):
+                kept[FrameKey(index)]
+        assert counted.reads == reads * list(range(len(frames)))

@@ -32,7 +32,19 @@ entry = _load()
 PARSER = OverridesParser.create()
 
 
-@pytest.mark.parametrize("key", ["input", "output_dir", "data.root", "checkpoint", "+data.source", "trainer.resume"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "input",
+        "output_dir",
+        "data.root",
+        "checkpoint",
+        "+data.source",
+        "trainer.resume",
+        "model.pretrained",
+        "starts.imagenet",
+    ],
+)
 @pytest.mark.parametrize(
     "typed",
     [

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from multitask.data.layout import write_png
+from multitask.data.parallel import num_cpus, num_loaders
 from multitask.engine import checkpoint
 from tests.compose import ROOT, SMALL
 from tests.scripts.called import call
@@ -159,7 +161,8 @@ def test_compare_py_runs_what_is_missing_and_reports(frames: Path, tmp_path: Pat
     empty = call("compare.py", *arguments, "report=true", cwd=tmp_path)
     assert empty.returncode == 0, empty.stderr
     assert "* three tasks, learned: no finished run" in empty.stdout
-    first = run("compare.py", *arguments, cwd=tmp_path)
+    several = ["parallel=2", "trainer.num_workers=auto"] if num_cpus() > 1 else []
+    first = run("compare.py", *arguments, *several, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert "running three/test-rate1-seed0" in first.stdout
     assert "What three tasks learned (seed 0)" in first.stdout
@@ -169,6 +172,9 @@ def test_compare_py_runs_what_is_missing_and_reports(frames: Path, tmp_path: Pat
         "training.png",
         "weights.png",
     }
+    if several:
+        kept = yaml.safe_load((tmp_path / "compared/three/test-rate1-seed0/config.yaml").read_text())
+        assert kept["trainer"]["num_workers"] == num_loaders(num_cpus() // 2)
     again = call("compare.py", *arguments, cwd=tmp_path)
     assert "running" not in again.stdout
     assert "What three tasks learned (seed 0)" in again.stdout
@@ -200,7 +206,15 @@ def test_compare_py_exits_with_1_where_a_run_failed(frames: Path, tmp_path: Path
     given = [*COMPARE, f"data.root={frames}", "experiment=figure7", "seeds=[0]", "model.pretrained=nowhere.pt"]
     result = call("compare.py", *given, cwd=tmp_path)
     assert result.returncode == 1, result.stderr
-    assert "three/test-rate1-seed0 failed: error: model.pretrained" in result.stdout
+    assert "three/test-rate1-seed0 failed: model.pretrained=nowhere.pt: no such file" in result.stdout
+
+
+def test_compare_py_says_what_an_experiment_needs_of_its_base(frames: Path, tmp_path: Path) -> None:
+    given = [*COMPARE, f"data.root={frames}", "experiment=transfer", "base=comparison"]
+    result = call("compare.py", *given, cwd=tmp_path)
+    assert result.returncode == 1, result.stderr
+    assert "Interpolation key 'starts.scratch' not found" in result.stdout
+    assert "Traceback" not in result.stdout + result.stderr
 
 
 def test_plot_py_writes_a_picture(trained: Path, tmp_path: Path) -> None:

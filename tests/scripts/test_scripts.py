@@ -18,6 +18,7 @@ from multitask.data.layout import write_png
 from multitask.data.parallel import num_cpus, num_loaders
 from multitask.engine import checkpoint
 from tests.compose import ROOT, SMALL
+from tests.layouts import write_kitti
 from tests.scripts.called import call
 
 pytestmark = pytest.mark.slow
@@ -209,8 +210,10 @@ def test_compare_py_exits_with_1_where_a_run_failed(frames: Path, tmp_path: Path
     assert "three/test-rate1-seed0 failed: model.pretrained=nowhere.pt: no such file" in result.stdout
 
 
-def test_compare_py_says_what_an_experiment_needs_of_its_base(frames: Path, tmp_path: Path) -> None:
-    given = [*COMPARE, f"data.root={frames}", "experiment=transfer", "base=comparison"]
+def test_compare_py_says_what_an_experiment_needs_of_its_base(tmp_path: Path) -> None:
+    root = write_kitti(tmp_path / "kitti", range(10))
+    given = [*SMALL, "data.augmentation.crop=null", "data.held_out=2", f"data.root={root}", "output_dir=compared"]
+    given += ["experiment=transfer", "base=kitti_comparison", "seeds=[0]"]
     result = call("compare.py", *given, cwd=tmp_path)
     assert result.returncode == 1, result.stderr
     assert "Interpolation key 'starts.scratch' not found" in result.stdout

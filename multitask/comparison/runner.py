@@ -161,7 +161,10 @@ class Runner:
         return [job for job in known if job.key not in self.results | self.failed and job.key not in busy]
 
     def _config(self, job: Job) -> dict[str, Any]:
-        config = self.compose(self.arguments(job))
+        return self._in_results(job, self.compose(self.arguments(job)))
+
+    def _in_results(self, job: Job, config: Config) -> dict[str, Any]:
+        """A run's configuration as results keep it: flat, without what is free, and with what files hold."""
         frames = {
             "data.frames": self.frames(job.split, config),
             "data.train_frames": self.frames("train", config),
@@ -172,8 +175,9 @@ class Runner:
     def _is_possible(self, job: Job) -> bool:
         """Whether a row can be configured; that it cannot is noted, and keeps no other from running."""
         try:
-            self._config(job)
-            check_start(self.compose(self.arguments(job)))
+            config = self.compose(self.arguments(job))
+            self._in_results(job, config)
+            check_start(config)
         except UserError as error:
             self._note_failure(job, str(error))
             return False

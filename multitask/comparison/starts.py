@@ -23,10 +23,10 @@ def start_in_words(config: Config) -> dict[str, str | None]:
         UserError: naming the file, if it is damaged.
     """
     given = config["model"].get("pretrained")
-    if given is None or not _is_path(given):
-        return {PRETRAINED: given}
-    if not Path(given).is_file():
+    if _is_missing(given):
         return {}
+    if given is None or not Path(given).is_file():
+        return {PRETRAINED: given}
     found = os.stat(given)
     return {PRETRAINED: f"weights {_check_sum(given, found.st_size, found.st_mtime_ns):08x}"}
 
@@ -40,13 +40,15 @@ def check_start(config: Config) -> None:
         UserError: naming the file.
     """
     given = config["model"].get("pretrained")
-    if given is not None and _is_path(given) and not Path(given).is_file():
+    if _is_missing(given):
         raise UserError(f"{PRETRAINED}={given}: no such file; needed weights, or a run that has ended")
 
 
-def _is_path(given: str) -> bool:
-    """Whether it is a path: of a file that is there, or with a folder or a suffix, which no name of weights has."""
-    return Path(given).is_file() or len(Path(given).parts) > 1 or bool(Path(given).suffix)
+def _is_missing(given: str | None) -> bool:
+    """Whether it is the path of no file: with a folder or a suffix, which no name of weights has."""
+    if given is None or Path(given).is_file():
+        return False
+    return len(Path(given).parts) > 1 or bool(Path(given).suffix)
 
 
 @cache

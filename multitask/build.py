@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from multitask.data.classes import ClassTable
 from multitask.data.folds import BY_SEED, Fold
 from multitask.data.formats import check_keys, open_split
 from multitask.data.parallel import num_cpus, num_loaders
 from multitask.data.split import LABEL_KINDS, Split, check_size
 from multitask.data.synthetic import check_manifest
+from multitask.data.tables import read_table
 from multitask.data.transforms import Augmentation
 from multitask.engine.compute import Compute, make_compute
 from multitask.engine.pretrained import find_run, start_from
@@ -64,7 +66,12 @@ def group(config: Config, key: str) -> Config:
     return found
 
 
-def make_tasks(config: Config) -> dict[str, Task]:
+def make_classes(config: Config) -> ClassTable:
+    """The class table of the labels, as ``data.classes`` names or gives it."""
+    return read_table(group(config, "data").get("classes"))
+
+
+def make_tasks(config: Config, classes: ClassTable) -> dict[str, Task]:
     """The tasks of ``config["tasks"]``, in that order."""
     names, known = config.get("tasks"), group(config, "task")
     if not fits(names, list[str]):
@@ -76,7 +83,7 @@ def make_tasks(config: Config) -> dict[str, Task]:
     for name in names:
         if name not in known:
             raise UserError(f"tasks: needed some of {sorted(known)}, found {shown(name)}")
-    return {name: make(f"task.{name}", known[name], Task) for name in names}
+    return {name: make(f"task.{name}", known[name], Task, classes) for name in names}
 
 
 HELD_OUT = "held_out"

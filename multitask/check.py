@@ -6,9 +6,9 @@ import numpy as np
 
 from multitask.build import Config
 from multitask.data.census import KINDS, Census, take_census
+from multitask.data.classes import ClassTable
 from multitask.data.counts import KEPT, Counts, has_manifest, keep_counts
-from multitask.data.formats import FORMATS, MIXED, check_keys, format_of
-from multitask.data.labels import LABELS
+from multitask.data.formats import FORMATS, MIXED, check_keys, format_of, source_table
 from multitask.errors import UserError
 from multitask.prepare import num_workers
 from multitask.progress import Progress
@@ -27,21 +27,23 @@ def check(config: Config) -> None:
     name = check_keys(data)
     roots = {root: format_of(root) for root in data["roots"]} if name == MIXED else {data["root"]: name}
     partial = data.get("partial", False)
-    faults = sum(_check_root(Path(root), layout, workers, partial) for root, layout in roots.items())
+    faults = sum(
+        _check_root(Path(root), layout, source_table(data, layout), workers, partial) for root, layout in roots.items()
+    )
     if faults:
         raise UserError(f"{', '.join(roots)}: needed files without a fault, found {faults} faults, listed above")
 
 
-def _check_root(root: Path, layout: str, workers: int, partial: bool) -> int:
+def _check_root(root: Path, layout: str, classes: ClassTable, workers: int, partial: bool) -> int:
     """Prints what one data set holds, and returns how many faults it has."""
     kind = FORMATS[layout]
     if not kind.splits(root):
-        kind(root, "train", (1, 1), strict=False)  # which says what is missing
+        kind(root, "train", (1, 1), classes, strict=False)  # which says what is missing
     splits = dict.fromkeys(split for file in KINDS for split in kind.splits(root, file))
     faults, counts = 0, {}
     for split in splits:
-        census = take_census(kind, root, split, workers, Progress(f"frames of {split}"), partial=partial)
-        print(f"\n{root}, split {split}\n\n{census_text(census)}", flush=True)
+        census = take_census(kind, root, split, classes, workers, Progress(f"frames of {split}"), partial=partial)
+        print(f"\n{root}, split {split}\n\n{census_text(census, classes)}", flush=True)
         faults += len(census.faults)
         counts[split] = dict(census.files)
     if not faults and not has_manifest(root):
@@ -59,13 +61,13 @@ def _keep(root: Path, counts: Counts) -> str:
     return f"fewer files than at the last check: {', '.join(fewer)}\n\n{kept}" if fewer else kept
 
 
-def census_text(census: Census) -> str:
+def census_text(census: Census, classes: ClassTable) -> str:
     """Tables of the files and of the classes, and a line for each fault."""
     parts = [markdown([["files", "without a fault", "of frames"], *_file_rows(census)])]
     if len(census.labels) > 1:
         parts.append("frames with " + "; ".join(f"{kinds}: {count}" for kinds, count in census.labels.most_common()))
     if census.pixels.any() or census.instances.any():
-        parts.append(markdown([["class", "pixels, %", "instances"], *_class_rows(census)]))
+        parts.append(markdown([["class", "pixels, %", "instances"], *_class_rows(census, classes)]))
     if census.measured[1]:
         share = 100 * census.measured[0] / census.measured[1]
         parts.append(f"disparity: measured in {share:.1f} % of the pixels")
@@ -80,15 +82,15 @@ def _file_rows(census: Census) -> list[list[str]]:
     return [[kind, str(census.files.get(kind, "none")), str(census.num_frames)] for kind in KINDS]
 
 
-def _class_rows(census: Census) -> list[list[str]]:
+def _class_rows(census: Census, classes: ClassTable) -> list[list[str]]:
     """Of the classes that occur."""
     total = max(int(census.pixels.sum()), 1)
     return [
         [
             label.name,
-            f"{100 * census.pixels[label.id] / total:.3f}" if census.pixels.any() else "",
-            str(census.instances[label.id]) if label.has_instances and census.files["instance_ids"] else "",
+            f"{100 * census.pixels[class_id] / total:.3f}" if census.pixels.any() else "",
+            str(census.instances[class_id]) if label.has_instances and census.files["instance_ids"] else "",
         ]
-        for label in LABELS
-        if np.any([census.pixels[label.id], census.instances[label.id]])
+        for class_id, label in enumerate(classes.labels)
+        if np.any([census.pixels[class_id], census.instances[class_id]])
     ]

@@ -69,7 +69,7 @@ class Evaluation:
         self, predict: Predict, waiting: Waiting = nullcontext, writer: ResultWriter | None = None
     ) -> dict[str, float]:
         """The same and those of scenes, which `writer` gets."""
-        scorer = SceneScorer(self.tasks, self._grouping, writer)
+        scorer = SceneScorer(self.tasks, self.frames.classes, self._grouping, writer)
         predicting, after = _Clock(self.compute.device), _Clock(self.compute.device)
 
         def timed(images: Tensor) -> dict[str, Tensor]:
@@ -155,6 +155,8 @@ def evaluate_checkpoint(config: Config, overrides: Sequence[str]) -> tuple[dict[
     trained = load_trained(source, lambda saved: merge(_with_few_workers(saved), config, overrides))
     merged, split = trained.config, config["split"]
     frames = build.make_frames(merged, split)
+    if difference := trained.classes.difference(frames.classes):
+        raise UserError(f"checkpoint={source}: was trained on other classes than {frames.where} has: {difference}")
     frames.check_headers()
     folder = _folder(config["output_dir"], source, merged["data"]["name"], split)
     for name in merged["tasks"]:
@@ -168,7 +170,7 @@ def evaluate_checkpoint(config: Config, overrides: Sequence[str]) -> tuple[dict[
     evaluation = Evaluation(frames, tasks, merged)
     compute = evaluation.compute
     trained.network.to(memory_format=compute.memory_format).to(compute.device)
-    with write_results(results_dir, frames.source_size) if results_dir else nullcontext() as writer:
+    with write_results(results_dir, trained.classes, frames.source_size) if results_dir else nullcontext() as writer:
         figures = evaluation.all_figures(network_predictor(trained.network, compute), writer=writer)
         write_json(folder / "metrics.json", figures)  # before result files appear, over which no second call writes
     if results_dir:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from multitask.build import Config
-from multitask.data.labels import CLASS_NAMES
 from multitask.data.loader import normalize
 from multitask.errors import UserError
 from multitask.files import whole
@@ -102,7 +101,7 @@ def _load(source: str) -> tuple[ExportedNetwork, dict[str, Task], dict[str, Any]
         INPUT: "[B, 3, H, W] uint8 RGB, 0 to 255",
         "image_size": trained.config["data"]["image_size"],
         "tasks": meanings,
-        "classes": list(CLASS_NAMES),
+        "classes": list(trained.classes.names),
     }
     return ExportedNetwork(trained.network).eval(), trained.tasks, metadata
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from multitask.ceiling import noisy_truth
 from multitask.data.layout import write_png
-from multitask.data.synthetic import Scene, render
+from multitask.data.synthetic import CLASSES, Scene, render
 from multitask.instances import Instances, group
 from multitask.report import sheet
 
@@ -33,23 +33,23 @@ def figure4(path: Path) -> None:
     columns = []
     for title, (index, part) in _CASES.items():
         scene = render(0, "val", index, _SIZE)
-        classes, vectors = noisy_truth(scene.class_ids, scene.instance_ids, np.random.default_rng(0))
+        train_ids, vectors = noisy_truth(scene.class_ids, scene.instance_ids, CLASSES, np.random.default_rng(0))
         pictures = {
             f"input: {title}": scene.image,
-            "votes": _votes(scene, classes, vectors),
-            "instances": _tinted(scene.image, group(classes, vectors)),
+            "votes": _votes(scene, train_ids, vectors),
+            "instances": _tinted(scene.image, group(train_ids, vectors, CLASSES)),
         }
         columns.append([(text, Image.fromarray(picture[part])) for text, picture in pictures.items()])
     write_png(path, sheet(columns, (512, 256)))
 
 
-def _votes(scene: Scene, classes: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+def _votes(scene: Scene, train_ids: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """Number of votes for each pixel, on a logarithmic scale, over the darkened picture."""
-    height, width = classes.shape
-    rows, columns = np.nonzero(classes)
+    height, width = train_ids.shape
+    rows, columns = np.nonzero(train_ids)
     places = np.rint(np.stack([rows, columns]) + vectors[::-1, rows, columns]).astype(np.int64)
     inside = ((places >= 0) & (places < np.array([[height], [width]]))).all(0)
-    number = np.zeros(classes.shape)
+    number = np.zeros(train_ids.shape)
     np.add.at(number, tuple(places[:, inside]), 1)
     level = np.minimum(np.log1p(number) / np.log1p(30), 1)[..., None]
     return (scene.image * 0.35 * (1 - level) + np.array([255, 240, 120]) * level).astype(np.uint8)

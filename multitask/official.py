@@ -19,12 +19,15 @@ from unittest import mock
 
 import numpy as np
 
-from multitask.data.labels import CLASS_NAMES, COUNTED_ID, EVALUATED
 from multitask.data.layout import file_path, write_png
 from multitask.data.sample import Sample
+from multitask.data.tables import built_in
 from multitask.metrics import PredictedScene
 
 SPLIT = "val"
+
+CLASSES = built_in("cityscapes")
+"""The table that the scripts know; its class ids are the values in label files."""
 
 
 @contextlib.contextmanager
@@ -77,8 +80,8 @@ def pixel_level(truths: list[Path], results: list[Path]) -> dict[str, float]:
         "iou_category": found["averageScoreCategories"],
         "iiou_category": found["averageScoreInstCategories"],
     }
-    classes = {f"iou/{name}": found["classScores"][name] for name in CLASS_NAMES}
-    instances = {f"iiou/{name}": found["classInstScores"][name] for name in CLASS_NAMES}
+    classes = {f"iou/{name}": found["classScores"][name] for name in CLASSES.names}
+    instances = {f"iiou/{name}": found["classInstScores"][name] for name in CLASSES.names}
     return known(means | classes | instances)
 
 
@@ -116,7 +119,7 @@ def write_panoptic(folder: Path, name: str, scene: PredictedScene) -> dict[str, 
     assert scene.train_ids is not None
     assert scene.instance_map is not None
     # Stuff has its class id as a segment's id, an instance 1000 and its number.
-    stuff = np.array([0 if COUNTED_ID[label.id] else label.id for label in EVALUATED])[scene.train_ids]
+    stuff = np.where(CLASSES.counted[CLASSES.evaluated_ids], 0, CLASSES.evaluated_ids)[scene.train_ids].astype(np.int64)
     ids = np.where(scene.instance_map > 0, scene.instance_map + 1000, stuff)
     surest = {x.number: x for x in sorted(scene.instances, key=lambda x: x.confidence)}
     present = [number for number in np.unique(ids).tolist() if number]

@@ -2,15 +2,19 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from multitask.build import Config
 from multitask.data.parallel import num_cpus
 from multitask.data.split import check_size
 from multitask.data.synthetic import write_dataset
+from multitask.data.tables import built_in, read_table
 from multitask.data.tiny import shrink
-from multitask.errors import UserError
+from multitask.errors import UserError, shown
 from multitask.instantiate import call
 from multitask.progress import Progress
+
+_OF_TRAINING = ("format", "augmentation", "val_split", "held_out", "draw", "folds", "fold", "mappings")
 
 Counts = dict[str, int]
 """Frames of each split."""
@@ -24,7 +28,16 @@ def prepare(config: Config) -> None:
     """
     data = dict(config["data"])
     name = data.pop("name")
-    for key in ("format", "augmentation", "val_split", "held_out", "draw", "folds", "fold"):  # of training alone
+    for key in (
+        "format",
+        "augmentation",
+        "val_split",
+        "held_out",
+        "draw",
+        "folds",
+        "fold",
+        "mappings",
+    ):  # of training alone
         data.pop(key, None)
     writers: dict[str, Callable[..., Counts]] = {"synthetic": _synthetic, "tiny_cityscapes": _tiny}
     if name not in writers:
@@ -40,6 +53,7 @@ def _synthetic(
     workers: int,
     root: str,
     image_size: list[int],
+    classes: Any,
     seed: int,
     num_train: int,
     num_val: int,
@@ -49,16 +63,20 @@ def _synthetic(
     if partial:
         raise UserError("data.partial: needed false, since all files of all frames are written, found true")
     size = check_size("data.image_size", image_size)
+    if read_table(classes) != built_in("cityscapes"):
+        raise UserError(f"data.classes: needed cityscapes, whose ids the files have, found {shown(classes)}")
     counts = {"train": num_train, "val": num_val, "test": num_test}
     write_dataset(Path(root), counts, size=size, seed=seed, workers=workers, progress=Progress("frames"))
     return counts
 
 
-def _tiny(workers: int, root: str, image_size: list[int], source: str | None, partial: bool = False) -> Counts:
+def _tiny(
+    workers: int, root: str, image_size: list[int], classes: Any, source: str | None, partial: bool = False
+) -> Counts:
     size = check_size("data.image_size", image_size)
     if not source:
         raise UserError("data.source: needed the folder of Cityscapes as downloaded, found none")
-    return shrink(Path(source), Path(root), size, workers, Progress("frames"), partial=partial)
+    return shrink(Path(source), Path(root), size, read_table(classes), workers, Progress("frames"), partial=partial)
 
 
 def num_workers(given: int | str) -> int:

@@ -47,6 +47,7 @@ _FREE_ELSEWHERE = ("name", "trainer.max_steps", "trainer.val_every")
 """What may also differ where a run goes on in another folder."""
 
 SINCE = {
+    "data.classes": "cityscapes",
     "data.held_out": 0,
     "data.partial": False,
     "data.folds": None,
@@ -153,6 +154,13 @@ def check(resumed: Resumed, config: Config, frames: Split, weighting: Weighting)
         raise UserError(
             f"trainer.resume={source}: of another configuration: {different}; model.pretrained={source} starts a new "
             "run from its weights"
+        )
+    before = checkpoint.table_of_run(state, f"checkpoint={source}")
+    if before != frames.classes:
+        other = before.difference(frames.classes) or f"{frames.classes.name} has changed since"
+        raise UserError(
+            f"checkpoint={source}: was trained on other classes: {other}; model.pretrained={source} starts a new run "
+            "from its weights"
         )
     if (found := state.get("frames", frames.fingerprint)) != frames.fingerprint:
         raise UserError(f"checkpoint={source}: was trained on {found}; {frames.where} has {frames.fingerprint}")

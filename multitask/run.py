@@ -61,7 +61,8 @@ class Run:
         self._read = resume.identity(self.folder)
         compute, schedule, seed = build.make_device(config), build.make_schedule(config), build.make_seed(config)
         optimization, augmentation = build.make_optimization(config), build.make_augmentation(config)
-        tasks = build.make_tasks(config)
+        self.classes = build.make_classes(config)
+        tasks = build.make_tasks(config, self.classes)
         weighting = build.make_weighting(config, tasks)
         check_weighting(weighting, schedule, compute)
         check_compiler(schedule, compute)
@@ -197,8 +198,12 @@ class Run:
             self._save_state(path)
 
     def _save_state(self, path: Path) -> None:
-        own = {"score": self.best_score, "config": dict(self.config), "tasks": list(self.tasks)}
-        own |= {"seconds": self._elapsed(), "frames": self._fingerprint}
+        own: dict[str, Any] = {
+            "config": dict(self.config),
+            "classes": self.classes.content(),
+            "tasks": list(self.tasks),
+        }
+        own |= {"score": self.best_score, "seconds": self._elapsed(), "frames": self._fingerprint}
         # What is damaged takes no other's place.
         previous = self.folder / PREVIOUS if path == LAST and self._last_is_whole else None
         checkpoint.save(self.folder / path, {**self.trainer.state(), **own}, previous)
@@ -223,7 +228,7 @@ class Run:
         every: dict[str, Task] = {}
         for name in self.config["task"]:
             with suppress(UserError):  # a task that is off may lack what it needs
-                every |= build.make_tasks({**self.config, "tasks": [name]})
+                every |= build.make_tasks({**self.config, "tasks": [name]}, self.classes)
         return [f"{VALIDATION}{name}/{listed[0].key}" for name, listed in figure_groups(every).items()]
 
     def _panels(self, number: int, tall: bool = False) -> list[tuple[str, Any]]:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from multitask.data.labels import EVALUATED
+from multitask.data.classes import ClassTable
 from multitask.data.loader import Batch
 from multitask.errors import UserError
 from multitask.instances import Grouping, Instances, group
@@ -30,20 +30,22 @@ def figure_groups(tasks: Mapping[str, Task]) -> dict[str, tuple[Figure, ...]]:
 
 
 def make_scenes(
-    names: list[str], predictions: Mapping[str, Tensor], grouping: Grouping | None = None
+    names: list[str], predictions: Mapping[str, Tensor], classes: ClassTable, grouping: Grouping | None = None
 ) -> list[PredictedScene]:
     """The scenes of B frames.
 
     Args:
         names: of the frames, for errors.
         predictions: of each task, [B, channels, H, W] on any device. Instances need classes and vectors.
+        classes: the class table.
         grouping: how votes become instances.
     Raises:
         UserError: naming the frame, if vectors or classes are not finite.
     """
     layers = _layers(predictions)
     return [
-        _scene(name, {key: layer[frame] for key, layer in layers.items()}, grouping) for frame, name in enumerate(names)
+        _scene(name, {key: layer[frame] for key, layer in layers.items()}, classes, grouping)
+        for frame, name in enumerate(names)
     ]
 
 
@@ -61,24 +63,26 @@ def _layers(predictions: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     return {key: layer.cpu().numpy() for key, layer in layers.items()}
 
 
-def _scene(name: str, layers: Mapping[str, np.ndarray], grouping: Grouping | None) -> PredictedScene:
+def _scene(
+    name: str, layers: Mapping[str, np.ndarray], classes: ClassTable, grouping: Grouping | None
+) -> PredictedScene:
     train_ids, disparity = layers.get("train_ids"), layers.get("disparity")
     if train_ids is not None and (wrong := int((~np.isfinite(layers["probability"])).sum())):
         raise UserError(f"{name}: class scores: needed finite numbers, found {wrong} px where they are not")
     if train_ids is None or "offsets" not in layers:
         return PredictedScene(train_ids, disparity=disparity)
     try:
-        found = group(train_ids, layers["offsets"], layers["probability"], grouping)
+        found = group(train_ids, layers["offsets"], classes, layers["probability"], grouping)
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
-    return PredictedScene(train_ids, found.ids, predicted_instances(found), disparity)
+    return PredictedScene(train_ids, found.ids, predicted_instances(found, classes), disparity)
 
 
-def predicted_instances(found: Instances) -> list[PredictedInstance]:
+def predicted_instances(found: Instances, classes: ClassTable) -> list[PredictedInstance]:
     """The instances as metrics and result files take them."""
     pairs = zip(found.train_ids.tolist(), found.confidence.tolist(), strict=True)
     return [
-        PredictedInstance(number, EVALUATED[train_id].id, confidence)
+        PredictedInstance(number, int(classes.evaluated_ids[train_id]), confidence)
         for number, (train_id, confidence) in enumerate(pairs, start=1)
     ]
 
@@ -88,23 +92,28 @@ class SceneScorer:
 
     Args:
         tasks: whose figures are wanted.
+        classes: the class table.
         grouping: how votes become instances.
         writer: gets every scene.
     """
 
-    def __init__(self, tasks: Mapping[str, Task], grouping: Grouping, writer: ResultWriter | None = None) -> None:
+    def __init__(
+        self, tasks: Mapping[str, Task], classes: ClassTable, grouping: Grouping, writer: ResultWriter | None = None
+    ) -> None:
+        self._classes = classes
         self._wanted = figure_groups(tasks)
         # Instances need classes; result files need both.
         self._predicted = {Semantic.name, Instance.name} if writer or Instance.name in tasks else set()
         self._predicted |= tasks.keys()
         self._grouping = grouping
         self._writer = writer
-        self._metrics = SceneMetrics(Semantic.name, Instance.name, Depth.name)
+        self._metrics = SceneMetrics(classes, Semantic.name, Instance.name, Depth.name)
 
     def update(self, batch: Batch, predictions: Mapping[str, Tensor]) -> None:
         """Adds a batch, which has its samples."""
         predictions = {name: value for name, value in predictions.items() if name in self._predicted}
-        for sample, scene in zip(batch.samples, make_scenes(batch.names, predictions, self._grouping), strict=True):
+        scenes = make_scenes(batch.names, predictions, self._classes, self._grouping)
+        for sample, scene in zip(batch.samples, scenes, strict=True):
             self._metrics.update(sample, scene)
             if self._writer:
                 self._writer.write(sample.name, scene)

@@ -11,6 +11,8 @@ import torch
 
 from multitask import build
 from multitask.build import Config
+from multitask.data.classes import ClassTable
+from multitask.data.formats import MIXED
 from multitask.engine import checkpoint
 from multitask.errors import UserError, shown
 from multitask.instantiate import is_dotted
@@ -24,11 +26,13 @@ class Trained:
 
     Attributes:
         config: of its run, changed where that was asked for.
+        classes: the class table that it was trained for.
         tasks: that it was trained for.
         network: with its trained parameters.
     """
 
     config: Config
+    classes: ClassTable
     tasks: dict[str, Task]
     network: MultiTaskNetwork
 
@@ -47,11 +51,12 @@ def load_trained(source: str | Path, change: Callable[[Config], Config] = dict) 
         build.check_config(state["config"])
     except UserError as error:
         raise UserError(f"checkpoint={source}: {error}") from error
-    config = change(state["config"])
+    classes = checkpoint.table_of_run(state, f"checkpoint={source}")
+    config = change(_with_classes(state["config"], classes))
     build.check_config(config)
     try:
         _check_targets(config, state["tasks"])
-        tasks = build.make_tasks({**config, "tasks": state["tasks"]})
+        tasks = build.make_tasks({**config, "tasks": state["tasks"]}, classes)
         # What a checkpoint brings along is not fetched from anywhere else.
         alone = {**config, "model": {**config["model"], "pretrained": None}}
         with torch.device("meta"):  # no memory for parameters, of which there may be more than the checkpoint holds
@@ -59,7 +64,18 @@ def load_trained(source: str | Path, change: Callable[[Config], Config] = dict) 
     except UserError as error:
         raise UserError(f"checkpoint={source}: {error}") from error
     checkpoint.load_network(network, state, source)
-    return Trained(config, tasks, network)
+    return Trained(config, classes, tasks, network)
+
+
+def _with_classes(config: Config, classes: ClassTable) -> Config:
+    """A run's configuration with its class table in the place of the table's name: the file may have changed since.
+
+    Of older versions, whose configurations have none, CamVid's labels were read as those of Cityscapes.
+    """
+    data = dict(config["data"])
+    if "classes" not in data and data.get("format") in ("camvid", MIXED):
+        data["mappings"] = ["camvid_to_cityscapes"]
+    return {**config, "data": {**data, "classes": classes.content()}}
 
 
 def _check_targets(config: Config, tasks: Iterable[str]) -> None:

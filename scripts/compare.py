@@ -43,7 +43,9 @@ def main(given: DictConfig) -> None:
         build.make_optimization(shared)  # of whose learning rate each run has a multiple
         check_seeds(config["seeds"], config["search_seed"])
         frames, experiment = FramesOfRuns(), EXPERIMENTS[name]
-        tasks = frames.tasks_with_labels(build.make_tasks(shared), shared, ["train", config["split"]], config["seeds"])
+        tasks = frames.tasks_with_labels(
+            build.make_tasks(shared, build.make_classes(shared)), shared, ["train", config["split"]], config["seeds"]
+        )
         choice = config["seeds"], config["split"], config["rates"], config["search_seed"]
         plan = Plan(experiment, tasks, *choice)
         if plan.searches:

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from multitask.data.camvid import CLASSES
+from multitask.data.classes import INSTANCE_BASE
 from multitask.data.kitti import FOLDERS
-from multitask.data.labels import HAS_INSTANCES, ID, INSTANCE_BASE
 from multitask.data.layout import write_png
+from multitask.data.tables import read_mapping
+from tests.cityscapes import CITYSCAPES, HAS_INSTANCES
 from tests.trees import KINDS, random_layers, write_tree
 
 CALIBRATION = """calib_time: 09-Jan-2012 14:00:15
@@ -18,7 +19,18 @@ P_rect_03: 7.0e+01 0.0 3.15e+01 -30.8 0.0 7.1e+01 1.55e+01 2.2e+00 0.0 0.0 1.0 2
 """
 """fx 70, fy 71, u0 31.5, v0 15.5, baseline (7 + 30.8) / 70 = 0.54 m."""
 
-TO_CAMVID = {ID[name]: number for number, name in enumerate(CLASSES.values())}
+CAMVID = read_mapping("camvid_to_cityscapes")
+TO_CAMVID = {int(CAMVID.class_ids[CAMVID.source.class_ids[number]]): number for number in range(12)}
+
+TABLES = {"cityscapes": CITYSCAPES, "kitti": CITYSCAPES, "camvid": CAMVID.source}
+"""The class table of each layout's files."""
+
+
+def mixed_data(roots: list[str], size: tuple[int, int]) -> dict[str, object]:
+    """The configuration of several roots as one data set with the classes of Cityscapes."""
+    mappings = ["camvid_to_cityscapes"]
+    keys = {"image_size": size, "classes": "cityscapes", "mappings": mappings}
+    return {"name": "mixed", "format": "mixed", "roots": roots, **keys}
 
 
 def kitti_instances(instance_ids: np.ndarray) -> np.ndarray:
@@ -62,7 +74,7 @@ def write_kitti(
 
 def camvid_classes(seed: int, size: tuple[int, int] = (24, 32)) -> np.ndarray:
     """Blocks of 4 x 4 px of random classes, (H, W) uint8."""
-    blocks = np.random.default_rng((7, seed)).integers(len(CLASSES), size=(size[0] // 4, size[1] // 4))
+    blocks = np.random.default_rng((7, seed)).integers(12, size=(size[0] // 4, size[1] // 4))
     return blocks.repeat(4, 0).repeat(4, 1).astype(np.uint8)
 
 

@@ -4,6 +4,8 @@ from typing import Any
 
 import torch
 
+from tests.cityscapes import CITYSCAPES
+
 
 def state(**changes: Any) -> dict[str, Any]:
     """All that `multitask.engine.checkpoint.save` is given, of no run in particular."""
@@ -19,6 +21,7 @@ def state(**changes: Any) -> dict[str, Any]:
         "rng": {"torch": torch.get_rng_state(), "cuda": []},
         "score": 0.0,
         "config": {},
+        "classes": CITYSCAPES.content(),
         "tasks": [],
         **changes,
     }

@@ -15,8 +15,10 @@ from multitask.tasks.depth import Depth
 from multitask.tasks.instance import Instance
 from multitask.tasks.semantic import Semantic
 from multitask.weighting import Fixed, Uncertainty
+from tests.cityscapes import CITYSCAPES
 from tests.compose import config as compose
 from tests.compose import small
+from tests.layouts import mixed_data
 from tests.trees import write_tree
 
 MODEL: dict[str, Any] = {
@@ -48,8 +50,13 @@ SPECS: dict[str, dict[str, Any]] = {
 }
 
 
+def _data(root: Path, height: int = 32) -> dict[str, Any]:
+    data = {"name": "any", "root": str(root), "image_size": [height, 64], "classes": "cityscapes"}
+    return {"data": data}
+
+
 def _tasks(names: Any, specs: Any = None) -> dict[str, Task]:
-    return build.make_tasks({"tasks": names, "task": SPECS if specs is None else specs})
+    return build.make_tasks({"tasks": names, "task": SPECS if specs is None else specs}, CITYSCAPES)
 
 
 def test_make_tasks_keeps_the_order_and_the_likelihoods() -> None:
@@ -258,12 +265,12 @@ def test_make_device_wrong_values_name_the_key(values: tuple[Any, ...], message:
 
 def test_make_frames_wrong_size_names_the_key(shared_tree: Path) -> None:
     with pytest.raises(ValueError, match=r"data\.image_size: .*found \[0, 64\]"):
-        build.make_frames({"data": {"name": "any", "root": str(shared_tree), "image_size": [0, 64]}}, "val")
+        build.make_frames(_data(shared_tree, 0), "val")
 
 
 def test_tasks_with_labels_turns_off_what_the_data_lacks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = write_tree(tmp_path, {"train": 1}, kinds=("image", "class_ids"))
-    frames = build.make_frames({"data": {"name": "any", "root": str(root), "image_size": [32, 64]}}, "train")
+    frames = build.make_frames(_data(root), "train")
     with caplog.at_level(logging.WARNING):
         on = build.tasks_with_labels(_tasks(["depth", "semantic", "instance"]), frames)
     assert list(on) == ["semantic"]
@@ -283,10 +290,11 @@ def test_tasks_with_labels_needs_frames_with_all_layers(tmp_path: Path, caplog: 
         str(write_tree(tmp_path / kind, {"train": 1}, kinds=("image", kind))) for kind in ("class_ids", "disparity")
     ]
     frames = build.make_frames(
-        {"data": {"name": "mixed", "format": "mixed", "roots": roots, "image_size": [32, 64]}}, "train"
+        {"data": mixed_data(roots, (32, 64))},
+        "train",
     )
     with caplog.at_level(logging.WARNING), pytest.raises(ValueError, match="no labels for any of"):
-        build.tasks_with_labels({"both": Both()}, frames)
+        build.tasks_with_labels({"both": Both(CITYSCAPES)}, frames)
     assert any(
         "'both' is off" in message and "no frames with both class_ids and disparity for split 'train'" in message
         for message in caplog.messages
@@ -296,7 +304,7 @@ def test_tasks_with_labels_needs_frames_with_all_layers(tmp_path: Path, caplog: 
 def test_tasks_with_labels_says_nothing_of_a_complete_data_set(
     shared_tree: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    frames = build.make_frames({"data": {"name": "any", "root": str(shared_tree), "image_size": [32, 64]}}, "val")
+    frames = build.make_frames(_data(shared_tree), "val")
     tasks = _tasks(["depth", "semantic", "instance"])
     assert build.tasks_with_labels(tasks, frames) == tasks
     assert not caplog.records
@@ -304,7 +312,7 @@ def test_tasks_with_labels_says_nothing_of_a_complete_data_set(
 
 def test_tasks_with_labels_none_left_is_refused(tmp_path: Path) -> None:
     root = write_tree(tmp_path, {"train": 1}, kinds=("image", "class_ids"))
-    frames = build.make_frames({"data": {"name": "any", "root": str(root), "image_size": [32, 64]}}, "train")
+    frames = build.make_frames(_data(root), "train")
     with pytest.raises(ValueError, match=r"data\.root=.*'train' has no labels for any of tasks=\['depth'\]"):
         build.tasks_with_labels(_tasks(["depth"]), frames)
 
@@ -366,14 +374,14 @@ GROUPS = ("data", "data.augmentation", "task", "model", "weighting", "optimizer"
 @pytest.mark.parametrize("key", GROUPS)
 def test_group_that_is_none_is_named_by_whatever_needs_it(tmp_path: Path, key: str, value: Any) -> None:
     config = small(tmp_path, tmp_path)
-    tasks = build.make_tasks(config)
+    tasks = build.make_tasks(config, CITYSCAPES)
     *parents, last = key.split(".")
     place = config["data"] if parents else config
     place[last] = value
     makers: dict[str, Callable[[], object]] = {
         "data": lambda: build.make_frames(config, "train"),
         "data.augmentation": lambda: build.make_augmentation(config),
-        "task": lambda: build.make_tasks(config),
+        "task": lambda: build.make_tasks(config, CITYSCAPES),
         "model": lambda: build.make_model(config, tasks),
         "weighting": lambda: build.make_weighting(config, tasks),
         "optimizer": lambda: build.make_optimization(config),

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from multitask.ceiling import ceiling, noisy_truth
-from multitask.data.labels import INSTANCE_BASE
+from multitask.data.classes import INSTANCE_BASE
 from multitask.instances import Grouping
 
 CAR, ROAD = 26, 7

@@ -9,11 +9,11 @@ from multitask.data.census import KINDS, Census, take_census
 from multitask.data.cityscapes import Cityscapes
 from multitask.data.counts import KEPT, kept_counts
 from multitask.data.kitti import Kitti
-from multitask.data.labels import ID
 from multitask.data.synthetic import render, write_dataset
+from tests.cityscapes import CITYSCAPES, ID
 from tests.compose import config
 from tests.fulldisk import full_disk
-from tests.layouts import write_all, write_camvid
+from tests.layouts import CAMVID, write_all, write_camvid
 
 
 def found(capsys: pytest.CaptureFixture[str], *overrides: str) -> str:
@@ -58,7 +58,7 @@ def test_check_of_partial_frames_counts_them_by_kind_of_label(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = write_all(tmp_path)["kitti"]
-    names = Kitti(root, "train", (32, 64)).names
+    names = Kitti(root, "train", (32, 64), CITYSCAPES).names
     (root / f"training/disp_occ_0/{names[0]}.png").unlink()
     with pytest.raises(ValueError, match="found 1 faults"):
         found(capsys, "data=kitti", f"data.root={root}")
@@ -91,12 +91,12 @@ def test_check_keeps_the_numbers_of_files_and_training_says_what_is_lost(
     assert kept_counts(root) == {"train": {"image": 3, "class_ids": 3}, "val": {"image": 2, "class_ids": 2}}
     for folder in ("train", "trainannot"):
         (root / folder / "0000TP_000000.png").unlink()
-    CamVid(root, "train", (24, 32))
+    CamVid(root, "train", (24, 32), CAMVID)
     lost = f"data.root={root}: split 'train' has lost files since it was checked: 2 of 3 image, 2 of 3 class_ids"
     assert caplog.messages == [lost]
     found(capsys, *command)  # says so, too, and takes what there is for whole from now on
     assert caplog.messages == [lost, lost]
-    CamVid(root, "train", (24, 32))
+    CamVid(root, "train", (24, 32), CAMVID)
     assert caplog.messages == [lost, lost]
 
 
@@ -121,7 +121,7 @@ def test_check_of_a_data_set_that_the_project_has_written_names_what_is_missing(
 ) -> None:
     write_dataset(tmp_path, {"train": 3, "val": 1}, size=(32, 64), seed=0, workers=1)
     for kind in KINDS:
-        frames = Cityscapes(tmp_path, "train", (32, 64), strict=False)
+        frames = Cityscapes(tmp_path, "train", (32, 64), CITYSCAPES, strict=False)
         frames.path(kind, render(0, "train", 1, (32, 64)).name).unlink()
     with pytest.raises(ValueError, match="found 1 faults"):
         found(capsys, "data=synthetic", f"data.root={tmp_path}")
@@ -155,7 +155,7 @@ def test_census_text_by_hand() -> None:
     census.pixels[[ID["road"], ID["car"]]] = 192, 64
     census.instances[ID["car"]] = 5
     census.measured += [64, 256]
-    assert census_text(census).split("\n") == [
+    assert census_text(census, CITYSCAPES).split("\n") == [
         "| files        | without a fault | of frames |",
         "|--------------|----------------:|----------:|",
         "| image        |               3 |         3 |",
@@ -179,7 +179,7 @@ def test_census_text_by_hand() -> None:
 
 
 def test_census_text_of_a_data_set_adds_up(shared_tree: Path) -> None:
-    lines = census_text(take_census(Cityscapes, shared_tree, "train", 1)).splitlines()
+    lines = census_text(take_census(Cityscapes, shared_tree, "train", CITYSCAPES, 1), CITYSCAPES).splitlines()
     start = lines.index(next(line for line in lines if line.startswith("| class ")))
     shares = [float(line.split("|")[2]) for line in lines[start + 2 :] if line.startswith("|")]
     assert sum(shares) == pytest.approx(100, abs=0.02)

@@ -13,6 +13,7 @@ from multitask.engine import checkpoint
 from multitask.errors import UserError
 from multitask.evaluation import Evaluation, evaluate_checkpoint, merge
 from multitask.run import LAST, Run
+from tests.cityscapes import CITYSCAPES
 from tests.compose import config, small
 from tests.trees import random_layers, write_frame, write_tree
 
@@ -58,7 +59,7 @@ def test_whole_frames_are_evaluated_in_the_memory_of_training(
 ) -> None:
     root = write_tree(tmp_path, {"val": 3})
     found = config("experiment=paper_full", f"data.root={root}", f"trainer.accumulate={accumulate}")
-    batches = Evaluation(build.make_frames(found, "val"), build.make_tasks(found), found).batches()
+    batches = Evaluation(build.make_frames(found, "val"), build.make_tasks(found, CITYSCAPES), found).batches()
     assert len(batches) == -(-3 // frames_at_once)
     assert len(next(iter(batches)).names) == frames_at_once
 
@@ -201,7 +202,7 @@ def test_figures_are_kept_where_the_position_prior_cannot_be_had(
 def test_frames_smaller_than_the_crop_of_training_are_evaluated(tmp_path: Path) -> None:
     root = write_tree(tmp_path, {"val": 2})
     found = config("experiment=paper_full", f"data.root={root}", "data.image_size=[32,64]")
-    assert len(Evaluation(build.make_frames(found, "val"), build.make_tasks(found), found).batches()) == 1
+    assert len(Evaluation(build.make_frames(found, "val"), build.make_tasks(found, CITYSCAPES), found).batches()) == 1
 
 
 @pytest.mark.parametrize("task", ["depth", "instance"])

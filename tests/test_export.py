@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from multitask import build, export
-from multitask.data.labels import CLASS_NAMES
 from multitask.data.loader import normalize
 from multitask.engine import checkpoint
 from multitask.errors import UserError
 from multitask.export import METADATA, export_checkpoint
 from multitask.models.network import MultiTaskNetwork
 from multitask.tasks.depth import Depth
+from tests.cityscapes import CITYSCAPES, CLASS_NAMES
 from tests.compose import ROOT, SMALL, config
 from tests.fulldisk import full_disk
 from tests.states import state
@@ -31,7 +31,7 @@ def network() -> MultiTaskNetwork:
     """With statistics and scales as training leaves them: vectors of tens of px."""
     torch.manual_seed(0)
     found = config(*SMALL)
-    network = build.make_model(found, build.make_tasks(found))
+    network = build.make_model(found, build.make_tasks(found, CITYSCAPES))
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(std=0.1)
@@ -241,7 +241,7 @@ def test_other_encoders_are_exported(tmp_path: Path, model: tuple[str, ...], for
     if "model=timm" in model:
         pytest.importorskip("timm")
     found = config(*SMALL[:1], *model, *SMALL[2:])
-    network = build.make_model(found, build.make_tasks(found))
+    network = build.make_model(found, build.make_tasks(found, CITYSCAPES))
     path = tmp_path / "last.pt"
     checkpoint.save(path, state(network=network.state_dict(), config=found, tasks=list(network.decoders)))
     differences = export_checkpoint(str(path), format, str(tmp_path / "network"))

@@ -13,6 +13,7 @@ from multitask.tasks.base import Task
 from multitask.tasks.instance import Instance
 from multitask.tasks.semantic import Semantic
 from multitask.weighting import Uncertainty
+from tests.cityscapes import CITYSCAPES
 
 TRUE_VARIANCES = ["laplace", "gaussian"]
 OF_VECTORS = [REGRESSION[name].of_vector(components) for name in TRUE_VARIANCES for components in (2, 3)]
@@ -220,4 +221,4 @@ def test_descent_finds_the_temperature_of_simulated_labels(temperature: float) -
     logits = 3 * torch.randn(1, Semantic.channels, 100, 100)
     labels = Categorical(logits=logits.movedim(1, -1) / temperature).sample()
     target = Target(labels, torch.rand(1, 100, 100) < 0.8)
-    assert _learned(Semantic("softmax_exact"), logits, target, 0.0) == pytest.approx(temperature, rel=0.05)
+    assert _learned(Semantic(CITYSCAPES, "softmax_exact"), logits, target, 0.0) == pytest.approx(temperature, rel=0.05)

@@ -27,9 +27,10 @@ from multitask.tasks.base import Task
 from multitask.tasks.depth import Depth
 from multitask.tasks.instance import Instance
 from multitask.tasks.semantic import Semantic
+from tests.cityscapes import CITYSCAPES
 from tests.trees import random_layers
 
-TASKS: dict[str, Task] = {task.name: task for task in (Semantic(), Instance(), Depth())}
+TASKS: dict[str, Task] = {task.name: task for task in (Semantic(CITYSCAPES), Instance(CITYSCAPES), Depth(CITYSCAPES))}
 SEMANTIC, INSTANCE, DEPTH = TASKS
 RATIO = "network / position prior"
 SIZE = (64, 512)  # as wide as pictures are drawn, so that nothing is enlarged

@@ -16,8 +16,9 @@ from multitask.tasks.base import Task
 from multitask.tasks.depth import Depth
 from multitask.tasks.instance import Instance
 from multitask.tasks.semantic import Semantic
+from tests.cityscapes import CITYSCAPES
 
-SEMANTIC, INSTANCE, DEPTH = Semantic(), Instance(), Depth()
+SEMANTIC, INSTANCE, DEPTH = Semantic(CITYSCAPES), Instance(CITYSCAPES), Depth(CITYSCAPES)
 TASKS: dict[str, Task] = {task.name: task for task in (SEMANTIC, INSTANCE, DEPTH)}
 SIZE = (64, 128)
 CAR, PERSON = 26, 24
@@ -56,7 +57,7 @@ def ideal(batch: Batch) -> dict[str, torch.Tensor]:
 
 
 def test_make_scenes_of_ideal_predictions_is_the_truth(batch: Batch) -> None:
-    scenes = make_scenes(batch.names, ideal(batch))
+    scenes = make_scenes(batch.names, ideal(batch), CITYSCAPES)
     for sample, scene, ids in zip(batch.samples, scenes, ([CAR, PERSON], [CAR]), strict=True):
         np.testing.assert_array_equal(scene.train_ids, TASKS[SEMANTIC.name].encode(sample).value)
         np.testing.assert_array_equal(scene.disparity, sample.disparity)
@@ -71,7 +72,9 @@ def test_make_scenes_of_ideal_predictions_is_the_truth(batch: Batch) -> None:
 def test_make_scenes_without_a_task_leaves_out_what_it_gives(batch: Batch) -> None:
     predictions = ideal(batch)
     for name in TASKS:
-        scene = make_scenes(batch.names, {key: value for key, value in predictions.items() if key != name})[0]
+        scene = make_scenes(batch.names, {key: value for key, value in predictions.items() if key != name}, CITYSCAPES)[
+            0
+        ]
         assert (scene.train_ids is None) == (name == SEMANTIC.name)
         assert (scene.instance_map is None) == (name != DEPTH.name)
         assert (scene.disparity is None) == (name == DEPTH.name)
@@ -81,11 +84,11 @@ def test_make_scenes_names_the_frame_whose_vectors_are_not_finite(batch: Batch) 
     predictions = ideal(batch)
     predictions[INSTANCE.name][1, 0, 25, 20] = float("nan")
     with pytest.raises(ValueError, match=r"^street_1: offsets .*instance task.*needed finite numbers, found 1 of"):
-        make_scenes(batch.names, predictions)
+        make_scenes(batch.names, predictions, CITYSCAPES)
 
 
 def test_scene_scorer_of_ideal_predictions_is_perfect(batch: Batch) -> None:
-    scorer = SceneScorer(TASKS, Grouping())
+    scorer = SceneScorer(TASKS, CITYSCAPES, Grouping())
     scorer.update(batch, ideal(batch))
     figures = scorer.compute()
     for key in ("semantic/iou_class", "semantic/iiou_class", "instance/ap", "instance/ap50", "panoptic/pq"):
@@ -98,7 +101,7 @@ def test_scene_scorer_of_ideal_predictions_is_perfect(batch: Batch) -> None:
 def test_every_figure_of_the_tables_is_computed() -> None:
     frames = EncodedFrames(_Street(camera=Camera(0.2, 120.0, 120.0, 64.0, 32.0)), TASKS, keep_samples=True)
     (batch,) = Loader(frames, in_order(2, 2), 0, pin=False)
-    scorer = SceneScorer(TASKS, Grouping())
+    scorer = SceneScorer(TASKS, CITYSCAPES, Grouping())
     scorer.update(batch, ideal(batch))
     figures = scorer.compute()
     for name, task in TASKS.items():
@@ -115,7 +118,7 @@ def test_scene_scorer_agrees_with_the_tasks_own_figures(batch: Batch) -> None:
     predictions = {name: torch.randn(2, task.channels, *SIZE) for name, task in TASKS.items()}
     metric = SEMANTIC.metric()
     metric.update(predictions[SEMANTIC.name], batch.targets[SEMANTIC.name])
-    scorer = SceneScorer(TASKS, Grouping())
+    scorer = SceneScorer(TASKS, CITYSCAPES, Grouping())
     scorer.update(batch, predictions)
     figures = scorer.compute()
     for key, value in metric.compute().items():
@@ -129,14 +132,14 @@ def test_scene_scorer_leaves_out_what_nobody_asked_for(batch: Batch) -> None:
         ([SEMANTIC.name, INSTANCE.name], {"semantic", "instance", PANOPTIC}),
     ):
         tasks = {name: TASKS[name] for name in names}
-        scorer = SceneScorer(tasks, Grouping())
+        scorer = SceneScorer(tasks, CITYSCAPES, Grouping())
         scorer.update(batch, ideal(batch))
         assert {key.split("/")[0] for key in scorer.compute()} == expected == set(figure_groups(tasks))
 
 
 def test_scene_scorer_writes_every_frame(batch: Batch, tmp_path: Path) -> None:
-    with write_results(tmp_path / "results") as writer:
-        SceneScorer(TASKS, Grouping(), writer).update(batch, ideal(batch))
+    with write_results(tmp_path / "results", CITYSCAPES) as writer:
+        SceneScorer(TASKS, CITYSCAPES, Grouping(), writer).update(batch, ideal(batch))
     lines = [(tmp_path / f"results/instance-level/street_{i}.txt").read_text().splitlines() for i in range(2)]
     assert [len(x) for x in lines] == [2, 1]
     assert len(list((tmp_path / "results/pixel-level").iterdir())) == 2
@@ -147,7 +150,7 @@ def test_scene_scorer_in_the_order_of_frames_or_not_is_the_same(batch: Batch) ->
     predictions = {name: value + torch.randn_like(value) for name, value in ideal(batch).items()}
     results = []
     for order in ([0, 1], [1, 0]):
-        scorer = SceneScorer(TASKS, Grouping())
+        scorer = SceneScorer(TASKS, CITYSCAPES, Grouping())
         for frame in order:
             part = {name: value[frame : frame + 1] for name, value in predictions.items()}
             scorer.update(batch[frame : frame + 1], part)
@@ -158,30 +161,30 @@ def test_scene_scorer_in_the_order_of_frames_or_not_is_the_same(batch: Batch) ->
 def test_instances_of_a_task_that_is_off_are_not_made(batch: Batch) -> None:
     predictions = ideal(batch)
     predictions[INSTANCE.name][:] = float("nan")
-    SceneScorer({SEMANTIC.name: SEMANTIC, DEPTH.name: DEPTH}, Grouping()).update(batch, predictions)
+    SceneScorer({SEMANTIC.name: SEMANTIC, DEPTH.name: DEPTH}, CITYSCAPES, Grouping()).update(batch, predictions)
     with pytest.raises(ValueError, match="needed finite numbers"):
-        SceneScorer({INSTANCE.name: INSTANCE}, Grouping()).update(batch, predictions)
+        SceneScorer({INSTANCE.name: INSTANCE}, CITYSCAPES, Grouping()).update(batch, predictions)
 
 
 def test_make_scenes_names_the_frame_whose_classes_are_not_finite(batch: Batch) -> None:
     predictions = {SEMANTIC.name: ideal(batch)[SEMANTIC.name]}
     predictions[SEMANTIC.name][0, :, 3, 4] = float("nan")
     with pytest.raises(ValueError, match=r"^street_0: class scores: needed finite numbers, found 1 px"):
-        make_scenes(batch.names, predictions)
+        make_scenes(batch.names, predictions, CITYSCAPES)
 
 
 def test_figures_are_those_of_the_official_scripts_run_on_the_written_files(tmp_path: Path) -> None:
     """From predictions by way of instances and files to AP."""
     root = write_dataset_of_streets(tmp_path / "frames")
-    frames = Cityscapes(root, official.SPLIT, SIZE)
+    frames = Cityscapes(root, official.SPLIT, SIZE, CITYSCAPES)
     (batch,) = Loader(EncodedFrames(frames, TASKS, keep_samples=True), in_order(2, 2), 0, pin=False)
     torch.manual_seed(0)
     predictions = ideal(batch)
     predictions[INSTANCE.name] += 2 * torch.randn_like(predictions[INSTANCE.name])
     predictions[SEMANTIC.name][:, :, 20:24] = predictions[SEMANTIC.name][:, :, 4:8]
-    scorer = SceneScorer(TASKS, Grouping())
-    with write_results(tmp_path / "results") as writer:
-        scorer = SceneScorer(TASKS, Grouping(), writer)
+    scorer = SceneScorer(TASKS, CITYSCAPES, Grouping())
+    with write_results(tmp_path / "results", CITYSCAPES) as writer:
+        scorer = SceneScorer(TASKS, CITYSCAPES, Grouping(), writer)
         scorer.update(batch, predictions)
     truths = [frames.path("instance_ids", name) for name in batch.names]
     lists = [tmp_path / "results/instance-level" / f"{name}.txt" for name in batch.names]

@@ -8,6 +8,7 @@ from torch import Tensor
 
 import multitask
 from multitask import build
+from multitask.data.classes import ClassTable
 from multitask.data.loader import Batch, EncodedFrames, Loader, in_order
 from multitask.data.sample import Sample, Target
 from multitask.engine.compute import Compute
@@ -17,6 +18,7 @@ from multitask.likelihoods import REGRESSION
 from multitask.metrics import Metric, VectorError
 from multitask.report import panel, table
 from multitask.tasks.base import Figure, Task
+from tests.cityscapes import CITYSCAPES
 
 PACKAGE = Path(multitask.__file__).parent
 TASK_NAMES = {"semantic", "instance", "depth"}
@@ -47,7 +49,8 @@ class Brightness(Task):
     layers = ("image",)
     figures = (Figure("mean_error_px", "mean error", higher_is_better=False),)
 
-    def __init__(self) -> None:
+    def __init__(self, classes: ClassTable) -> None:
+        self.classes = classes
         self.likelihood = REGRESSION["laplace"]
 
     def encode(self, sample: Sample) -> Target:
@@ -91,7 +94,7 @@ def _config(root: Path) -> build.Config:
         },
         "weighting": {"_target_": "multitask.weighting.Uncertainty", "initial_log_variance": 0.5},
         "optimizer": {"lr": 0.02, "momentum": 0.9, "weight_decay": 1e-4, "power": 0.9, "log_variance_lr": 0.1},
-        "data": {"name": "any", "root": str(root), "image_size": [32, 64]},
+        "data": {"name": "any", "root": str(root), "image_size": [32, 64], "classes": "cityscapes"},
     }
 
 
@@ -103,7 +106,7 @@ def trained(shared_tree: Path) -> tuple[Objective, Batch, list[dict[str, float]]
     """All four tasks, one batch, and the losses of a few steps of training on it."""
     torch.manual_seed(0)
     config = _config(shared_tree)
-    tasks = build.make_tasks(config)
+    tasks = build.make_tasks(config, CITYSCAPES)
     frames = EncodedFrames(build.make_frames(config, "train"), tasks)
     (batch,) = Loader(frames, in_order(6, 3)[:1], 0, pin=False)
     objective = Objective(build.make_model(config, tasks), tasks, build.make_weighting(config, tasks)).train()
@@ -152,7 +155,7 @@ def test_fourth_task_has_a_position_prior(trained: tuple[Objective, Batch, list[
 
 def test_fourth_task_that_reads_the_picture_alone_has_its_labels(shared_tree: Path) -> None:
     config = _config(shared_tree)
-    on = build.tasks_with_labels(build.make_tasks(config), build.make_frames(config, "train"))
+    on = build.tasks_with_labels(build.make_tasks(config, CITYSCAPES), build.make_frames(config, "train"))
     assert "brightness" in on
 
 

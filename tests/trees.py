@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from multitask.data.labels import EVALUATED, ID
 from multitask.data.layout import Camera, encode_disparity, file_path, write_camera, write_png
+from tests.cityscapes import EVALUATED, ID
 
 CAMERA = Camera(baseline=0.21, fx=70.0, fy=70.0, u0=31.5, v0=15.5, z=1.2)
 KINDS = ("image", "class_ids", "instance_ids", "disparity", "camera")

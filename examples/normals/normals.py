@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from multitask.data.labels import SKY_ID, UNSEEN_IDS
+from multitask.data.classes import ClassTable
 from multitask.data.layout import Camera
 from multitask.data.sample import Sample, Target
 from multitask.errors import UserError
@@ -61,6 +61,7 @@ class Normals(Task):
     x is right, y down, z forward, as the camera sees it: a road is at (0, -1, 0), a wall straight ahead at (0, 0, -1).
 
     Args:
+        classes: the class table.
         radius: px around each pixel, to which a plane is fitted; more smooths more noise and more corners.
     Raises:
         UserError: naming the key, if the radius is not above zero.
@@ -74,7 +75,8 @@ class Normals(Task):
         *(Figure(f"within_{a:g}", f"within {a:g} degrees, %", higher_is_better=True, percent=True) for a in WITHIN),
     )
 
-    def __init__(self, radius: int = 4) -> None:
+    def __init__(self, classes: ClassTable, radius: int = 4) -> None:
+        self.classes = classes
         if radius < 1:
             raise UserError(f"task.{self.name}.radius: needed a whole number above zero, found {radius}")
         self.radius = radius
@@ -87,7 +89,8 @@ class Normals(Task):
             return Target(torch.zeros(3, height, width), torch.zeros(height, width, dtype=torch.bool))
         measured = np.isfinite(sample.disparity) & (sample.disparity > 0)
         if sample.class_ids is not None:
-            measured &= ~np.isin(sample.class_ids, (SKY_ID, *UNSEEN_IDS))
+            nowhere = [*self.classes.unseen_ids, *([] if self.classes.sky_id is None else [self.classes.sky_id])]
+            measured &= ~np.isin(sample.class_ids, nowhere)
         disparity = torch.from_numpy(np.where(measured, sample.disparity, 0))
         normals, valid = plane_normals(disparity, torch.from_numpy(measured), sample.camera, self.radius)
         labels = sample.class_ids if sample.instance_ids is None else sample.instance_ids

@@ -6,7 +6,8 @@ import numpy as np
 
 from multitask.benchmark.timing import Results, median_seconds, seconds
 from multitask.ceiling import ceiling, noisy_truth
-from multitask.data.labels import INSTANCE_BASE
+from multitask.data.classes import INSTANCE_BASE
+from multitask.data.synthetic import CLASSES
 from multitask.instances import group, optics
 from multitask.tasks.instance import Instance
 
@@ -24,11 +25,11 @@ def measure_clustering(repeats: int) -> Results:
     results: Results = {}
     times = {}
     for size, num_pixels in (((128, 256), 5_000), ((1024, 2048), 30_000), ((1024, 2048), 300_000)):
-        times[num_pixels] = median_seconds(partial(group, *_noisy_boxes(size, num_pixels)), repeats)
+        times[num_pixels] = median_seconds(partial(group, *_noisy_boxes(size, num_pixels), CLASSES), repeats)
         title = f"instances, {size[0]} x {size[1]}, {num_pixels} votes"
         results[title] = (times[num_pixels] * 1000, "ms")
     scattered = np.full((1024, 2048), 13), np.zeros((2, 1024, 2048), dtype=np.float32)
-    worst = median_seconds(partial(group, *scattered), repeats)
+    worst = median_seconds(partial(group, *scattered, CLASSES), repeats)
     results["instances, 1024 x 2048, every pixel votes for itself"] = (worst * 1000, "ms")
     results["instances, 300000 / 30000 votes"] = (times[300_000] / times[30_000], "x")
     best = ceiling("val", _VAL_FRAMES, _VAL_SIZE)[f"{Instance.name}/ap50"]
@@ -47,7 +48,7 @@ def _noisy_boxes(size: tuple[int, int], num_pixels: int) -> tuple[np.ndarray, np
         top, left = tile % 4 * height // 4, tile // 4 * width // 6
         box = np.s_[top : top + round(side * height / 4), left : left + round(side * width / 6)]
         ids[box] = (24 + tile % 5) * INSTANCE_BASE + tile
-    return noisy_truth(ids // INSTANCE_BASE, ids, rng)
+    return noisy_truth(ids // INSTANCE_BASE, ids, CLASSES, rng)
 
 
 def _clustering_without_merging(repeats: int) -> Results:
@@ -56,9 +57,9 @@ def _clustering_without_merging(repeats: int) -> Results:
         from sklearn.cluster import OPTICS
     except ImportError:
         return {}
-    classes, vectors = _noisy_boxes((256, 512), 80_000)
-    pixels = np.argwhere(classes)[:, ::-1]
-    votes = np.random.default_rng(0).permutation(pixels + vectors[:, classes > 0].T)
+    train_ids, vectors = _noisy_boxes((256, 512), 80_000)
+    pixels = np.argwhere(train_ids)[:, ::-1]
+    votes = np.random.default_rng(0).permutation(pixels + vectors[:, train_ids > 0].T)
     peer = OPTICS(min_samples=10, max_eps=_RADIUS, cluster_method="dbscan", eps=_RADIUS)
     num, slow = 500, seconds(partial(peer.fit, votes[:500]))
     while slow * 2.5 < _PATIENCE and 2 * num <= len(votes):

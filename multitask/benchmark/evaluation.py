@@ -11,7 +11,7 @@ import numpy as np
 from multitask import official
 from multitask.benchmark.timing import Results, median_seconds, seconds
 from multitask.data.cityscapes import Cityscapes
-from multitask.data.labels import COUNTED_ID, IGNORE, INSTANCE_BASE, TRAIN_ID
+from multitask.data.classes import IGNORE, INSTANCE_BASE
 from multitask.data.layout import file_path
 from multitask.data.sample import Sample
 from multitask.data.synthetic import write_dataset
@@ -36,7 +36,7 @@ def measure_metrics(repeats: int, num_frames: int) -> Results:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_dataset(folder / "frames", {official.SPLIT: num_frames}, size=_SIZE, seed=0, workers=1)
-        data = Cityscapes(folder / "frames", official.SPLIT, _SIZE)
+        data = Cityscapes(folder / "frames", official.SPLIT, _SIZE, official.CLASSES)
         # The released scripts know nothing of distances.
         samples = [replace(data[index], disparity=None, camera=None) for index in range(num_frames)]
         pairs = [(sample, _flawed(sample, np.random.default_rng(index))) for index, sample in enumerate(samples)]
@@ -57,7 +57,7 @@ def measure_metrics(repeats: int, num_frames: int) -> Results:
 
 
 def _figures(pairs: list[tuple[Sample, PredictedScene]]) -> dict[str, float]:
-    metrics = SceneMetrics(Semantic.name, Instance.name, Depth.name)
+    metrics = SceneMetrics(official.CLASSES, Semantic.name, Instance.name, Depth.name)
     for sample, scene in pairs:
         metrics.update(sample, scene)
     return metrics.compute()
@@ -65,7 +65,7 @@ def _figures(pairs: list[tuple[Sample, PredictedScene]]) -> dict[str, float]:
 
 def _official_figures(folder: Path, pairs: list[tuple[Sample, PredictedScene]]) -> tuple[float, dict[str, float]]:
     """Seconds that the scripts take, and their figures."""
-    with write_results(folder / "results") as writer:
+    with write_results(folder / "results", official.CLASSES) as writer:
         for sample, scene in pairs:
             writer.write(sample.name, scene)
     names = [sample.name for sample, _ in pairs]
@@ -92,13 +92,15 @@ def _flawed(sample: Sample, rng: np.random.Generator) -> PredictedScene:
     """The truth, displaced by some pixels and with wrong patches, as a network might predict it."""
     assert sample.class_ids is not None
     assert sample.instance_ids is not None
-    train_ids = np.roll(TRAIN_ID[sample.class_ids], (2, 3), axis=(0, 1))
+    train_ids = np.roll(official.CLASSES.train_ids[sample.class_ids], (2, 3), axis=(0, 1))
     train_ids[train_ids == IGNORE] = 0
     blocks = rng.random((_SIZE[0] // 8, _SIZE[1] // 8)).repeat(8, 0).repeat(8, 1)
     train_ids[blocks < 0.03] = 8
     instance_map = np.roll(sample.instance_ids, (2, 3), axis=(0, 1))
     instance_map[(blocks < 0.03) | (instance_map < INSTANCE_BASE)] = 0
-    counted = [number for number in np.unique(instance_map).tolist() if COUNTED_ID[number // INSTANCE_BASE]]
+    counted = [
+        number for number in np.unique(instance_map).tolist() if official.CLASSES.counted[number // INSTANCE_BASE]
+    ]
     instance_map[~np.isin(instance_map, counted)] = 0
     instances = [
         PredictedInstance(number, number // INSTANCE_BASE, round(float(rng.random()), 2)) for number in counted

@@ -11,7 +11,7 @@ import torch
 from multitask.benchmark.timing import Results, median_seconds, seconds
 from multitask.data.cityscapes import Cityscapes
 from multitask.data.loader import Batch, EncodedFrames, Loader, StepSampler
-from multitask.data.synthetic import write_dataset
+from multitask.data.synthetic import CLASSES, write_dataset
 from multitask.data.transforms import Augmentation
 from multitask.engine.compute import Compute, make_compute
 from multitask.engine.memory import keep_freed_memory
@@ -31,12 +31,12 @@ _NUM_FRAMES = 48
 def measure_training(repeats: int) -> Results:
     """Images/s and ms per step, medians of ``repeats``."""
     keep_freed_memory()  # as runs do
-    tasks: dict[str, Task] = {task.name: task for task in (Semantic(), Instance(), Depth())}
+    tasks: dict[str, Task] = {task.name: task for task in (Semantic(CLASSES), Instance(CLASSES), Depth(CLASSES))}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "frames"
         write = partial(write_dataset, root, {"train": _NUM_FRAMES}, size=_SIZE, seed=0, workers=1)
         results: Results = {"generator, 1 process": (_NUM_FRAMES / seconds(write), "images/s")}
-        frames = EncodedFrames(Cityscapes(root, "train", _SIZE), tasks, Augmentation())
+        frames = EncodedFrames(Cityscapes(root, "train", _SIZE, CLASSES), tasks, Augmentation())
         results |= _loading_against_training(frames, tasks, repeats)
         batch = next(iter(_loader(frames, 1, 0)))
     return results | _precisions(batch, tasks, repeats) | _weightings(batch, tasks, repeats)

@@ -1,7 +1,7 @@
 """CamVid with the 11 classes of SegNet's tutorial: classes only.
 
 <root>/<split>/<name>.png          8-bit RGB
-<root>/<split>annot/<name>.png     8-bit class, 11 for void
+<root>/<split>annot/<name>.png     8-bit class ids
 """
 
 from pathlib import Path
@@ -9,27 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from multitask.data.folder import Folder
-from multitask.data.labels import ID
+from multitask.data.ids import read_class_ids
 from multitask.data.reading import visible
-from multitask.errors import UserError
-
-CLASSES: dict[str, str] = {
-    "sky": "sky",
-    "building": "building",
-    "pole": "pole",
-    "road": "road",
-    "pavement": "sidewalk",
-    "tree": "vegetation",
-    "sign symbol": "traffic sign",
-    "fence": "fence",
-    "car": "car",
-    "pedestrian": "person",
-    "bicyclist": "rider",  # the label holds the bicycle, too, but what is sought on it is the human
-    "void": "unlabeled",
-}
-"""CamVid's classes in the order of their numbers -> those of Cityscapes."""
-
-_CLASS_ID = np.array([ID[name] for name in CLASSES.values()], dtype=np.uint8)
 
 
 class CamVid(Folder):
@@ -51,9 +32,7 @@ class CamVid(Folder):
         return {path: path.stem for path in visible(self.folder(kind), "*.png")}
 
     def _decode(self, kind: str, path: Path, coded: np.ndarray) -> np.ndarray:
-        if (largest := int(coded.max())) >= len(CLASSES):
-            raise UserError(f"{path}: needed classes from 0 to {len(CLASSES) - 1}, found {largest}")
-        return _CLASS_ID[coded]
+        return read_class_ids(path, coded, self.table)
 
 
 def _folder(split: str, kind: str) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from multitask.data.classes import INSTANCE_BASE, ClassTable
 from multitask.data.folder import Folder, size_error
-from multitask.data.labels import INSTANCE_BASE, LABELS
 from multitask.data.layout import check_rows
 from multitask.data.parallel import for_each
 from multitask.data.split import LABEL_KINDS
@@ -29,8 +29,8 @@ class Census:
         files: how many of each kind are without a fault; a kind that the whole split lacks is not named.
         labels: how many frames have which kinds of labels, whether these have faults or not.
         sizes: how many images have each size, (H, W) px.
-        pixels: (34,) int64, px by class id.
-        instances: (34,) int64, single instances by class id.
+        pixels: (256,) int64, px by class id.
+        instances: (256,) int64, single instances by class id.
         measured: px with a disparity, and px of all disparity files.
         faults: a line for each, which begins with the file.
     """
@@ -39,8 +39,8 @@ class Census:
     files: Counter[str] = field(default_factory=Counter)
     labels: Counter[str] = field(default_factory=Counter)
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
-    pixels: np.ndarray = field(default_factory=lambda: np.zeros(len(LABELS), dtype=np.int64))
-    instances: np.ndarray = field(default_factory=lambda: np.zeros(len(LABELS), dtype=np.int64))
+    pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, dtype=np.int64))
+    instances: np.ndarray = field(default_factory=lambda: np.zeros(256, dtype=np.int64))
     measured: np.ndarray = field(default_factory=lambda: np.zeros(2, dtype=np.int64))
     faults: list[str] = field(default_factory=list)
 
@@ -60,6 +60,7 @@ def take_census(
     kind: type[Folder],
     root: Path,
     split: str,
+    classes: ClassTable,
     workers: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
     *,
@@ -71,13 +72,14 @@ def take_census(
         kind: the layout.
         root: of the data set.
         split: one that is there.
+        classes: the table of the label files.
         workers: processes.
         progress: called with the number of frames done and of all.
         partial: whether an image may be without any of its other files.
     """
     census = Census()
     try:
-        frames = kind(root, split, _SIZE, strict=False, partial=partial)
+        frames = kind(root, split, _SIZE, classes, strict=False, partial=partial)
     except UserError as error:  # there is not one image
         census.faults.append(str(error))
         return census
@@ -88,7 +90,7 @@ def take_census(
     census.faults += [f"{path}: belongs to no image of split {split!r}" for path in frames.strays()]
     if not census.faults:
         try:
-            kind(root, split, _SIZE, partial=partial)
+            kind(root, split, _SIZE, classes, partial=partial)
         except UserError as error:  # every file is right, but together they are no data set
             census.faults.append(str(error))
     census.faults.sort()
@@ -144,9 +146,9 @@ def _count(layers: dict[str, np.ndarray], census: Census) -> None:
         height, width = layers["image"].shape[:2]
         census.sizes[height, width] += 1
     if "class_ids" in layers:
-        census.pixels += np.bincount(layers["class_ids"].reshape(-1), minlength=len(LABELS))
+        census.pixels += np.bincount(layers["class_ids"].reshape(-1), minlength=256)
     if "instance_ids" in layers:
         ids = np.unique(layers["instance_ids"])
-        census.instances += np.bincount(ids[ids >= INSTANCE_BASE] // INSTANCE_BASE, minlength=len(LABELS))
+        census.instances += np.bincount(ids[ids >= INSTANCE_BASE] // INSTANCE_BASE, minlength=256)
     if "disparity" in layers:
         census.measured += [np.isfinite(layers["disparity"]).sum(), layers["disparity"].size]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from multitask.data.classes import IGNORE, INSTANCE_BASE, ClassMapping, ClassTable
 from multitask.data.folder import Folder, size_error
-from multitask.data.ids import check_class_ids, check_instance_ids
-from multitask.data.labels import IGNORE, TRAIN_ID, UNSEEN_IDS
+from multitask.data.ids import read_class_ids, read_instance_ids
 from multitask.data.layout import SUFFIX, decode_disparity, file_path
 from multitask.data.reading import visible
 
@@ -28,9 +28,16 @@ class Cityscapes(Folder):
         return sorted(path.name for path in visible(root / SUFFIX[kind][0], "*") if path.is_dir())
 
     def __init__(
-        self, root: str | Path, split: str, image_size: Sequence[int], *, strict: bool = True, partial: bool = False
+        self,
+        root: str | Path,
+        split: str,
+        image_size: Sequence[int],
+        classes: ClassTable | ClassMapping,
+        *,
+        strict: bool = True,
+        partial: bool = False,
     ) -> None:
-        super().__init__(root, split, image_size, strict=strict, partial=partial)
+        super().__init__(root, split, image_size, classes, strict=strict, partial=partial)
         self._only_unseen = strict and split == "test" and self._has_placeholders()
         if self._only_unseen:
             log.info(
@@ -43,7 +50,8 @@ class Cityscapes(Folder):
     def _has_placeholders(self) -> bool:
         """Whether the first frames show no class that counts: the published test labels say what to ignore alone."""
         labelled = [name for name in self.names if "class_ids" in self.kinds_of(name)][:_LOOKED_AT]
-        return bool(labelled) and all((TRAIN_ID[self.read("class_ids", name)] == IGNORE).all() for name in labelled)
+        train_ids = (self.table.train_ids[self.read("class_ids", name)] for name in labelled)
+        return bool(labelled) and all((ids == IGNORE).all() for ids in train_ids)
 
     def folder(self, kind: str) -> Path:
         return self.root / SUFFIX[kind][0] / self.split
@@ -61,12 +69,12 @@ class Cityscapes(Folder):
             ids = super().read("class_ids", name)
             if ids.shape != layer.shape:
                 raise size_error(self.path("class_ids", name), self.path(kind, name), layer.shape, ids.shape)
-            layer = np.where(np.isin(ids, UNSEEN_IDS), np.nan, layer).astype(layer.dtype)
+            layer = np.where(np.isin(ids, self.table.unseen_ids), np.nan, layer).astype(layer.dtype)
         return layer
 
     def _decode(self, kind: str, path: Path, coded: np.ndarray) -> np.ndarray:
         if kind == "class_ids":
-            return check_class_ids(path, coded)
+            return read_class_ids(path, coded, self.table)
         if kind == "instance_ids":
-            return check_instance_ids(path, coded).astype(np.int32)
+            return read_instance_ids(path, coded, self.table, INSTANCE_BASE)
         return decode_disparity(coded)

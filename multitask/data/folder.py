@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from multitask.data.classes import ClassMapping, ClassTable
 from multitask.data.counts import check_counts
 from multitask.data.ids import contradiction
 from multitask.data.layout import Camera, read_camera, read_header, read_png
@@ -29,6 +30,7 @@ class Folder(Split):
     Attributes:
         root: the folder.
         kinds: of labels, and ``camera``, that are there.
+        table: the classes of its label files, of which `read` returns class ids.
         images: how images are named, for errors.
         whole: splits that a layout makes of one folder of labelled frames, which together are the split `WHOLE`: they
             may be divided otherwise. None where splits are the data set's own.
@@ -37,6 +39,7 @@ class Folder(Split):
         root: the folder.
         split: name of the split.
         image_size: (H, W) px at which frames are handed out.
+        classes: the table of the label files, or how they are read as those of another table.
         strict: whether single files that are missing or in a wrong place are refused.
         partial: whether an image may be without any of its other files.
     Raises:
@@ -47,10 +50,20 @@ class Folder(Split):
     whole: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
-        self, root: str | Path, split: str, image_size: Sequence[int], *, strict: bool = True, partial: bool = False
+        self,
+        root: str | Path,
+        split: str,
+        image_size: Sequence[int],
+        classes: ClassTable | ClassMapping,
+        *,
+        strict: bool = True,
+        partial: bool = False,
     ) -> None:
         self.root = Path(root)
         self.split = split
+        self._mapping = classes if isinstance(classes, ClassMapping) else None
+        self.table = classes.source if isinstance(classes, ClassMapping) else classes
+        self.classes = classes.target if isinstance(classes, ClassMapping) else classes
         self.partial = partial
         self.image_size = check_size("data.image_size", image_size)
         self.where = f"data.root={root}"
@@ -108,6 +121,8 @@ class Folder(Split):
                 raise size_error(self.path(kind, name), self.path("image", name), image.shape, layer.shape)
         if found := self.contradiction(name, layers):
             raise found[1]
+        if self._mapping:
+            layers = {kind: self._mapping.apply(kind, layer) for kind, layer in layers.items()}
         camera = self.read_camera(name) if "camera" in kinds else None
         class_ids, instance_ids, disparity = (layers.get(kind) for kind in LABEL_KINDS)
         return resize(Sample(name, image, class_ids, instance_ids, disparity, camera), self.image_size)
@@ -123,7 +138,7 @@ class Folder(Split):
         """
         if not {"class_ids", "instance_ids"} <= set(layers):
             return None
-        if not (found := contradiction(layers["class_ids"], layers["instance_ids"])):
+        if not (found := contradiction(layers["class_ids"], layers["instance_ids"], self.table)):
             return None
         kind, words = found
         other = self.path("instance_ids" if kind == "class_ids" else "class_ids", name)

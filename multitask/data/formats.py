@@ -1,23 +1,28 @@
 """The layouts that data sets on disk may have, and opening one split of a data set in any of them."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from multitask.data.camvid import CamVid
 from multitask.data.cityscapes import Cityscapes
+from multitask.data.classes import ClassMapping, ClassTable
 from multitask.data.folder import WHOLE, Folder
 from multitask.data.folds import Fold, of_fold
 from multitask.data.kitti import Kitti
 from multitask.data.mixed import Mixed
 from multitask.data.split import Split
+from multitask.data.tables import built_in, read_mapping, read_table
 from multitask.errors import UserError, shown
 
 log = logging.getLogger(__name__)
 
 FORMATS: dict[str, type[Folder]] = {"cityscapes": Cityscapes, "kitti": Kitti, "camvid": CamVid}
 """Layouts of one root, by name."""
+
+_TABLES = {"cityscapes": "cityscapes", "kitti": "cityscapes", "camvid": "camvid"}
+"""The class table of a layout's files, where `MIXED` finds them by their folders."""
 
 _MARKS = {"cityscapes": "leftImg8bit", "kitti": "training/image_2", "camvid": "trainannot"}
 """A folder that lies in every data set of a layout and in no other."""
@@ -46,8 +51,9 @@ def open_split(data: Mapping[str, Any], split: str, fold: Fold | None = None) ->
     if fold and (name == MIXED or not FORMATS[name].whole):
         raise UserError(f"data.folds: needed null, since data={data['name']} has splits of its own, found {fold.of}")
     if name == MIXED:
-        return open_mixed(split, data["roots"], data["image_size"], partial=partial)
-    frames = FORMATS[name](data["root"], WHOLE if fold else split, data["image_size"], partial=partial)
+        return open_mixed(split, data, partial=partial)
+    classes = classes_of(data, name)
+    frames = FORMATS[name](data["root"], WHOLE if fold else split, data["image_size"], classes, partial=partial)
     return of_fold(frames, split, fold) if fold else frames
 
 
@@ -86,22 +92,66 @@ def format_of(root: str | Path) -> str:
     return found[0]
 
 
-def open_mixed(split: str, roots: Sequence[str], image_size: Sequence[int], *, partial: bool = False) -> Split:
+def classes_of(data: Mapping[str, Any], layout: str) -> ClassTable | ClassMapping:
+    """The class table of label files, or how they are read as those of ``data.classes``.
+
+    The files of one root have that table, or where a mapping to it is given, the table that is mapped; of several roots
+    (`MIXED`) each has its layout's, which must be that table or be mapped to it.
+
+    Args:
+        data: the configuration group.
+        layout: of the root.
+    Raises:
+        UserError: naming the key or file.
+    """
+    target, given = read_table(data.get("classes")), data.get("mappings", [])
+    if not isinstance(given, list):
+        raise UserError(f"data.mappings: needed a list of names or files, found {shown(given)}")
+    mappings = [read_mapping(one) for one in given]
+    for mapping in mappings:
+        if mapping.target != target:
+            raise UserError(
+                f"data.mappings: needed mappings to data.classes, {target.name}, found one to {mapping.target.name}"
+            )
+    if data.get("format") != MIXED:
+        if len(mappings) > 1:
+            raise UserError(f"data.mappings: needed one at most, since there is one root, found {shown(given)}")
+        return mappings[0] if mappings else target
+    source = built_in(_TABLES[layout])
+    if source == target:
+        return target
+    for mapping in mappings:
+        if mapping.source == source:
+            return mapping
+    raise UserError(
+        f"data.mappings: needed a mapping from {source.name}, the classes of data sets with the layout {layout}, to "
+        f"data.classes, {target.name}; found {shown(given)}"
+    )
+
+
+def source_table(data: Mapping[str, Any], layout: str) -> ClassTable:
+    """The class table of label files, as `classes_of` finds it."""
+    classes = classes_of(data, layout)
+    return classes.source if isinstance(classes, ClassMapping) else classes
+
+
+def open_mixed(split: str, data: Mapping[str, Any], *, partial: bool = False) -> Split:
     """One split of several data sets joined, of whatever layout each is; a line says which of them lack the split.
 
     Raises:
         UserError: naming the key, folder or file, if no data set has the split, or one is not what it should be.
     """
+    roots: list[str] = data["roots"]
     where = f"data.roots=[{','.join(map(str, roots))}]"
-    kinds = {root: FORMATS[format_of(root)] for root in roots}
-    there = {root: kind.splits(Path(root)) for root, kind in kinds.items()}
+    layouts = {root: format_of(root) for root in roots}
+    there = {root: FORMATS[layout].splits(Path(root)) for root, layout in layouts.items()}
     for root, splits in there.items():
         if split not in splits:
             log.warning("data.roots: %s has no split %r, only %s", root, split, splits)
-    numbered = enumerate(kinds.items(), start=1)
+    numbered = enumerate(layouts.items(), start=1)
     parts = {
-        number: kind(root, split, image_size, partial=partial)
-        for number, (root, kind) in numbered
+        number: FORMATS[layout](root, split, data["image_size"], classes_of(data, layout), partial=partial)
+        for number, (root, layout) in numbered
         if split in there[root]
     }
     if not parts:

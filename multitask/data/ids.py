@@ -1,74 +1,112 @@
-"""What ids label files may hold, and whether two label files of one frame agree."""
+"""From the values of label files to class ids and instance ids, and whether two label files of one frame agree."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from multitask.data.labels import IGNORE, INSTANCE_BASE, LABELS, TRAIN_ID
+from multitask.data.classes import IGNORE, INSTANCE_BASE, UNKNOWN, ClassTable
 from multitask.errors import UserError
 
-_TRAIN_IDS = np.unique(TRAIN_ID)
 
-
-def check_class_ids(path: Path, ids: np.ndarray) -> np.ndarray:
-    """Class ids (H, W), if all are known; else an error that names the file."""
-    if (largest := int(ids.max())) >= len(LABELS):
-        hint = "; its values look like train ids" if np.isin(ids, _TRAIN_IDS).all() else ""
-        raise UserError(f"{path}: needed class ids from 0 to {len(LABELS) - 1}, found {largest}{hint}")
+def read_class_ids(path: Path, coded: np.ndarray, classes: ClassTable) -> np.ndarray:
+    """Class ids (H, W) uint8 of the values of a label file, if the table has all; else an error that names the file."""
+    ids = classes.class_ids[coded]
+    if (unknown := ids == UNKNOWN).any():
+        train_ids = np.unique(classes.train_ids)
+        hint = "; its values look like train ids" if np.isin(coded, train_ids).all() else ""
+        raise UserError(f"{path}: needed ids of the class table {classes.name}, found {_counted(coded[unknown])}{hint}")
     return ids
 
 
-def check_instance_ids(path: Path, ids: np.ndarray) -> np.ndarray:
-    """Instance ids (H, W), if the classes of all are known; else an error that names the file."""
-    most = len(LABELS) * INSTANCE_BASE
-    if (largest := int(ids.max())) >= most:
-        raise UserError(f"{path}: needed instance ids below {most}, found {largest}")
-    # Below zero 16 bits begin at their end again: only what is no class and no instance is left below this difference.
-    if (ids.astype(np.uint16) - np.uint16(len(LABELS))).min() < INSTANCE_BASE - len(LABELS):
-        unknown = int(ids[(ids >= len(LABELS)) & (ids < INSTANCE_BASE)].max())
-        raise UserError(f"{path}: needed class ids from 0 to {len(LABELS) - 1}, found {unknown}")
+def read_instance_ids(path: Path, coded: np.ndarray, classes: ClassTable, base: int) -> np.ndarray:
+    """Instance ids (H, W) int32 of the values (H, W) uint16 of an instance file.
+
+    Args:
+        path: of the file, for the error.
+        coded: ``id * base + k``, with the value ``id`` of a class in label files. With a base of 1000, as Cityscapes
+            has it, what is below it is a bare id. With one of 256, as KITTI and Mapillary have it, k = 0 says that no
+            single instance is known, and classes without instances are numbered, too: both become bare class ids.
+        classes: the table of the file.
+        base: 1000 or 256.
+    Raises:
+        UserError: naming the file, if a class is not known.
+    """
+    ids = _instance_codes(classes, base)[coded]
+    if (unknown := ids < 0).any():
+        raise UserError(
+            f"{path}: needed id * {base} + k of the class table {classes.name}, found {_counted(coded[unknown])}"
+        )
     return ids
 
 
-def contradiction(class_ids: np.ndarray, instance_ids: np.ndarray) -> tuple[str, str] | None:
+@cache
+def _instance_codes(classes: ClassTable, base: int) -> np.ndarray:
+    """(65536,) int32: instance id by value in files, -1 where the table has no such class."""
+    coded = np.arange(1 << 16)
+    label_ids, numbers = np.divmod(coded, base)
+    bare = (coded < base) & (base > 256)
+    label_ids = np.where(bare, coded, label_ids)
+    known = label_ids < 256
+    class_ids = np.where(known, classes.class_ids[label_ids & 255], UNKNOWN)
+    ids = class_ids.astype(np.int32)
+    single = ~bare if base > 256 else (numbers > 0) & classes.has_instances[class_ids]
+    return np.where(class_ids == UNKNOWN, -1, np.where(single, ids * INSTANCE_BASE + numbers, ids)).astype(np.int32)
+
+
+def _counted(values: np.ndarray) -> str:
+    """Values (N,) that should not be there, and in how many pixels they are."""
+    found, pixels = np.unique(values, return_counts=True)
+    words = [f"{value} in {count} px" for value, count in zip(found[:3].tolist(), pixels.tolist(), strict=False)]
+    return ", ".join(words) + (f" and {len(found) - 3} others" if len(found) > 3 else "")
+
+
+def contradiction(class_ids: np.ndarray, instance_ids: np.ndarray, classes: ClassTable) -> tuple[str, str] | None:
     """What is wrong where the label files of a frame do not agree on the class of each pixel; None where they do.
 
     They do where the class of an instance (its id // 1000) is the pixel's, and where a bare id (of stuff, of a group,
-    of what is ignored) is the pixel's class id itself. Licence plates, which have no id, are unlabeled in both.
+    of what is ignored) is the pixel's class id itself.
 
     Args:
         class_ids: (H, W).
         instance_ids: (H, W), all known.
+        classes: the table of both.
     Returns:
         The kind whose file is wrong, as far as that can be told, and what was found in it.
     """
     if _agree(class_ids, instance_ids).all():
         return None
-    classes = np.where(instance_ids < INSTANCE_BASE, instance_ids, instance_ids // INSTANCE_BASE)
-    differs = classes != class_ids
+    others = np.where(instance_ids < INSTANCE_BASE, instance_ids, instance_ids // INSTANCE_BASE)
+    differs = others != class_ids
     place = np.unravel_index(int(differs.argmax()), differs.shape)
-    one, other = class_ids[differs], classes[differs]
-    kind, found, needed = "class_ids", class_ids[place], classes[place]
-    hint = _hint(one, other)
-    if not hint and _hint(other, one):
-        kind, found, needed, hint = "instance_ids", classes[place], class_ids[place], _hint(other, one)
+    one, other = class_ids[differs], others[differs]
+    kind, found, needed = "class_ids", class_ids[place], others[place]
+    hint = _hint(one, other, classes)
+    if not hint and _hint(other, one, classes):
+        kind, found, needed, hint = "instance_ids", others[place], class_ids[place], _hint(other, one, classes)
     return kind, (
-        f"another class in {100 * differs.mean():.3g} % of the pixels, such as {found} ({LABELS[found].name}) for "
-        f"{needed} ({LABELS[needed].name}) in row {place[0]}, column {place[1]}{hint}"
+        f"another class in {100 * differs.mean():.3g} % of the pixels, such as {_named(classes, found)} for "
+        f"{_named(classes, needed)} in row {place[0]}, column {place[1]}{hint}"
     )
 
 
 def _agree(class_ids: np.ndarray, instance_ids: np.ndarray) -> np.ndarray:
     """(H, W) bool: where a pixel has one class; every frame that is read is asked this, so no division is done."""
-    ids, numbers = instance_ids.astype(np.uint16), class_ids.astype(np.uint16)
-    # Of another class, or with a bare id, a pixel lies outside of these thousand, also where 16 bits begin again.
-    single = (ids - numbers * np.uint16(INSTANCE_BASE) < INSTANCE_BASE) & (numbers > 0)
+    ids, numbers = instance_ids.astype(np.uint32), class_ids.astype(np.uint32)
+    # Of another class, or with a bare id, a pixel lies outside of these thousand, also where 32 bits begin again.
+    single = (ids - numbers * np.uint32(INSTANCE_BASE) < INSTANCE_BASE) & (numbers > 0)
     return single | (ids == numbers)
 
 
-def _hint(ids: np.ndarray, other: np.ndarray) -> str:
+def _hint(ids: np.ndarray, other: np.ndarray, classes: ClassTable) -> str:
     """Whether ids (N,) of pixels are the train ids of the other file's classes there, but for ignored ones."""
-    meant = TRAIN_ID[other]
+    meant = classes.train_ids[other]
     counts = meant != IGNORE
-    alike = counts.any() and (meant == ids)[counts].mean() > 0.9
+    alike = counts.any() and (meant == classes.label_ids[ids])[counts].mean() > 0.9
     return "; its values look like train ids" if alike else ""
+
+
+def _named(classes: ClassTable, class_id: int) -> str:
+    """A class by its value in files and its name."""
+    label = classes.labels[class_id]
+    return label.name if label.id is None else f"{label.id} ({label.name})"

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from multitask.data.classes import ClassMapping, ClassTable
 from multitask.data.folder import WHOLE, Folder
-from multitask.data.ids import check_class_ids
-from multitask.data.labels import HAS_INSTANCES, INSTANCE_BASE
+from multitask.data.ids import read_class_ids, read_instance_ids
 from multitask.data.layout import Camera
 from multitask.data.reading import read_text, visible
 from multitask.data.split import LABEL_KINDS
@@ -33,6 +33,9 @@ FOLDERS = {
 _PLATE = 255
 """Cityscapes' class -1, licence plate, in 8 bits: read as unlabeled, where Cityscapes' own files say 0."""
 
+_BASE = 256
+"""Of ``class id * 256 + k`` in instance files."""
+
 _VAL_EVERY = 5
 """Of five frames with labels the last validates: their numbers end in 4 or 9."""
 
@@ -44,10 +47,17 @@ class Kitti(Folder):
     whole = ("train", "val")
 
     def __init__(
-        self, root: str | Path, split: str, image_size: Sequence[int], *, strict: bool = True, partial: bool = False
+        self,
+        root: str | Path,
+        split: str,
+        image_size: Sequence[int],
+        classes: ClassTable | ClassMapping,
+        *,
+        strict: bool = True,
+        partial: bool = False,
     ) -> None:
         self._top = "testing" if split == "test" else "training"  # what a fold's test frames lie in, too
-        super().__init__(root, split, image_size, strict=strict, partial=partial)
+        super().__init__(root, split, image_size, classes, strict=strict, partial=partial)
         if strict and split != "test" and not self.kinds.intersection(LABEL_KINDS):
             folders = " or ".join(str(self.folder(kind)) for kind in LABEL_KINDS)
             raise UserError(f"{self.where}: needed labels in {folders}, found none")
@@ -74,29 +84,16 @@ class Kitti(Folder):
 
     def _decode(self, kind: str, path: Path, coded: np.ndarray) -> np.ndarray:
         if kind == "class_ids":
-            return check_class_ids(path, np.where(coded == _PLATE, 0, coded))
+            return read_class_ids(path, np.where(coded == _PLATE, np.uint8(0), coded), self.table)
         if kind == "instance_ids":
-            class_ids, numbers = coded // 256, coded % 256
-            class_ids = check_class_ids(path, np.where(class_ids == _PLATE, 0, class_ids))
-            return instance_ids(class_ids, numbers)
+            coded = np.where(coded >= _PLATE * _BASE, np.uint16(0), coded)
+            return read_instance_ids(path, coded, self.table, _BASE)
         disparity = coded.astype(np.float32) / 256
         disparity[coded == 0] = np.nan
         return disparity
 
     def read_camera(self, name: str) -> Camera:
         return read_calibration(self.path("camera", name))
-
-
-def instance_ids(class_ids: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Instance ids in the coding of Cityscapes, (H, W) int32.
-
-    Args:
-        class_ids: (H, W) class ids.
-        numbers: (H, W) k. Where it is 0 in a class that has instances, no single one is known: a group.
-    """
-    single = HAS_INSTANCES[class_ids] & (numbers > 0)
-    ids = class_ids.astype(np.int32)
-    return np.where(single, ids * INSTANCE_BASE + numbers.astype(np.int32), ids)
 
 
 def read_calibration(path: Path) -> Camera:

@@ -33,10 +33,10 @@ class Mixed(Split):
     def __init__(self, parts: Mapping[int, Split], where: str) -> None:
         first = next(iter(parts.values()))
         for part in parts.values():
-            if part.classes != first.classes:
+            if first.classes.difference(part.classes):
                 raise UserError(
-                    f"{where}: needed one class table, found {len(first.classes)} classes in {first.where} and "
-                    f"{len(part.classes)} in {part.where}: {_difference(first.classes, part.classes)}"
+                    f"{where}: needed one class table, found {first.classes.name} in {first.where} and "
+                    f"{part.classes.name} in {part.where}: {first.classes.difference(part.classes)}"
                 )
         self.where, self.split, self.image_size, self.classes = where, first.split, first.image_size, first.classes
         self.partial = any(part.partial for part in parts.values())
@@ -101,10 +101,3 @@ def spread(parts: Sequence[int], rng: np.random.Generator) -> np.ndarray:
         start = rng.random() if len(frames) < len(numbers) else 0.0
         position[frames] = (np.arange(len(frames)) + start) / len(frames)
     return np.argsort(position, kind="stable")
-
-
-def _difference(one: Sequence[str], other: Sequence[str]) -> str:
-    for first, second in zip(one, other, strict=False):
-        if first != second:
-            return f"{first!r} is {second!r} there"
-    return "one table is longer"

@@ -16,8 +16,8 @@ class Sample:
     Attributes:
         name: ``<city>_<seq>_<frame>``.
         image: (H, W, 3) uint8 RGB.
-        class_ids: (H, W) uint8 class ids (not train ids).
-        instance_ids: (H, W) int32, ``id * 1000 + k`` for an instance, else the bare class id.
+        class_ids: (H, W) uint8 class ids: places in the class table, neither values in files nor train ids.
+        instance_ids: (H, W) int32, ``class id * 1000 + k`` for an instance, else the bare class id.
         disparity: (H, W) float32 px at this resolution, NaN where there is no measurement.
         camera: intrinsics in px of this image.
         measured: whether the frame has a measured disparity, if only outside of this part of it. What is cut out of a

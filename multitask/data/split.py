@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
-from multitask.data.labels import CLASS_NAMES
+from multitask.data.classes import ClassTable
 from multitask.data.sample import Sample
 from multitask.errors import UserError, shown
 
@@ -24,7 +24,7 @@ class Split(ABC):
         image_size: (H, W) px at which frames are handed out: frames of another size are resized.
         names: of the frames, each once.
         where: the key of the configuration and what it is, for messages.
-        classes: names of the classes that its labels are mapped to, by train id.
+        classes: the table of the labels that it hands out.
         partial: whether a frame may lack labels that others have.
     """
 
@@ -32,7 +32,7 @@ class Split(ABC):
     image_size: tuple[int, int]
     names: list[str]
     where: str
-    classes: tuple[str, ...] = CLASS_NAMES
+    classes: ClassTable
     partial: bool = False
 
     def __len__(self) -> int:

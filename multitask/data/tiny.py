@@ -10,6 +10,7 @@ import numpy as np
 
 from multitask.data import manifest
 from multitask.data.cityscapes import Cityscapes
+from multitask.data.classes import ClassTable
 from multitask.data.layout import are_whole, encode_disparity, file_path, write_camera, write_png
 from multitask.data.parallel import for_each
 from multitask.data.split import LABEL_KINDS
@@ -34,6 +35,7 @@ def shrink(
     source: Path,
     root: Path,
     size: tuple[int, int],
+    classes: ClassTable,
     workers: int,
     progress: Callable[[int, int], None] | None = None,
     *,
@@ -50,6 +52,7 @@ def shrink(
         source: folder in the Cityscapes layout.
         root: folder to write to: new, empty, or begun by an earlier call with the same arguments.
         size: (H, W) px.
+        classes: the table of its label files.
         workers: processes.
         progress: called with the number of frames done and of all.
         partial: whether a frame of the source may lack files that others have.
@@ -62,7 +65,7 @@ def shrink(
     if root.resolve() == source.resolve():
         raise UserError(f"data.root={root}: needed another folder than data.source")
     there = [split for split in _SPLITS if (source / "leftImg8bit" / split).is_dir()]
-    splits = [Cityscapes(source, split, size, partial=partial) for split in there]
+    splits = [Cityscapes(source, split, size, classes, partial=partial) for split in there]
     if not splits:
         raise UserError(f"data.source={source}: needed leftImg8bit/<split>/<city>/*.png, found no split")
     content: dict[str, Any] = {"source": str(source.resolve()), "size": list(size), "disparity": _MEASUREMENTS}
@@ -79,7 +82,7 @@ def shrink(
             if progress:
                 progress(done, len(jobs))
         for split in splits:
-            Cityscapes(root, split.split, size, partial=partial).check_headers()
+            Cityscapes(root, split.split, size, classes, partial=partial).check_headers()
     return counts
 
 

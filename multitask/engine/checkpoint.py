@@ -7,15 +7,19 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from multitask.data.labels import CLASS_NAMES
+from multitask.data.classes import ClassTable
+from multitask.data.tables import built_in, table_of
 from multitask.engine.state import KEYS, check_kinds
 from multitask.errors import UserError, shown
 from multitask.files import whole
 from multitask.models import archive
 from multitask.models.tensors import first_difference, first_not_finite, first_other_type
 
-VERSION = 3
+VERSION = 4
 """Raised whenever a run would go on otherwise than it began, or parameters have other names."""
+
+_BEFORE = "cityscapes"
+"""The class table of all runs before version 4, whose checkpoints have its names alone."""
 
 _RENAMED = 3, "encoder.resnet.", "encoder.backbone."
 """Since which version a part of the network has another name, and both names."""
@@ -30,7 +34,7 @@ def save(path: Path, state: Mapping[str, Any], previous: Path | None = None) -> 
 
     Args:
         path: of the file.
-        state: what it holds beside the version and the class table.
+        state: what it holds beside the version.
         previous: where the checkpoint goes that was at ``path``; None: it is replaced.
     Raises:
         UserError: naming the file, if it cannot be written, because the disk is full for example; a checkpoint that
@@ -38,7 +42,7 @@ def save(path: Path, state: Mapping[str, Any], previous: Path | None = None) -> 
     """
     try:
         with whole(path, previous=previous) as file:
-            _dump({"version": VERSION, "classes": list(CLASS_NAMES), **state}, file)
+            _dump({"version": VERSION, **state}, file)
     except UserError as error:
         kept = "the checkpoint before it is untouched" if path.exists() else "there was none before it"
         raise UserError(f"{error}; {kept}") from error
@@ -49,8 +53,7 @@ def load(path: str | Path) -> dict[str, Any]:
 
     Raises:
         Damaged: naming the file, if it cannot be read.
-        UserError: naming the file, if it is missing, not a checkpoint of this package, newer than this version, or of
-            another class table.
+        UserError: naming the file, if it is missing, not a checkpoint of this package, or newer than this version.
     """
     path, source = Path(path), f"checkpoint={path}"
     if not path.is_file():
@@ -63,8 +66,6 @@ def load(path: str | Path) -> dict[str, Any]:
     state = check_whole(state, source)
     if (held := sum(value.nbytes for value in state["network"].values())) > path.stat().st_size:
         raise UserError(f"{source}: network: {held} bytes of tensors in a file of {path.stat().st_size}")
-    if state["classes"] != list(CLASS_NAMES):
-        raise UserError(f"{source}: needed the classes {list(CLASS_NAMES)}, found {shown(state['classes'])}")
     return state
 
 
@@ -82,6 +83,21 @@ def check_whole(content: Any, source: str) -> dict[str, Any]:
         raise UserError(f"{source}: not a checkpoint of this package, it lacks {missing}")
     check_kinds(state, source)
     return {**state, "network": _network_of(state)}
+
+
+def table_of_run(state: Mapping[str, Any], source: str) -> ClassTable:
+    """The class table of a checkpoint's run; what older versions learned were the classes of Cityscapes.
+
+    Raises:
+        UserError: beginning with ``source``, if it is none.
+    """
+    content = state["classes"]
+    if isinstance(content, Mapping):
+        return table_of(content, f"{source}: classes")
+    table = built_in(_BEFORE)
+    if content != list(table.names):
+        raise UserError(f"{source}: needed the classes {list(table.names)}, found {shown(content)}")
+    return table
 
 
 def _network_of(state: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -7,8 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from multitask.data.labels import CLASS_NAMES
-from multitask.engine.checkpoint import check_whole
+from multitask.engine.checkpoint import check_whole, table_of_run
 from multitask.errors import UserError
 from multitask.models import archive
 from multitask.models.network import MultiTaskNetwork
@@ -53,7 +52,7 @@ def start_from(network: MultiTaskNetwork, tasks: Mapping[str, Task], state: Mapp
     Raises:
         UserError: naming the first tensor of the encoder that differs, or one that is not finite.
     """
-    wanted, found = network.state_dict(), state["network"]
+    wanted, found, before = network.state_dict(), state["network"], table_of_run(state, source)
     taken = _below("encoder.", found)
     if difference := first_difference(_below("encoder.", wanted), taken):
         raise UserError(f"{source}: of another encoder: {difference}")
@@ -66,7 +65,7 @@ def start_from(network: MultiTaskNetwork, tasks: Mapping[str, Task], state: Mapp
             afresh.append(name)
             continue
         taken |= _below(hidden, found)
-        other_classes = task.per_class and state["classes"] != list(CLASS_NAMES)
+        other_classes = task.per_class and before.names != task.classes.names
         if other_classes or first_difference(_below(output, wanted), _below(output, found)):
             cut.append(name)
         else:

@@ -29,6 +29,11 @@ def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) and not _CONTROL.search(item) for item in value)
 
 
+def _is_table(value: Any) -> bool:
+    """A class table, or the names of one, which older versions kept."""
+    return "classes" in value if isinstance(value, dict) else _are_texts(value)
+
+
 def _are_tensors(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
 
@@ -56,7 +61,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "rng": ("the states of random generators", _are_random_states),
     "score": ("a number", lambda value: isinstance(value, float) and value < math.inf),
     "config": ("a configuration", lambda value: isinstance(value, dict)),
-    "classes": ("a list of names", _are_texts),
+    "classes": ("a class table", _is_table),
     "tasks": ("a list of names", _are_texts),
 }
 """What each part is, in words and as a test."""
@@ -79,7 +84,8 @@ def check_kinds(state: Mapping[str, Any], source: str) -> None:
     for key, (words, fits) in (_KINDS | _NOT_ALWAYS).items():
         if (key in KEYS or key in state) and not fits(state[key]):
             raise UserError(f"{source}: {key}: needed {words}, found {_brief(state[key])}")
-    _check_plain(state["config"], source)
+    for key in ("config", "classes"):
+        _check_plain(key, state[key], source)
 
 
 def check_resumable(
@@ -175,9 +181,9 @@ def _brief(value: Any) -> str:
     return f"a {type(value).__name__} of {len(value)}" if isinstance(value, dict | list | tuple | set) else shown(value)
 
 
-def _check_plain(config: Mapping[Any, Any], source: str) -> None:
-    """Refuses a configuration that holds anything but groups, lists, texts and numbers, or more than any run's does."""
-    left: list[tuple[str, Any, int]] = [("config", config, 0)]
+def _check_plain(key: str, content: Any, source: str) -> None:
+    """Refuses a part that holds anything but groups, lists, texts and numbers, or more of them than any run's does."""
+    left: list[tuple[str, Any, int]] = [(key, content, 0)]
     seen = 0
     while left:
         key, value, depth = left.pop()

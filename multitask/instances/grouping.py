@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from multitask.data.labels import EVALUATED
+from multitask.data.classes import ClassTable
 from multitask.errors import UserError
 from multitask.instances.optics import optics
 from multitask.instances.valleys import valleys
@@ -17,14 +17,15 @@ _FULL_WIDTH = 2048
 _MOST_SQUARES = 30_000
 """With votes in more squares than this, squares are made larger: what is so widely spread has no fine structure."""
 
-_CATEGORIES = [label.category for label in EVALUATED]
+_NUM_IDS = 256
+"""More than any train id."""
 
-LEVELS: dict[str, np.ndarray] = {
-    "class": np.arange(256),
-    "category": np.array([_CATEGORIES.index(name) for name in _CATEGORIES] + [0] * (256 - len(_CATEGORIES))),
-    "all": np.zeros(256, dtype=np.int64),
+LEVELS: dict[str, Callable[[ClassTable], np.ndarray]] = {
+    "class": lambda classes: np.arange(len(classes.names)),
+    "category": lambda classes: np.array([classes.categories.index(name) for name in classes.categories]),
+    "all": lambda classes: np.zeros(len(classes.names), dtype=np.int64),
 }
-"""By what votes are kept apart -> (256,) int64 by train id: equal numbers are clustered together."""
+"""By what votes are kept apart -> (C,) int64 by train id: equal numbers are clustered together."""
 
 
 class _Looks(NamedTuple):
@@ -47,10 +48,6 @@ CONFIDENCE_FACTORS: dict[str, Callable[[_Looks], np.ndarray]] = {
     "size": lambda looks: looks.size / (looks.size + 1),
 }
 """What makes an instance sure, each from 0 to 1: pixels probably of its class, votes close together, a large area."""
-
-_VOTES: np.ndarray = np.zeros(256, dtype=bool)
-"""(256,) bool by train id: whether the class has instances."""
-_VOTES[: len(EVALUATED)] = [label.has_instances for label in EVALUATED]
 
 
 @dataclass(frozen=True)
@@ -156,6 +153,7 @@ class _Votes:
 def group(
     train_ids: np.ndarray,
     offsets: np.ndarray,
+    classes: ClassTable,
     probability: np.ndarray | None = None,
     grouping: Grouping | None = None,
 ) -> Instances:
@@ -167,6 +165,7 @@ def group(
     Args:
         train_ids: (H, W) int, predicted classes.
         offsets: (2, H, W) float px, (x, y), from each pixel to the centre of its instance.
+        classes: the class table: pixels of classes with instances vote.
         probability: (H, W) of the predicted class; without it all are sure.
         grouping: parameters at full resolution; the default ones if None.
     Raises:
@@ -175,9 +174,9 @@ def group(
     """
     _check(train_ids, offsets, probability)
     scaled = (grouping or Grouping()).scaled(max(train_ids.shape[1], 1))
-    votes = _cast(train_ids, offsets, scaled.max_radius)
+    votes = _cast(train_ids, offsets, classes, scaled.max_radius)
     owner = np.full(len(votes.places), -1)
-    parts = LEVELS[scaled.level][votes.train_ids]
+    parts = LEVELS[scaled.level](classes)[votes.train_ids]
     for part in np.unique(parts).tolist():
         members = np.flatnonzero(parts == part)
         found = _cluster(votes[members], scaled)
@@ -188,8 +187,8 @@ def group(
 def _check(train_ids: np.ndarray, offsets: np.ndarray, probability: np.ndarray | None) -> None:
     if train_ids.ndim != 2 or not np.issubdtype(train_ids.dtype, np.integer):
         raise ValueError(f"train_ids: needed (H, W) integers, found {train_ids.shape} {train_ids.dtype}")
-    if train_ids.size and not 0 <= train_ids.min() <= train_ids.max() < len(_VOTES):
-        raise ValueError(f"train_ids: needed 0 to 255, found {train_ids.min()} to {train_ids.max()}")
+    if train_ids.size and not 0 <= train_ids.min() <= train_ids.max() < _NUM_IDS:
+        raise ValueError(f"train_ids: needed 0 to {_NUM_IDS - 1}, found {train_ids.min()} to {train_ids.max()}")
     if offsets.shape != (2, *train_ids.shape):
         raise ValueError(f"offsets: needed the shape {(2, *train_ids.shape)} of the classes, found {offsets.shape}")
     if probability is not None and probability.shape != train_ids.shape:
@@ -208,10 +207,10 @@ def _check(train_ids: np.ndarray, offsets: np.ndarray, probability: np.ndarray |
             )
 
 
-def _cast(train_ids: np.ndarray, offsets: np.ndarray, margin: float) -> _Votes:
+def _cast(train_ids: np.ndarray, offsets: np.ndarray, classes: ClassTable, margin: float) -> _Votes:
     """The votes of the pixels of instance classes, but for those that fall more than ``margin`` px outside."""
     height, width = train_ids.shape
-    places = np.flatnonzero(_VOTES[train_ids])
+    places = np.flatnonzero(classes.things[train_ids])
     rows, columns = np.divmod(places, max(width, 1))
     x, y = (offset.ravel()[places] + start for offset, start in zip(offsets, (columns, rows), strict=True))
     inside = (x >= -margin) & (x <= width + margin) & (y >= -margin) & (y <= height + margin)
@@ -274,7 +273,7 @@ def _assemble(
     owner = np.unique(owner[owner >= 0], return_inverse=True)[1]  # a cluster may have lost all its votes to others
     areas = np.bincount(owner)
     num, sure = len(areas), np.ones(shape) if probability is None else probability
-    classes = np.bincount(owner * len(_VOTES) + votes.train_ids, minlength=num * len(_VOTES))
+    counts = np.bincount(owner * _NUM_IDS + votes.train_ids, minlength=num * _NUM_IDS)
     x, y, square, mean_probability = (
         np.bincount(owner, weights=v) / areas
         for v in (votes.x, votes.y, votes.x**2 + votes.y**2, sure.ravel()[votes.places])
@@ -288,5 +287,5 @@ def _assemble(
     new[kept] = np.arange(len(kept)) + 1
     ids = np.zeros(shape, dtype=np.int32)
     ids.ravel()[votes.places] = new[owner]
-    train_ids = classes.reshape(num, len(_VOTES)).argmax(1)[kept]
+    train_ids = counts.reshape(num, _NUM_IDS).argmax(1)[kept]
     return Instances(ids, train_ids, confidence[kept], np.stack([x, y], axis=-1)[kept])

@@ -6,16 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from multitask.data.labels import COUNTED_ID, LABELS
+from multitask.data.classes import ClassTable
 from multitask.metrics.matches import Distance, Matches, join, match_frame, of_class
 from multitask.metrics.overlaps import Overlaps
 from multitask.metrics.prediction import PredictedInstance
 
 OVERLAPS: np.ndarray = np.arange(0.5, 1.0, 0.05)
 """Thresholds of IoU: a match has more. Made as the official tool makes them, to the last bit."""
-
-INSTANCE_CLASSES: dict[int, str] = {label.id: label.name for label in LABELS if COUNTED_ID[label.id]}
-"""Names of the classes with instances, by class id."""
 
 
 class Scope(NamedTuple):
@@ -37,9 +34,14 @@ SCOPES: dict[str, Scope] = {"": Scope(100), "100m": Scope(1000, 100, 0.5), "50m"
 
 
 class AveragePrecision:
-    """Average precision over a data set: AP, AP50, and both within 100 m and 50 m where distances are known."""
+    """Average precision over a data set: AP, AP50, and both within 100 m and 50 m where distances are known.
 
-    def __init__(self) -> None:
+    Args:
+        classes: the class table.
+    """
+
+    def __init__(self, classes: ClassTable) -> None:
+        self.classes = classes
         self.frames: list[Matches] = []
 
     def update(
@@ -55,7 +57,7 @@ class AveragePrecision:
             instances: the predicted ones.
             distances: by instance id, of every true instance and group, if known.
         """
-        self.frames.append(match_frame(overlaps, instances, distances))
+        self.frames.append(match_frame(overlaps, instances, self.classes, distances))
 
     def merge(self, other: "AveragePrecision") -> None:
         """Adds another process's frames."""
@@ -70,7 +72,11 @@ class AveragePrecision:
         for suffix, scope in SCOPES.items():
             if scope.max_distance is not None and np.isnan(matches.median).any():
                 continue
-            by_class = {name: curve(of_class(matches, id), scope) for id, name in INSTANCE_CLASSES.items()}
+            by_class = {
+                label.name: curve(of_class(matches, class_id), scope)
+                for class_id, label in enumerate(self.classes.labels)
+                if self.classes.counted[class_id]
+            }
             table = {name: values for name, values in by_class.items() if not np.isnan(values).any()}
             if not table:
                 continue

@@ -5,60 +5,57 @@ import math
 import numpy as np
 import torch
 
-from multitask.data.labels import CLASS_NAMES, COUNTED_ID, EVALUATED, IGNORE, INSTANCE_BASE, LABELS, TRAIN_ID
+from multitask.data.classes import IGNORE, INSTANCE_BASE, ClassTable
 from multitask.metrics.overlaps import Overlaps, class_of
 from multitask.metrics.pixels import ConfusionMatrix
-
-AVERAGE_PIXELS: dict[str, float] = {
-    "person": 3462.4756337644,
-    "rider": 3930.4788056518,
-    "car": 12794.0202738185,
-    "truck": 27855.1264367816,
-    "bus": 35732.1511111111,
-    "train": 67583.7075812274,
-    "motorcycle": 6298.7200839748,
-    "bicycle": 4672.3249222261,
-}
-"""Average size of an instance in px by class, a constant of the official definition (of Cityscapes at 1024 x 2048)."""
-
-_WEIGHTS = np.array([AVERAGE_PIXELS.get(label.name, math.nan) for label in EVALUATED])
-_CATEGORIES = tuple(label.category for label in EVALUATED)
-_CATEGORY_NAMES = tuple(dict.fromkeys(_CATEGORIES))
-_CATEGORY_OF = np.array([_CATEGORY_NAMES.index(name) for name in _CATEGORIES])
-_WITH_INSTANCES = [
-    all(label.has_instances for label in LABELS if label.category == category) for category in _CATEGORY_NAMES
-]
-"""By category: whether all its classes have instances, without which it has no iIoU."""
 
 
 class ClassScores:
     """IoU and iIoU by class and category over a data set, by the official definitions.
 
     iIoU counts the pixels of each instance of the truth, right (TP) or missed (FN), times the average size of its
-    class over its own size; false positives, which belong to no instance, count once. Groups are no instances.
+    class over its own size; false positives, which belong to no instance, count once. Groups are no instances. Of
+    classes whose average size the table does not say there is no iIoU.
+
+    Args:
+        table: the class table.
     """
 
-    def __init__(self) -> None:
-        self.confusion = ConfusionMatrix(CLASS_NAMES, _CATEGORIES)
+    def __init__(self, table: ClassTable) -> None:
+        self.table = table
+        self.confusion = ConfusionMatrix(table.names, table.categories)
+        names = tuple(dict.fromkeys(table.categories))
+        self._category_of = np.array([names.index(category) for category in table.categories])
+        # NaN where it is not known, and of classes without instances.
+        self._sizes = np.array([label.average_pixels or math.nan for label in table.evaluated])
+        # Categories all of whose classes have instances of known size have an iIoU.
+        self._weighted_categories = [
+            all(label.has_instances for label in table.labels if label.category == name)
+            and not np.isnan(self._sizes[self._category_of == category]).any()
+            for category, name in enumerate(names)
+        ]
         # Weighted true positives and false negatives, by class and by category.
-        self.classes = np.zeros((2, len(CLASS_NAMES)))
-        self.categories = np.zeros((2, len(_CATEGORY_NAMES)))
+        self.classes = np.zeros((2, len(table.names)))
+        self.categories = np.zeros((2, len(names)))
 
     def update(self, overlaps: Overlaps) -> None:
         """Adds a frame of which class ids and predicted train ids are known; instance ids of 0 make no instances."""
-        truth = TRAIN_ID[overlaps.class_ids].astype(np.int64)
+        truth = self.table.train_ids[overlaps.class_ids].astype(np.int64)
         valid = truth != IGNORE
         self.confusion.add(truth[valid], overlaps.train_ids[valid], overlaps.pixels[valid])
-        single = (overlaps.truth_ids >= INSTANCE_BASE) & COUNTED_ID[class_of(overlaps.truth_ids)]
+        single = (overlaps.truth_ids >= INSTANCE_BASE) & self.table.counted[class_of(overlaps.truth_ids)]
         self._add_instances(Overlaps(*(column[single] for column in overlaps)))
 
     def _add_instances(self, overlaps: Overlaps) -> None:
         """Adds rows that belong to single instances of evaluated classes."""
         _, owner = np.unique(overlaps.truth_ids, return_inverse=True)
         sizes = np.bincount(owner, weights=overlaps.pixels)
-        truth = TRAIN_ID[class_of(overlaps.truth_ids)].astype(np.int64)
-        weighted = overlaps.pixels * (_WEIGHTS[truth] / sizes[owner])
-        for sums, table in ((self.classes, np.arange(len(CLASS_NAMES))), (self.categories, _CATEGORY_OF)):
+        truth = self.table.train_ids[class_of(overlaps.truth_ids)].astype(np.int64)
+        weighted = overlaps.pixels * (self._sizes[truth] / sizes[owner])
+        for sums, table in (
+            (self.classes, np.arange(len(self.table.names))),
+            (self.categories, self._category_of),
+        ):
             right = table[truth] == table[overlaps.train_ids]
             for row, chosen in enumerate((right, ~right)):
                 sums[row] += np.bincount(table[truth[chosen]], weights=weighted[chosen], minlength=sums.shape[1])
@@ -81,14 +78,14 @@ class ClassScores:
         classes = {
             name: value
             for name, value, instances in zip(
-                CLASS_NAMES, _weighted_iou(self.classes, self.confusion), ~np.isnan(_WEIGHTS), strict=True
+                self.table.names, _weighted_iou(self.classes, self.confusion), ~np.isnan(self._sizes), strict=True
             )
             if instances and not math.isnan(value)
         }
         categories = [
             value
             for value, instances in zip(
-                _weighted_iou(self.categories, self.confusion.by_category()), _WITH_INSTANCES, strict=True
+                _weighted_iou(self.categories, self.confusion.by_category()), self._weighted_categories, strict=True
             )
             if instances and not math.isnan(value)
         ]

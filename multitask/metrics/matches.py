@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from multitask.data.labels import COUNTED_ID, IGNORE, INSTANCE_BASE, TRAIN_ID
+from multitask.data.classes import IGNORE, INSTANCE_BASE, ClassTable
 from multitask.metrics.overlaps import Overlaps, class_of
 from multitask.metrics.prediction import PredictedInstance
 
@@ -59,13 +59,17 @@ _PREDICTED = ("class_ids", "pixels", "void", "confidence")
 
 
 def match_frame(
-    overlaps: Overlaps, instances: Sequence[PredictedInstance], distances: Mapping[int, Distance] | None
+    overlaps: Overlaps,
+    instances: Sequence[PredictedInstance],
+    classes: ClassTable,
+    distances: Mapping[int, Distance] | None,
 ) -> Matches:
     """The tables of one frame.
 
     Args:
         overlaps: of true instance ids and numbers of predicted instances.
         instances: predicted ones; those without a pixel are dropped.
+        classes: the class table.
         distances: by instance id, of every true instance and group; None where nothing is known.
     """
     ids, row = np.unique(overlaps.truth_ids, return_inverse=True)
@@ -76,8 +80,8 @@ def match_frame(
     found = [instance for instance in instances if instance.number in there]
     predicted = table[:, np.searchsorted(numbers, [instance.number for instance in found])]
     # As the official tool has it, single caravans and trailers, which have ids of their own, are not void.
-    void = (ids < INSTANCE_BASE) & (TRAIN_ID[class_of(ids)] == IGNORE)
-    counted = COUNTED_ID[class_of(ids)]
+    void = (ids < INSTANCE_BASE) & (classes.train_ids[class_of(ids)] == IGNORE)
+    counted = classes.counted[class_of(ids)]
     true_class = class_of(ids[counted])
     class_ids = np.array([instance.class_id for instance in found], dtype=np.int64)
     inside = predicted[counted]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from multitask.data.labels import COUNTED_ID, INSTANCE_BASE, UNSEEN_IDS
+from multitask.data.classes import INSTANCE_BASE, ClassTable
 from multitask.data.layout import Camera
 from multitask.metrics.matches import Distance
 from multitask.metrics.overlaps import class_of
@@ -12,18 +12,19 @@ MAX_DISTANCE = 80.0
 
 
 def instance_distances(
-    instance_ids: np.ndarray, present: np.ndarray, disparity: np.ndarray, camera: Camera
+    instance_ids: np.ndarray, present: np.ndarray, disparity: np.ndarray, camera: Camera, classes: ClassTable
 ) -> dict[int, Distance]:
     """Median distance of each true instance and group of an evaluated class, by instance id.
 
     Args:
-        instance_ids: (H, W) int, Cityscapes coding.
+        instance_ids: (H, W) int, as a `Sample` has them.
         present: (N,) the distinct ones of them.
         disparity: (H, W) float, px, NaN where not measured; 0 is infinitely far.
         camera: intrinsics in px of this image.
+        classes: the class table.
     """
-    wanted = np.unique(present[COUNTED_ID[class_of(present)]])
-    index = np.zeros(INSTANCE_BASE * len(COUNTED_ID), dtype=np.uint16)
+    wanted = np.unique(present[classes.counted[class_of(present)]])
+    index = np.zeros(INSTANCE_BASE * len(classes.labels), dtype=np.uint16)
     index[wanted] = np.arange(1, len(wanted) + 1)
     owner = index[instance_ids.reshape(-1)]
     pixels = np.flatnonzero(owner)
@@ -42,9 +43,14 @@ def _distance(values: np.ndarray) -> Distance:
 
 
 class MetricDepth:
-    """Errors of depth in metres over the pixels measured to be at most 80 m away."""
+    """Errors of depth in metres over the pixels measured to be at most 80 m away.
 
-    def __init__(self) -> None:
+    Args:
+        classes: the class table, which says what shows nothing of the scene.
+    """
+
+    def __init__(self, classes: ClassTable) -> None:
+        self.classes = classes
         # Relative errors, squared errors, number within a factor of 1.25, number of pixels.
         self.sums = np.zeros(4)
 
@@ -63,7 +69,7 @@ class MetricDepth:
         nearest = scale / MAX_DISTANCE
         valid = measured >= nearest
         if class_ids is not None:
-            valid &= ~np.isin(class_ids, UNSEEN_IDS)
+            valid &= ~np.isin(class_ids, self.classes.unseen_ids)
         truth = scale / measured[valid].astype(np.float64)
         guess = scale / np.maximum(predicted[valid].astype(np.float64), nearest)
         error = guess - truth

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from multitask.data.labels import INSTANCE_BASE
+from multitask.data.classes import INSTANCE_BASE
 
-_BITS = (16, 8, 8, 24)
+_BITS = (18, 8, 8, 24)
 """Of a key: instance id, class id, train id, number of the predicted instance."""
 
 
@@ -14,7 +14,7 @@ class Overlaps(NamedTuple):
     """Pixels counted by what they are and what they are said to be: a row for each combination that occurs.
 
     Attributes:
-        truth_ids: (R,) int64 instance ids of the truth, Cityscapes coding.
+        truth_ids: (R,) int64 instance ids of the truth, as a `Sample` has them.
         class_ids: (R,) int64 class ids of the truth.
         train_ids: (R,) int64 predicted train ids.
         numbers: (R,) int64 numbers of the predicted instances, 0 for none.
@@ -40,7 +40,7 @@ def count_overlaps(
     counted as one run, of which a frame has some ten thousands, so that only the keys of runs have to be sorted.
 
     Args:
-        truth_ids: (H, W) int, instance ids of the truth, below 2^16.
+        truth_ids: (H, W) int, instance ids of the truth, below 2^18.
         class_ids: (H, W) int, class ids of the truth, below 2^8.
         train_ids: (H, W) int, predicted train ids, below 2^8.
         numbers: (H, W) int, numbers of the predicted instances, 0 for none, below 2^24.
@@ -62,7 +62,7 @@ def count_overlaps(
 
 
 def class_of(truth_ids: np.ndarray) -> np.ndarray:
-    """Class ids of instance ids: ``id * 1000 + k`` or the bare id."""
+    """Class ids of instance ids: ``class id * 1000 + k`` or the bare class id."""
     return np.where(truth_ids < INSTANCE_BASE, truth_ids, truth_ids // INSTANCE_BASE)
 
 

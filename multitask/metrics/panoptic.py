@@ -4,12 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from multitask.data.labels import CLASS_NAMES, COUNTED_ID, EVALUATED, IGNORE, INSTANCE_BASE, TRAIN_ID
+from multitask.data.classes import IGNORE, INSTANCE_BASE, ClassTable
 from multitask.metrics.overlaps import Overlaps, class_of
 from multitask.metrics.prediction import PredictedInstance
-
-_THINGS = np.array([label.has_instances for label in EVALUATED])
-_NUM_CLASSES = len(CLASS_NAMES)
 
 
 class PanopticQuality:
@@ -18,25 +15,29 @@ class PanopticQuality:
     A predicted segment is an instance of the instance map, or all pixels of a stuff class outside of instances. Pixels
     of thing classes outside of instances are predicted to be nothing. An instance given twice has the class of which
     it is surer.
+
+    Args:
+        classes: the class table.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, classes: ClassTable) -> None:
+        self.classes = classes
         # By class: sum of the IoU of matches, and numbers of TP, FP and FN.
-        self.sums = np.zeros((4, _NUM_CLASSES))
+        self.sums = np.zeros((4, len(classes.names)))
 
     def update(self, overlaps: Overlaps, instances: Sequence[PredictedInstance]) -> None:
         """Adds a frame of which instance ids, predicted train ids and predicted instances are known."""
-        truth_class = TRAIN_ID[class_of(overlaps.truth_ids)].astype(np.int64)
+        truth_class = self.classes.train_ids[class_of(overlaps.truth_ids)].astype(np.int64)
         # One more segment, the last, is void: of no evaluated class, or predicted to be nothing.
         true = _number(np.where(truth_class == IGNORE, -1, overlaps.truth_ids))
-        predicted_ids, predicted_class = _predicted_segments(overlaps, instances)
+        predicted_ids, predicted_class = _predicted_segments(overlaps, instances, self.classes)
         predicted = _number(predicted_ids)
         shape = (int(true.max()) + 1, int(predicted.max()) + 1)
         cells = np.bincount(true * shape[1] + predicted, weights=overlaps.pixels, minlength=shape[0] * shape[1])
         true_classes, predicted_classes = np.zeros(shape[0], np.int64), np.zeros(shape[1], np.int64)
         true_classes[true], predicted_classes[predicted] = truth_class, predicted_class
         crowd = np.zeros(shape[0], dtype=bool)
-        crowd[true] = (overlaps.truth_ids < INSTANCE_BASE) & COUNTED_ID[class_of(overlaps.truth_ids)]
+        crowd[true] = (overlaps.truth_ids < INSTANCE_BASE) & self.classes.counted[class_of(overlaps.truth_ids)]
         self._add(cells.reshape(shape), true_classes, predicted_classes, crowd)
 
     def _add(self, cells: np.ndarray, true: np.ndarray, predicted: np.ndarray, crowd: np.ndarray) -> None:
@@ -65,7 +66,7 @@ class PanopticQuality:
             (2, predicted[false], None),
             (3, true[missed], None),
         ):
-            self.sums[row] += np.bincount(classes, weights=weights, minlength=_NUM_CLASSES)
+            self.sums[row] += np.bincount(classes, weights=weights, minlength=self.sums.shape[1])
 
     def merge(self, other: "PanopticQuality") -> None:
         """Adds what another process counted."""
@@ -81,7 +82,8 @@ class PanopticQuality:
         seen = right + false + missed > 0
         denominator = np.where(seen, right + (false + missed) / 2, 1)
         quality = {"pq": iou / denominator, "sq": iou / np.maximum(right, 1), "rq": right / denominator}
-        chosen = {"": seen, "_things": seen & _THINGS, "_stuff": seen & ~_THINGS}
+        things = self.classes.things[: len(seen)]
+        chosen = {"": seen, "_things": seen & things, "_stuff": seen & ~things}
         means = {
             key + suffix: float(values[classes].mean())
             for suffix, classes in chosen.items()
@@ -89,7 +91,7 @@ class PanopticQuality:
             if classes.any()
         }
         single = {
-            f"{key}/{CLASS_NAMES[index]}": float(values[index])
+            f"{key}/{self.classes.names[index]}": float(values[index])
             for key, values in quality.items()
             for index in np.flatnonzero(seen)
         }
@@ -103,12 +105,14 @@ def _number(ids: np.ndarray) -> np.ndarray:
     return np.maximum(index - first + 1, 0)
 
 
-def _predicted_segments(overlaps: Overlaps, instances: Sequence[PredictedInstance]) -> tuple[np.ndarray, np.ndarray]:
+def _predicted_segments(
+    overlaps: Overlaps, instances: Sequence[PredictedInstance], classes: ClassTable
+) -> tuple[np.ndarray, np.ndarray]:
     """Ids (below 0: nothing) and train ids of the predicted segments, by row of ``overlaps``."""
     surest = {instance.number: instance for instance in sorted(instances, key=lambda x: x.confidence)}
     numbers, index = np.unique(overlaps.numbers, return_inverse=True)
-    classes = np.array([TRAIN_ID[surest[n].class_id] if n else 0 for n in numbers.tolist()], dtype=np.int64)
+    train_ids = [classes.train_ids[surest[number].class_id] if number else 0 for number in numbers.tolist()]
     inside = overlaps.numbers > 0
-    stuff = np.where(_THINGS[overlaps.train_ids], -1, overlaps.train_ids)
-    ids = np.where(inside, overlaps.numbers + _NUM_CLASSES, stuff)
-    return ids, np.where(inside, classes[index], overlaps.train_ids)
+    stuff = np.where(classes.things[overlaps.train_ids], -1, overlaps.train_ids)
+    ids = np.where(inside, overlaps.numbers + len(classes.names), stuff)
+    return ids, np.where(inside, np.array(train_ids, dtype=np.int64)[index], overlaps.train_ids)

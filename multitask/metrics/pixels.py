@@ -56,7 +56,10 @@ class ConfusionMatrix:
         self.matrix = self.matrix + other.matrix.to(self.matrix.device)
 
     def compute(self) -> dict[str, float]:
-        """``iou_class``, ``iou_category`` (means) and ``iou/<class>``, fractions; classes never seen are left out."""
+        """``iou_class``, ``iou_category`` (means) and ``iou/<class>``, fractions; classes never seen are left out.
+
+        Where each class is a category of its own there is no ``iou_category``.
+        """
         classes = _iou(self.matrix)
         categories = _iou(self.by_category().matrix)
         figures = {
@@ -64,7 +67,9 @@ class ConfusionMatrix:
             for name, value in zip(self.class_names, classes, strict=True)
             if not value.isnan()
         }
-        means = {"iou_class": classes.nanmean().item(), "iou_category": categories.nanmean().item()}
+        means = {"iou_class": classes.nanmean().item()}
+        if len(categories) < len(classes):
+            means["iou_category"] = categories.nanmean().item()
         return (means | figures) if figures else {}
 
     def by_category(self) -> "ConfusionMatrix":

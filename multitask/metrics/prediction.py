@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from multitask.data.labels import CLASS_NAMES, COUNTED_ID
+from multitask.data.classes import ClassTable
 from multitask.data.sample import Sample
 from multitask.errors import UserError
 
@@ -19,7 +19,7 @@ class PredictedInstance(NamedTuple):
     Attributes:
         number: its pixels' value in the instance map, from 1. One that the map lacks is left out everywhere; one given
             twice is predicted twice, with the same pixels.
-        class_id: class id (not train id) of an evaluated class with instances.
+        class_id: class id (its place in the table) of an evaluated class with instances.
         confidence: finite; the greater, the surer.
     """
 
@@ -33,7 +33,7 @@ class PredictedScene:
     """The predictions for one frame, all of its height and width. What is not predicted is None.
 
     Attributes:
-        train_ids: (H, W) int, 0 to 18.
+        train_ids: (H, W) int.
         instance_map: (H, W) int, numbers of instances, 0 outside all of them.
         instances: those of the map, in any order.
         disparity: (H, W) float, px at this resolution.
@@ -44,12 +44,13 @@ class PredictedScene:
     instances: Sequence[PredictedInstance] = ()
     disparity: np.ndarray | None = None
 
-    def check(self, name: str, size: tuple[int, ...]) -> None:
+    def check(self, name: str, size: tuple[int, ...], classes: ClassTable) -> None:
         """Checks what only the pixels show and what the list of instances says.
 
         Args:
             name: of the frame, for the errors.
             size: (H, W) that the frame has.
+            classes: the class table.
         Raises:
             UserError: naming the frame, if its disparity is not finite: a network may predict that.
             ValueError: naming the frame and what was needed and found, if anything else is wrong.
@@ -63,12 +64,12 @@ class PredictedScene:
                 raise ValueError(
                     f"{name}: predicted {kind}: needed the truth's size {tuple(size)}, found {layer.shape}"
                 )
-        check_range(name, "predicted train ids", self.train_ids, len(CLASS_NAMES) - 1)
+        check_range(name, "predicted train ids", self.train_ids, len(classes.names) - 1)
         check_range(name, "numbers in the instance map", self.instance_map, MAX_INSTANCE_NUMBER)
         if self.disparity is not None and (wrong := int((~np.isfinite(self.disparity)).sum())):
             raise UserError(f"{name}: predicted disparity: needed finite px, found {wrong} that are not")
         for instance in self.instances:
-            _check_instance(name, instance)
+            _check_instance(name, instance, classes)
 
     def check_numbers(self, name: str, numbers: np.ndarray) -> None:
         """Checks that the list names every number (N,) of the map, 0 apart."""
@@ -93,8 +94,8 @@ def check_range(
             raise error(f"{name}: {what}: needed 0 to {highest}, found {found}")
 
 
-def _check_instance(name: str, instance: PredictedInstance) -> None:
-    allowed = np.flatnonzero(COUNTED_ID).tolist()
+def _check_instance(name: str, instance: PredictedInstance, classes: ClassTable) -> None:
+    allowed = np.flatnonzero(classes.counted).tolist()
     if instance.class_id not in allowed:
         raise ValueError(f"{name}: predicted instance: needed a class id of {allowed}, found {instance.class_id}")
     if not 1 <= instance.number <= MAX_INSTANCE_NUMBER:

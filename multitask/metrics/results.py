@@ -16,21 +16,21 @@ from pathlib import Path
 
 import numpy as np
 
-from multitask.data.labels import EVALUATED
+from multitask.data.classes import ClassTable
 from multitask.data.layout import write_png
+from multitask.data.tables import built_in
 from multitask.data.transforms import resize_nearest
 from multitask.errors import UserError
 from multitask.files import make_folder, write_text
 from multitask.metrics.prediction import PredictedScene
 
-_CLASS_IDS = np.array([label.id for label in EVALUATED], dtype=np.uint8)
-
 
 class ResultWriter:
     """Writes the result files of one frame after the other; `write_results` makes one."""
 
-    def __init__(self, folder: Path, size_of: Callable[[str], tuple[int, int]] | None) -> None:
+    def __init__(self, folder: Path, classes: ClassTable, size_of: Callable[[str], tuple[int, int]] | None) -> None:
         self._folder = folder
+        self._classes = classes
         self._size_of = size_of
 
     def write(self, name: str, scene: PredictedScene) -> None:
@@ -44,11 +44,12 @@ class ResultWriter:
             raise UserError(f"{name}: needed a frame's name without spaces, since the lists of masks are split at them")
         layers = [layer for layer in (scene.train_ids, scene.instance_map) if layer is not None]
         if layers:
-            scene.check(name, layers[0].shape)
+            scene.check(name, layers[0].shape, self._classes)
         if self._size_of:
             scene = _resized(scene, self._size_of(name))
         if scene.train_ids is not None:
-            write_png(self._folder / "pixel-level" / f"{name}_labelIds.png", _CLASS_IDS[scene.train_ids])
+            ids = self._classes.label_ids[self._classes.evaluated_ids][scene.train_ids]
+            write_png(self._folder / "pixel-level" / f"{name}_labelIds.png", ids)
         if scene.instance_map is not None:
             self._write_instances(name, scene.instance_map, scene)
 
@@ -60,7 +61,7 @@ class ResultWriter:
         for index, instance in enumerate(x for x in scene.instances if x.number in numbers):
             mask = f"masks/{name}/{index:04d}.png"
             write_png(folder / mask, (instance_map == instance.number).astype(np.uint8) * 255)
-            lines.append(f"{mask} {instance.class_id} {float(instance.confidence)!r}\n")
+            lines.append(f"{mask} {self._classes.label_ids[instance.class_id]} {float(instance.confidence)!r}\n")
         write_text(folder / f"{name}.txt", "".join(lines))
 
 
@@ -87,7 +88,7 @@ def _resized(scene: PredictedScene, size: tuple[int, int]) -> PredictedScene:
 
 @contextmanager
 def write_results(
-    results_dir: str | Path, size_of: Callable[[str], tuple[int, int]] | None = None
+    results_dir: str | Path, classes: ClassTable, size_of: Callable[[str], tuple[int, int]] | None = None
 ) -> Iterator[ResultWriter]:
     """Within ``with``, frames are written beside ``results_dir``; at its end all of them appear there at once.
 
@@ -95,18 +96,21 @@ def write_results(
 
     Args:
         results_dir: an empty folder or a path where there is nothing.
+        classes: the class table of the predictions, which must be that of Cityscapes.
         size_of: (H, W) px by name of the frame, to which its maps are brought (nearest pixel); None leaves them.
     Raises:
-        UserError: if ``results_dir`` is anything else.
+        UserError: if ``results_dir`` is anything else, or the classes are others.
     """
     check_results_dir(results_dir)
+    if other := built_in("cityscapes").difference(classes):
+        raise UserError(f"results_dir={results_dir}: needed Cityscapes' classes, which its server knows, but {other}")
     final = Path(results_dir).resolve()
     make_folder(final.parent)
     temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
     try:
         folder = temporary / final.name
         folder.mkdir()
-        yield ResultWriter(folder, size_of)
+        yield ResultWriter(folder, classes, size_of)
         # Onto an empty folder this is one step, too; onto one that got entries meanwhile it fails.
         folder.rename(final)
     finally:

@@ -1,6 +1,6 @@
 """All figures of a predicted scene, from one pass over its pixels."""
 
-from multitask.data.labels import INSTANCE_BASE, LABELS
+from multitask.data.classes import INSTANCE_BASE, ClassTable
 from multitask.data.sample import Sample
 from multitask.errors import UserError
 from multitask.metrics.average_precision import AveragePrecision
@@ -18,11 +18,11 @@ PANOPTIC = "panoptic"
 class _Sums:
     """What is added up over frames that have the same layers."""
 
-    def __init__(self) -> None:
-        self.classes = ClassScores()
-        self.instances = AveragePrecision()
-        self.panoptic = PanopticQuality()
-        self.depth = MetricDepth()
+    def __init__(self, table: ClassTable) -> None:
+        self.classes = ClassScores(table)
+        self.instances = AveragePrecision(table)
+        self.panoptic = PanopticQuality(table)
+        self.depth = MetricDepth(table)
 
     def merge(self, other: "_Sums") -> None:
         self.classes.merge(other.classes)
@@ -37,12 +37,14 @@ class SceneMetrics:
     Streams: after a frame only small tables are kept. Processes that each saw some of the frames `merge`.
 
     Args:
+        table: the class table of labels and predictions.
         classes: what the keys of IoU and iIoU begin with, before ``/``.
         instances: the same for average precision.
         depth: the same for errors in metres. Panoptic quality begins with ``panoptic``.
     """
 
-    def __init__(self, classes: str, instances: str, depth: str) -> None:
+    def __init__(self, table: ClassTable, classes: str, instances: str, depth: str) -> None:
+        self.table = table
         self.prefixes = (classes, instances, PANOPTIC, depth)
         self.sums: dict[frozenset[str], _Sums] = {}
 
@@ -57,23 +59,22 @@ class SceneMetrics:
             ValueError: naming the frame, if something is predicted that was not for earlier frames (or the other way
                 round), or a layer is of another size, or holds values that it must not.
         """
-        scene.check(sample.name, sample.image.shape[:2])
-        check_range(sample.name, "true class ids", sample.class_ids, len(LABELS) - 1, UserError)
-        highest = len(LABELS) * INSTANCE_BASE - 1
+        scene.check(sample.name, sample.image.shape[:2], self.table)
+        most = len(self.table.labels)
+        check_range(sample.name, "true class ids", sample.class_ids, most - 1, UserError)
+        highest = most * INSTANCE_BASE - 1
         check_range(sample.name, "true instance ids", sample.instance_ids, highest, UserError)
         layers = layers_of(sample, scene)
         self._check_predicted(sample.name, layers)
         overlaps = count_overlaps(sample.instance_ids, sample.class_ids, scene.train_ids, scene.instance_map)
         scene.check_numbers(sample.name, overlaps.numbers)
-        if (unknown := int(class_of(overlaps.truth_ids).max(initial=0))) >= len(LABELS):
-            raise UserError(
-                f"{sample.name}: true instance ids: needed class ids from 0 to {len(LABELS) - 1}, found {unknown}"
-            )
-        sums = self.sums.setdefault(layers, _Sums())
+        if (unknown := int(class_of(overlaps.truth_ids).max(initial=0))) >= most:
+            raise UserError(f"{sample.name}: true instance ids: needed class ids from 0 to {most - 1}, found {unknown}")
+        sums = self.sums.setdefault(layers, _Sums(self.table))
         if layers.issuperset(_CLASSES):
             sums.classes.update(overlaps)
         if layers.issuperset(_INSTANCES):
-            sums.instances.update(overlaps, scene.instances, _distances(sample, overlaps))
+            sums.instances.update(overlaps, scene.instances, _distances(sample, overlaps, self.table))
         if layers.issuperset(_PANOPTIC):
             sums.panoptic.update(overlaps, scene.instances)
         if layers.issuperset(_DEPTH):
@@ -90,14 +91,14 @@ class SceneMetrics:
         """
         for layers, sums in other.sums.items():
             self._check_predicted("merge", layers)
-            self.sums.setdefault(layers, _Sums()).merge(sums)
+            self.sums.setdefault(layers, _Sums(self.table)).merge(sums)
 
     def compute(self) -> dict[str, float]:
         """``<prefix>/<figure>``, fractions and m; see the single metrics for their names."""
         weighted = self._of(*_CLASSES, "true instance_ids").classes.compute(weighted=True)
         instances, near = self._of(*_INSTANCES).instances, self._of(*_INSTANCES, *_DISTANCES).instances
         if len(near.frames) == len(instances.frames):
-            near = AveragePrecision()  # the figures of all frames say it
+            near = AveragePrecision(self.table)  # the figures of all frames say it
         figures = (
             weighted | self._of(*_CLASSES).classes.compute(weighted=False),
             near.compute() | instances.compute(),
@@ -112,7 +113,7 @@ class SceneMetrics:
 
     def _of(self, *layers: str) -> _Sums:
         """The sums over all frames that have these layers."""
-        total = _Sums()
+        total = _Sums(self.table)
         for found, sums in self.sums.items():
             if found.issuperset(layers):
                 total.merge(sums)
@@ -132,10 +133,10 @@ _PANOPTIC = (*_INSTANCES, "predicted train_ids")
 _DEPTH = ("true disparity", "true camera", "predicted disparity")
 
 
-def _distances(sample: Sample, overlaps: Overlaps) -> dict[int, Distance] | None:
+def _distances(sample: Sample, overlaps: Overlaps, classes: ClassTable) -> dict[int, Distance] | None:
     if sample.instance_ids is None or sample.disparity is None or sample.camera is None:
         return None
-    return instance_distances(sample.instance_ids, overlaps.truth_ids, sample.disparity, sample.camera)
+    return instance_distances(sample.instance_ids, overlaps.truth_ids, sample.disparity, sample.camera, classes)
 
 
 def _predicted(layers: frozenset[str]) -> str:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from multitask.build import Config
+from multitask.data.classes import ClassTable
 from multitask.data.layout import read_camera
 from multitask.errors import UserError
 from multitask.metrics import PredictedScene
@@ -145,7 +146,7 @@ def _predict_all(
         for items in chunks:
             predictions = predictor.predict_each([item.image for item in items if isinstance(item, _Read)])
             for item in items:
-                failures += _deal_with(item, predictions, writer)
+                failures += _deal_with(item, predictions, writer, predictor.classes)
                 kept += isinstance(item, _Done)
                 done += 1
                 progress(done, max(done, expected))
@@ -155,7 +156,9 @@ def _predict_all(
     return done - len(failures), kept, failures
 
 
-def _deal_with(item: _Item, predictions: Iterator[PredictedScene | UserError], writer: SceneWriter) -> list[str]:
+def _deal_with(
+    item: _Item, predictions: Iterator[PredictedScene | UserError], writer: SceneWriter, classes: ClassTable
+) -> list[str]:
     """Writes what is predicted of a picture; returns what was wrong with it, if anything was."""
     if isinstance(item, _Failed):
         return [item.fault]
@@ -166,7 +169,7 @@ def _deal_with(item: _Item, predictions: Iterator[PredictedScene | UserError], w
     if isinstance(predicted, UserError):
         return [str(predicted)]
     try:
-        writer.write(item.origin, item.name, item.shown, Enlargement(predicted, item.image.size))
+        writer.write(item.origin, item.name, item.shown, Enlargement(predicted, item.image.size, classes))
     except Unwritable as error:
         return [str(error)]
     return []

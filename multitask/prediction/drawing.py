@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from multitask.data.labels import EVALUATED, LABELS
+from multitask.data.classes import ClassTable
 from multitask.data.layout import Camera
 from multitask.data.transforms import resize_nearest
 from multitask.prediction.enlarge import Band
@@ -24,8 +24,6 @@ _LEAST_WIDTH = 320
 _COLUMN, _ROW = 152, 20
 """px of one entry of a legend."""
 
-_COLORS = np.array([label.color for label in LABELS], dtype=np.uint8)
-
 Color = tuple[int, int, int]
 
 
@@ -41,21 +39,23 @@ class Shown:
     Args:
         size: (H, W) px of the picture.
         picture: the input, RGB, at `shown_size`.
+        classes: the class table.
 
     Attributes:
-        class_ids: (h, w) uint8; None without classes.
+        class_ids: (h, w) uint8, as label files have them; None without classes.
         instance_ids: (h, w) int32; None without instances.
         disparity: (h, w) float32 px of the picture; None without disparity.
         counts: pixels of the whole picture by class id.
     """
 
-    def __init__(self, size: tuple[int, int], picture: Image.Image) -> None:
+    def __init__(self, size: tuple[int, int], picture: Image.Image, classes: ClassTable) -> None:
+        self.classes = classes
         self.size = size
         self.picture = picture
         self.class_ids: np.ndarray | None = None
         self.instance_ids: np.ndarray | None = None
         self.disparity: np.ndarray | None = None
-        self.counts = np.zeros(len(LABELS), dtype=np.int64)
+        self.counts = np.zeros(256, dtype=np.int64)
         self._rows, self._columns = (
             resize_nearest(np.arange(own)[:, None], (shown, 1))[:, 0]
             for own, shown in zip(size, picture.size[::-1], strict=True)
@@ -95,8 +95,8 @@ def draw_panel(
     num_columns = width // _COLUMN
     cells: list[tuple[str, Image.Image, Image.Image | None]] = [(_shortened(title, width, size), picture, None)]
     if shown.class_ids is not None:
-        legend = _legend(_shares(shown.counts), num_columns)
-        cells.append(("classes, share of the picture", _classes(picture, shown.class_ids), legend))
+        legend = _legend(_shares(shown.counts, shown.classes), num_columns)
+        cells.append(("classes, share of the picture", _classes(picture, shown.class_ids, shown.classes), legend))
     if shown.instance_ids is not None:
         entries = [(_label(instance), _tint(instance.id)) for instance in instances]
         legend = _legend(_first(entries, 5 * num_columns), num_columns)
@@ -104,8 +104,8 @@ def draw_panel(
         cells.append((f"instances ({len(entries)}): number, class, confidence", image, legend))
     if shown.disparity is not None:
         values = shown.disparity * np.float32(picture.width / size[1])
-        bar = _color_bar(width, size[1] / 16, camera)
-        cells.append(("disparity", Image.fromarray(_disparity_colors(values)), bar))
+        bar = _color_bar(width, size[1] / 16, camera, shown.classes)
+        cells.append(("disparity", Image.fromarray(_disparity_colors(values, shown.classes)), bar))
     strip = max(legend.height for _, _, legend in cells if legend)
     whole = width, picture.height + strip
     made = [(title, _cell(image, legend, whole)) for title, image, legend in cells]
@@ -146,9 +146,9 @@ def _first(entries: list[tuple[str, Color]], most: int) -> list[tuple[str, Color
     return [*entries[: most - 1], (f"and {len(entries) - most + 1} more", (255, 255, 255))]
 
 
-def _shares(counts: np.ndarray) -> list[tuple[str, Color]]:
+def _shares(counts: np.ndarray, classes: ClassTable) -> list[tuple[str, Color]]:
     shares = counts / counts.sum()
-    present = sorted((label for label in EVALUATED if shares[label.id]), key=lambda label: -shares[label.id])
+    present = sorted((label for label in classes.evaluated if shares[label.id]), key=lambda label: -shares[label.id])
     return [(f"{label.name} {_percent(shares[label.id])} %", label.color) for label in present]
 
 
@@ -156,8 +156,9 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f}" if share >= 0.0095 else f"{100 * share:.1f}" if share >= 0.0005 else "< 0.1"
 
 
-def _classes(picture: Image.Image, class_ids: np.ndarray) -> Image.Image:
-    return Image.blend(picture, Image.fromarray(_COLORS[class_ids]), 0.55)
+def _classes(picture: Image.Image, class_ids: np.ndarray, classes: ClassTable) -> Image.Image:
+    colors = classes.colors[classes.train_ids[classes.class_ids[class_ids]]]
+    return Image.blend(picture, Image.fromarray(colors), 0.55)
 
 
 def _tint(number: int) -> Color:
@@ -202,19 +203,19 @@ def _outlines(ids: np.ndarray) -> np.ndarray:
     return edge & (ids > 0)
 
 
-def _disparity_colors(values: np.ndarray) -> np.ndarray:
+def _disparity_colors(values: np.ndarray, classes: ClassTable) -> np.ndarray:
     """Colours of (H, W) px of a picture of that width."""
-    return Depth().render(torch.from_numpy(np.ascontiguousarray(values)).unsqueeze(0))
+    return Depth(classes).render(torch.from_numpy(np.ascontiguousarray(values)).unsqueeze(0))
 
 
-def _color_bar(width: int, largest: float, camera: Camera | None) -> Image.Image:
+def _color_bar(width: int, largest: float, camera: Camera | None, classes: ClassTable) -> Image.Image:
     """The colours of 0 to ``largest`` px, and what they mean in px and, with a camera, in metres."""
     strip = Image.new("RGB", (width, 64 if camera else 46), "white")
     left, length = 12, width - 60
     levels = np.linspace(0, 1, length, dtype=np.float32) ** 2
     values = np.zeros((1, width), dtype=np.float32)
     values[0, :length] = levels * width / 16
-    colors = Image.fromarray(_disparity_colors(values)[:, :length])
+    colors = Image.fromarray(_disparity_colors(values, classes)[:, :length])
     strip.paste(colors.resize((length, 14)), (left, 6))
     draw = ImageDraw.Draw(strip)
     _ticks(draw, 22, left, length, "px", [(0.0, "0"), *((x / largest, f"{x:g}") for x in _round_numbers(largest))])

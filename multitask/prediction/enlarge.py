@@ -6,14 +6,12 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from multitask.data.labels import EVALUATED, INSTANCE_BASE, LABELS
+from multitask.data.classes import INSTANCE_BASE, ClassTable
 from multitask.data.transforms import resize_nearest
 from multitask.metrics import PredictedInstance, PredictedScene
 
 _BAND = 2**22
 """px of a band."""
-
-_CLASS_IDS = np.array([label.id for label in EVALUATED], dtype=np.uint8)
 
 
 class Band(NamedTuple):
@@ -21,7 +19,7 @@ class Band(NamedTuple):
 
     Attributes:
         top: the first row.
-        class_ids: (rows, W) uint8.
+        class_ids: (rows, W) uint8, as label files have them.
         instance_ids: (rows, W) int32.
         disparity: (rows, W) float32 px.
     """
@@ -49,14 +47,17 @@ class Enlargement:
     Args:
         predicted: at the network's size.
         size: (H, W) px of the picture.
+        classes: the class table of the prediction.
 
     Attributes:
         size: (H, W) px of the picture.
+        classes: the class table.
         outlines: of the instances that have a pixel in the picture, the surest first: that at place k has the id k + 1.
     """
 
-    def __init__(self, predicted: PredictedScene, size: tuple[int, int]) -> None:
+    def __init__(self, predicted: PredictedScene, size: tuple[int, int], classes: ClassTable) -> None:
         self.size = size
+        self.classes = classes
         self.outlines: list[Outline] = []
         layers = predicted.train_ids, predicted.instance_map, predicted.disparity
         shape = next(layer.shape for layer in layers if layer is not None)
@@ -64,7 +65,9 @@ class Enlargement:
         self._nearest = [
             resize_nearest(np.arange(old)[:, None], (new, 1))[:, 0] for old, new in zip(shape, size, strict=True)
         ]
-        self._class_ids = None if predicted.train_ids is None else _CLASS_IDS[predicted.train_ids]
+        self._class_ids = None
+        if predicted.train_ids is not None:
+            self._class_ids = classes.label_ids[classes.evaluated_ids][predicted.train_ids]
         self._instance_ids = self._disparity = None
         if predicted.instance_map is not None:
             self._instance_ids = self._ordered(predicted.instance_map, predicted.instances)
@@ -117,7 +120,9 @@ class Enlargement:
                 )
                 area = int(counts.ravel()[own].sum())
                 box = int(left), int(top), int(right), int(bottom)
-                self.outlines.append(Outline(one.class_id, float(one.confidence), box, area))
+                self.outlines.append(
+                    Outline(int(self.classes.label_ids[one.class_id]), float(one.confidence), box, area)
+                )
                 new[one.number] = len(self.outlines)
         return new[numbers]
 
@@ -155,12 +160,27 @@ class Medians:
         return [float(np.median(self._values[start:end], overwrite_input=True)) for start, end in parts]
 
 
-def instance_codes(class_ids: Sequence[int]) -> list[int]:
-    """The Cityscapes coding of each instance, class id * 1000 + k: k counts the instances of a class from 0."""
-    counts = [0] * len(LABELS)
+def instance_codes(class_ids: Sequence[int], classes: ClassTable) -> list[int]:
+    """The code of each instance in the files of a prediction, which other pixels share with none.
+
+    It is ``id * 1000 + k``, as Cityscapes has it, where k counts the instances of a class from 0. Where that would not
+    fit 16 bits, or the id 0 has instances, it is ``id * 256 + k`` with k from 1.
+
+    Args:
+        class_ids: of the instances, as label files have them.
+        classes: the class table.
+    """
+    base, counts = classes.code_base, [0] * 256
+    first = 0 if base == INSTANCE_BASE else 1
     codes = []
     for class_id in class_ids:
-        # Of more than a thousand, all others share the last number: the next one is another class's.
-        codes.append(class_id * INSTANCE_BASE + min(counts[class_id], INSTANCE_BASE - 1))
+        # Of more than fit, all others share the last number: the next one is another class's.
+        codes.append(class_id * base + min(first + counts[class_id], base - 1))
         counts[class_id] += 1
     return codes
+
+
+def coded(instance_ids: np.ndarray, class_ids: np.ndarray, codes: Sequence[int], classes: ClassTable) -> np.ndarray:
+    """The code of each instance's pixels (see `instance_codes`), elsewhere the class id, or 256 times that: uint16."""
+    elsewhere = class_ids if classes.code_base == INSTANCE_BASE else class_ids.astype(np.uint16) * np.uint16(256)
+    return np.where(instance_ids > 0, np.array([0, *codes], dtype=np.uint16)[instance_ids], elsewhere)

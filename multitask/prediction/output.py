@@ -1,8 +1,8 @@
 """The files of a prediction.
 
 <output_dir>/<name>_panel.png          what people look at
-<output_dir>/<name>_class_ids.png      8-bit Cityscapes class ids
-<output_dir>/<name>_instance_ids.png   16-bit Cityscapes coding: class id * 1000 + k in an instance, else the class id
+<output_dir>/<name>_class_ids.png      8-bit class ids, as label files have them
+<output_dir>/<name>_instance_ids.png   16-bit: class id * 1000 + k in instances, else the class id (see `coded`)
 <output_dir>/<name>_disparity.png      16-bit Cityscapes coding: px * 256 + 1; 0 where it is too large for 16 bits
 <output_dir>/predictions.jsonl         a line for each picture, in their order
 """
@@ -17,18 +17,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from multitask.data.classes import ClassTable
 from multitask.data.layout import Camera, encode_disparity
 from multitask.data.png_chunks import Damaged, check_chunks
 from multitask.data.reading import opened
 from multitask.errors import UserError
 from multitask.files import whole
 from multitask.prediction.drawing import Shown, draw_panel
-from multitask.prediction.enlarge import Band, Enlargement, Medians, instance_codes
+from multitask.prediction.enlarge import Band, Enlargement, Medians, coded, instance_codes
 from multitask.prediction.inputs import normalized
 from multitask.prediction.journal import Call, Journal, Origin, journal
 from multitask.prediction.pictures import one_at_a_time
 from multitask.prediction.png_writer import png_rows
-from multitask.prediction.scene import SceneInstance, coded, scene_instances
+from multitask.prediction.scene import SceneInstance, scene_instances
 
 _OF_A_NAME = (
     *(errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
@@ -98,7 +99,7 @@ class SceneWriter:
         self._notes.begun = True
         try:
             with one_at_a_time(scene.size[0] * scene.size[1]):
-                kinds, instances = self._write_files(place, str(origin), Shown(scene.size, shown), scene)
+                kinds, instances = self._write_files(place, str(origin), Shown(scene.size, shown, scene.classes), scene)
         except BaseException as error:
             _remove(place)  # some may have appeared; files without a line would be nobody's
             if isinstance(error, UserError) and getattr(error.__cause__, "errno", None) in _OF_A_NAME:
@@ -134,14 +135,14 @@ class SceneWriter:
         add: dict[str, Callable[[np.ndarray], None]] = {}
         with ExitStack() as files:
             for band in scene.bands():
-                for kind, rows in _layers(band, codes):
+                for kind, rows in _layers(band, codes, scene.classes):
                     if kind not in add:
                         rows_of = png_rows(_path(place, kind), scene.size, 8 * rows.itemsize)
                         add[kind] = files.enter_context(rows_of)
                     add[kind](rows)
                 medians.add(band)
                 shown.add(band)
-            instances = scene_instances(scene.outlines, medians.of_each())
+            instances = scene_instances(scene.outlines, medians.of_each(), scene.classes)
             panel = Image.fromarray(draw_panel(title, shown, instances, self.camera))
             file = files.enter_context(whole(_path(place, _PANEL), lasting=False))
             panel.save(file, format="PNG", compress_level=1)
@@ -187,15 +188,15 @@ def _is_whole(path: Path) -> bool:
 
 
 def _codes(scene: Enlargement) -> list[int]:
-    return instance_codes([outline.class_id for outline in scene.outlines])
+    return instance_codes([outline.class_id for outline in scene.outlines], scene.classes)
 
 
-def _layers(band: Band, codes: Sequence[int]) -> Iterator[tuple[str, np.ndarray]]:
+def _layers(band: Band, codes: Sequence[int], classes: ClassTable) -> Iterator[tuple[str, np.ndarray]]:
     """Some rows of each layer's file: what its name ends with, and uint8 or uint16."""
     if band.class_ids is not None:
         yield "class_ids", band.class_ids
         if band.instance_ids is not None:
-            yield "instance_ids", coded(band.instance_ids, band.class_ids, codes)
+            yield "instance_ids", coded(band.instance_ids, band.class_ids, codes, classes)
     if band.disparity is not None:
         yield "disparity", encode_disparity(band.disparity)
 

@@ -55,6 +55,10 @@ class Predictor:
         size: (H, W) px that every picture is resized to for the network; None: the width that the network was trained
             at, and the height that keeps the picture's shape.
         batch_size: most pictures that the network gets at once: fewer where they are larger than those of training.
+
+    Attributes:
+        classes: the class table that the network has learned.
+
     Raises:
         UserError: naming what makes no sense.
     """
@@ -66,6 +70,7 @@ class Predictor:
             raise UserError(f"batch_size: needed a whole number above zero, found {batch_size!r}")
         if size and min(size) < STRIDE:
             raise UserError(f"size: needed at least {STRIDE} x {STRIDE} px, the network's stride, found {list(size)}")
+        self.classes = trained.classes
         self._grouping = build.make_grouping(trained.config)
         self._width = check_size("data.image_size", trained.config.get("data", {}).get("image_size"))[1]
         self._size = size
@@ -98,7 +103,7 @@ class Predictor:
         for item, found in zip(inputs, self.predict_each(inputs), strict=True):
             if isinstance(found, UserError):
                 raise found
-            scenes.append(make_scene(found, item.size))
+            scenes.append(make_scene(found, item.size, self.classes))
         return scenes if isinstance(image, list) else scenes[0]
 
     @property
@@ -179,7 +184,7 @@ class Predictor:
     def _scene(self, name: str, predictions: Mapping[str, Tensor]) -> PredictedScene | UserError:
         """The scene of one picture, or that what the network makes of it is not finite."""
         try:
-            (predicted,) = make_scenes([name], predictions, self._grouping)
+            (predicted,) = make_scenes([name], predictions, self.classes, self._grouping)
             if predicted.disparity is not None and (wrong := int((~np.isfinite(predicted.disparity)).sum())):
                 raise UserError(f"{name}: disparity: needed finite numbers, found {wrong} px where they are not")
         except UserError as error:

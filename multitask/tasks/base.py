@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from multitask.data.classes import ClassTable
 from multitask.data.sample import Sample, Target
 from multitask.likelihoods import REGRESSION, Likelihood, choose
 from multitask.metrics import Metric, VectorError
@@ -29,11 +30,12 @@ class Figure(NamedTuple):
 
 
 class Task(ABC):
-    """What the network can learn to predict for each pixel.
+    """What the network can learn to predict for each pixel; made with the class table of the labels.
 
     Attributes:
         name: key in every dict of predictions, targets and losses.
         channels: of the decoder's output.
+        classes: the class table of the samples.
         meaning: what the channels say, with the unit, for who uses an exported network; may be left out.
         layers: the sample's layers without which there is no target.
         figures: the figures of merit; the first decides which checkpoint is best.
@@ -43,7 +45,8 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
-    channels: ClassVar[int]
+    channels: int
+    classes: ClassTable
     meaning: ClassVar[str] = ""
     layers: ClassVar[tuple[str, ...]]
     figures: ClassVar[tuple[Figure, ...]]
@@ -101,7 +104,8 @@ class Regression(Task):
         Figure("rms_error_px", "RMS error, px", higher_is_better=False),
     )
 
-    def __init__(self, likelihood: str = "paper") -> None:
+    def __init__(self, classes: ClassTable, likelihood: str = "paper") -> None:
+        self.classes = classes
         self.likelihood = choose(REGRESSION, self.name, likelihood).of_vector(self.channels)
 
     def pixel_loss(self, prediction: Tensor, value: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from multitask.data.labels import SKY_ID, UNSEEN_IDS
 from multitask.data.sample import Sample, Target
 from multitask.tasks.base import Figure, Regression
 
@@ -13,6 +12,7 @@ class Depth(Regression):
     """Disparity for each pixel, px at the resolution of the tensor: L1 over the measured pixels.
 
     Args:
+        classes: the class table, which says what is infinitely far away, and what shows nothing of the scene.
         likelihood: ``paper``, ``laplace`` or ``gaussian`` (which changes the loss to the squared error).
     """
 
@@ -30,17 +30,18 @@ class Depth(Regression):
     def encode(self, sample: Sample) -> Target:
         """Disparity [1, H, W] float32, valid where measured.
 
-        The sky is at 0 px in every frame that has a measurement (section 4.3), wherever in it, so that the same pixel
-        counts in every crop; unseen pixels never count.
+        The sky, if the class table has one, is at 0 px in every frame that has a measurement (section 4.3), wherever in
+        it, so that the same pixel counts in every crop; unseen pixels never count.
         """
         if sample.disparity is None:
             height, width = sample.image.shape[:2]
             return Target(torch.zeros(1, height, width), torch.zeros(height, width, dtype=torch.bool))
         disparity, valid = sample.disparity, np.isfinite(sample.disparity)
         if sample.class_ids is not None:
-            sky = (sample.class_ids == SKY_ID) & bool(sample.measured)
-            disparity = np.where(sky, 0, disparity)
-            valid = (valid | sky) & ~np.isin(sample.class_ids, UNSEEN_IDS)
+            if self.classes.sky_id is not None and sample.measured:
+                sky = sample.class_ids == self.classes.sky_id
+                disparity, valid = np.where(sky, 0, disparity), valid | sky
+            valid &= ~np.isin(sample.class_ids, self.classes.unseen_ids)
         value = np.where(valid, disparity, 0).astype(np.float32)
         return Target(torch.from_numpy(value).unsqueeze(0), torch.from_numpy(valid))
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from multitask.data.labels import COUNTED_ID, INSTANCE_BASE
+from multitask.data.classes import INSTANCE_BASE, ClassTable
 from multitask.data.sample import Sample, Target
 from multitask.tasks.base import Figure, Regression
 
@@ -16,6 +16,7 @@ class Instance(Regression):
     """A vector for each pixel, (x, y) px, from the pixel to the centroid of its instance: L1 over instance pixels.
 
     Args:
+        classes: the class table, which says what classes have instances.
         likelihood: ``paper``, ``laplace`` or ``gaussian`` (which changes the loss to the squared error).
     """
 
@@ -37,7 +38,7 @@ class Instance(Regression):
         if sample.instance_ids is None:
             height, width = sample.image.shape[:2]
             return Target(torch.zeros(2, height, width), torch.zeros(height, width, dtype=torch.bool))
-        offsets, valid = centroid_offsets(sample.instance_ids)
+        offsets, valid = centroid_offsets(sample.instance_ids, self.classes)
         return Target(torch.from_numpy(offsets), torch.from_numpy(valid))
 
     def render(self, prediction: Tensor, valid: Tensor | None = None) -> np.ndarray:
@@ -57,16 +58,17 @@ class Instance(Regression):
         return [(text, tuple(color.tolist())) for text, color in zip(directions, colors, strict=True)]
 
 
-def centroid_offsets(instance_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def centroid_offsets(instance_ids: np.ndarray, classes: ClassTable) -> tuple[np.ndarray, np.ndarray]:
     """Vector from each pixel to the centroid of its instance.
 
     Args:
-        instance_ids: (H, W) int, Cityscapes coding.
+        instance_ids: (H, W) int, as a `Sample` has them.
+        classes: their table.
     Returns:
         offset: (2, H, W) float32, px, centroid minus pixel, (x, y); zero where not valid.
         valid: (H, W) bool, True inside a single instance of an evaluated class.
     """
-    valid = COUNTED_ID[instance_ids // INSTANCE_BASE]
+    valid = classes.counted[instance_ids // INSTANCE_BASE]
     rows, columns = np.nonzero(valid)
     _, owner = np.unique(instance_ids[rows, columns], return_inverse=True)
     sizes = np.bincount(owner)

@@ -1,11 +1,11 @@
-"""Semantic segmentation into the 19 evaluated classes (section 4.1)."""
+"""Semantic segmentation into the classes of a table (section 4.1)."""
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from multitask.data.labels import CLASS_NAMES, EVALUATED, IGNORE, TRAIN_COLORS, TRAIN_ID
+from multitask.data.classes import IGNORE, ClassTable
 from multitask.data.sample import Sample, Target
 from multitask.likelihoods import CLASSIFICATION, choose
 from multitask.metrics import ConfusionMatrix, Metric
@@ -16,11 +16,11 @@ class Semantic(Task):
     """A class for each pixel: cross-entropy over the labelled pixels.
 
     Args:
+        classes: the class table: a channel for each class that is evaluated.
         likelihood: ``paper`` (eq. 10) or ``softmax_exact`` (eq. 8).
     """
 
     name = "semantic"
-    channels = len(CLASS_NAMES)
     meaning = "logit of each class"
     layers = ("class_ids",)
     per_class = True
@@ -31,7 +31,9 @@ class Semantic(Task):
         Figure("iiou_category", "iIoU category, %", higher_is_better=True, percent=True),
     )
 
-    def __init__(self, likelihood: str = "paper") -> None:
+    def __init__(self, classes: ClassTable, likelihood: str = "paper") -> None:
+        self.classes = classes
+        self.channels = len(classes.names)
         self.likelihood = choose(CLASSIFICATION, self.name, likelihood)
 
     def encode(self, sample: Sample) -> Target:
@@ -39,7 +41,7 @@ class Semantic(Task):
         if sample.class_ids is None:
             train_ids = np.full(sample.image.shape[:2], IGNORE, dtype=np.int64)
         else:
-            train_ids = TRAIN_ID[sample.class_ids].astype(np.int64)
+            train_ids = self.classes.train_ids[sample.class_ids].astype(np.int64)
         return Target(torch.from_numpy(train_ids), torch.from_numpy(train_ids != IGNORE))
 
     def pixel_loss(self, prediction: Tensor, value: Tensor) -> Tensor:
@@ -52,14 +54,14 @@ class Semantic(Task):
         return (value.unsqueeze(1) == train_ids).float()
 
     def metric(self) -> Metric:
-        return ConfusionMatrix(CLASS_NAMES, tuple(label.category for label in EVALUATED))
+        return ConfusionMatrix(self.classes.names, self.classes.categories)
 
     def render(self, prediction: Tensor, valid: Tensor | None = None) -> np.ndarray:
-        """The official class colours."""
+        """The colours of the class table."""
         train_ids = prediction.argmax(0)
         if valid is not None:
             train_ids = torch.where(valid, train_ids, IGNORE)
-        return TRAIN_COLORS[train_ids.cpu().numpy()]
+        return self.classes.colors[train_ids.cpu().numpy()]
 
     def legend(self, width: int) -> list[tuple[str, tuple[int, int, int]]]:
-        return [(label.name, label.color) for label in EVALUATED]
+        return [(label.name, label.color) for label in self.classes.evaluated]

@@ -8,8 +8,9 @@ from multitask.tasks.base import Task
 from multitask.tasks.depth import Depth
 from multitask.tasks.instance import Instance
 from multitask.tasks.semantic import Semantic
+from tests.cityscapes import CITYSCAPES
 
-TASKS: dict[str, Task] = {task.name: task for task in (Semantic(), Instance(), Depth())}
+TASKS: dict[str, Task] = {task.name: task for task in (Semantic(CITYSCAPES), Instance(CITYSCAPES), Depth(CITYSCAPES))}
 IOU, DISPARITY = "semantic/iou_class", "depth/mean_error_px"
 PAIR = ("semantic", "depth")
 

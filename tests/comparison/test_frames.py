@@ -10,6 +10,7 @@ from multitask.comparison import Plan, Report, Runner
 from multitask.comparison.frames import FramesOfRuns, folds_in_words
 from multitask.comparison.plan import Job
 from multitask.errors import UserError
+from tests.cityscapes import CITYSCAPES
 from tests.comparison.made import EXPERIMENT, IOU, LEARNED, TASKS, result
 from tests.compose import config
 from tests.layouts import write_kitti
@@ -61,7 +62,7 @@ def test_task_needs_labels_in_every_fold(tmp_path: Path, caplog: pytest.LogCaptu
         (root / f"training/disp_occ_0/{number:06}_10.png").unlink()
     caplog.set_level(logging.WARNING)
     given = of(root, *FOLDS)
-    frames, tasks = FramesOfRuns(), build.make_tasks(given)
+    frames, tasks = FramesOfRuns(), build.make_tasks(given, CITYSCAPES)
     assert list(frames.tasks_with_labels(tasks, given, ["train", "test"], [0, 1, 3])) == list(tasks)
     assert caplog.messages == []
     assert list(frames.tasks_with_labels(tasks, given, ["train", "test"], range(5))) == ["semantic", "instance"]

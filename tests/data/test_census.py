@@ -12,12 +12,13 @@ from PIL import Image
 from multitask.data.camvid import CamVid
 from multitask.data.census import Census, take_census
 from multitask.data.cityscapes import Cityscapes
+from multitask.data.classes import INSTANCE_BASE
 from multitask.data.folder import Folder
 from multitask.data.formats import FORMATS
 from multitask.data.kitti import Kitti
-from multitask.data.labels import HAS_INSTANCES, ID, INSTANCE_BASE, LABELS, TRAIN_ID
 from multitask.data.layout import read_png, write_png
-from tests.layouts import TO_CAMVID, kitti_layers, write_all, write_camvid
+from tests.cityscapes import CITYSCAPES, HAS_INSTANCES, ID, LABELS, TRAIN_ID
+from tests.layouts import CAMVID, TABLES, TO_CAMVID, kitti_layers, write_all, write_camvid
 from tests.png import chunks_of, decode, flip_bits, png_of
 from tests.trees import KINDS, write_tree
 
@@ -31,7 +32,8 @@ def roots(tmp_path: Path) -> dict[str, Path]:
 
 
 def census(kind: type[Folder], root: Path, split: str = "train") -> Census:
-    return take_census(kind, root, split, workers=1)
+    table = CAMVID.source if kind is CamVid else CITYSCAPES
+    return take_census(kind, root, split, table, workers=1)
 
 
 # Counting
@@ -58,7 +60,7 @@ def test_several_processes_count_the_same(roots: dict[str, Path], layout: str) -
     if layout == "camvid":
         write_camvid(roots["camvid"], {"train": 20})
     one = census(FORMATS[layout], roots[layout])
-    other = take_census(FORMATS[layout], roots[layout], "train", 2, lambda *call: calls.append(call))
+    other = take_census(FORMATS[layout], roots[layout], "train", TABLES[layout], 2, lambda *call: calls.append(call))
     for key, value in vars(one).items():
         np.testing.assert_equal(vars(other)[key], value)
     assert calls[-1] == (one.num_frames, one.num_frames)
@@ -72,7 +74,7 @@ def test_kind_that_a_split_lacks_is_no_fault(tmp_path: Path) -> None:
 
 
 def test_missing_files_are_all_named(roots: dict[str, Path]) -> None:
-    frames = Cityscapes(roots["cityscapes"], "train", SIZE)
+    frames = Cityscapes(roots["cityscapes"], "train", SIZE, CITYSCAPES)
     gone = [frames.path(kind, frames.names[0]) for kind in ("class_ids", "disparity", "camera")]
     for path in gone:
         path.unlink()
@@ -92,7 +94,7 @@ def test_hidden_files_and_folders_are_nobodys_frames(roots: dict[str, Path], lay
                 hidden.mkdir(exist_ok=True)
                 shutil.copy(path, hidden)
     assert FORMATS[layout].splits(roots[layout]) == ["train", "val"]
-    frames = FORMATS[layout](roots[layout], "train", SIZE)
+    frames = FORMATS[layout](roots[layout], "train", SIZE, TABLES[layout])
     frames.check_headers()
     assert len(frames) == before.num_frames
     found = census(FORMATS[layout], roots[layout])
@@ -102,7 +104,7 @@ def test_hidden_files_and_folders_are_nobodys_frames(roots: dict[str, Path], lay
 
 @pytest.mark.parametrize("layout", list(FORMATS))
 def test_labels_without_a_picture_are_all_named(roots: dict[str, Path], layout: str) -> None:
-    frames = FORMATS[layout](roots[layout], "train", SIZE)
+    frames = FORMATS[layout](roots[layout], "train", SIZE, TABLES[layout])
     name = frames.names[1]
     frames.path("image", name).unlink()
     found = census(FORMATS[layout], roots[layout])
@@ -113,7 +115,7 @@ def test_labels_without_a_picture_are_all_named(roots: dict[str, Path], layout: 
 
 
 def test_files_in_the_folder_of_another_city_are_named(roots: dict[str, Path]) -> None:
-    frames = Cityscapes(roots["cityscapes"], "train", SIZE)
+    frames = Cityscapes(roots["cityscapes"], "train", SIZE, CITYSCAPES)
     moved = []
     for kind, name in (("image", frames.names[0]), ("disparity", frames.names[1])):
         path = frames.path(kind, name)
@@ -126,7 +128,7 @@ def test_files_in_the_folder_of_another_city_are_named(roots: dict[str, Path]) -
 
 
 def test_sizes_that_differ_name_the_odd_one(roots: dict[str, Path]) -> None:
-    frames = Kitti(roots["kitti"], "train", SIZE)
+    frames = Kitti(roots["kitti"], "train", SIZE, CITYSCAPES)
     image, ids = frames.path("image", "000000_10"), frames.path("instance_ids", "000002_10")
     write_png(image, np.zeros((30, 60, 3), dtype=np.uint8))
     write_png(ids, np.zeros((16, 16), dtype=np.uint16))
@@ -177,7 +179,7 @@ def test_pixels_whose_own_check_sum_is_wrong_are_named(roots: dict[str, Path]) -
 
 def test_labels_that_contradict_each_other_name_the_file_that_is_wrong(roots: dict[str, Path]) -> None:
     for layout in ("cityscapes", "kitti"):
-        frames = FORMATS[layout](roots[layout], "train", SIZE)
+        frames = FORMATS[layout](roots[layout], "train", SIZE, TABLES[layout])
         path = frames.path("class_ids", frames.names[1])
         write_png(path, TRAIN_ID[read_png(path, "class_ids")] % 255)
         found = census(FORMATS[layout], roots[layout])
@@ -320,7 +322,7 @@ def assert_named(layout: str, found: Census, frames: Folder) -> int:
 @pytest.mark.parametrize("part", range(5))
 def test_five_hundred_spoilt_files_are_named_and_nothing_else_is_lost(tmp_path: Path, part: int) -> None:
     roots = write_all(tmp_path)
-    splits = {layout: FORMATS[layout](root, "train", SIZE) for layout, root in roots.items()}
+    splits = {layout: FORMATS[layout](root, "train", SIZE, TABLES[layout]) for layout, root in roots.items()}
     outcomes: Counter[tuple[str, int]] = Counter()
     for layout, frames in splits.items():
         assert assert_named(layout, census(type(frames), roots[layout]), frames) == 0

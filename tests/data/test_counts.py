@@ -9,7 +9,8 @@ from multitask.data.camvid import CamVid
 from multitask.data.cityscapes import Cityscapes
 from multitask.data.counts import KEPT, check_counts, has_manifest, keep_counts, kept_counts
 from multitask.data.formats import open_split
-from tests.layouts import write_camvid
+from tests.cityscapes import CITYSCAPES
+from tests.layouts import CAMVID, mixed_data, write_camvid
 from tests.trees import KINDS
 
 SIZE = (32, 64)
@@ -21,9 +22,9 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def remove_frame(root: Path, split: str) -> None:
-    name = Cityscapes(root, split, SIZE).names[0]
+    name = Cityscapes(root, split, SIZE, CITYSCAPES).names[0]
     for kind in KINDS:
-        Cityscapes(root, split, SIZE, strict=False).path(kind, name).unlink()
+        Cityscapes(root, split, SIZE, CITYSCAPES, strict=False).path(kind, name).unlink()
 
 
 def test_counts_are_kept_and_found(tmp_path: Path) -> None:
@@ -35,15 +36,15 @@ def test_counts_are_kept_and_found(tmp_path: Path) -> None:
 
 def test_fewer_files_than_at_the_check_are_said_in_one_line(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
     keep_counts(tree, COUNTS)
-    Cityscapes(tree, "train", SIZE)
+    Cityscapes(tree, "train", SIZE, CITYSCAPES)
     assert lines(caplog) == []
     remove_frame(tree, "train")
     caplog.clear()
-    assert len(Cityscapes(tree, "train", SIZE)) == 2
+    assert len(Cityscapes(tree, "train", SIZE, CITYSCAPES)) == 2
     fewer = ", ".join(f"2 of 3 {kind}" for kind in KINDS)
     assert lines(caplog) == [f"data.root={tree}: split 'train' has lost files since it was checked: {fewer}"]
     caplog.clear()
-    Cityscapes(tree, "val", SIZE)
+    Cityscapes(tree, "val", SIZE, CITYSCAPES)
     assert lines(caplog) == []
 
 
@@ -61,7 +62,7 @@ def test_embedded_set_without_a_kind_of_labels_is_refused(tree: Path) -> None:
     for path in (tree / "disparity/train").rglob("*.png"):
         path.unlink()
     with pytest.raises(ValueError, match=r"needed the 3 frames of split 'train' .*, found 0 disparity; python scripts"):
-        Cityscapes(tree, "train", SIZE)
+        Cityscapes(tree, "train", SIZE, CITYSCAPES)
 
 
 def test_kind_of_labels_that_is_gone_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -69,7 +70,7 @@ def test_kind_of_labels_that_is_gone_is_said(tmp_path: Path, caplog: pytest.LogC
     keep_counts(root, {"train": {"image": 2, "class_ids": 2}})
     for path in (root / "trainannot").iterdir():
         path.unlink()
-    CamVid(root, "train", SIZE)
+    CamVid(root, "train", SIZE, CAMVID)
     assert lines(caplog) == [f"data.root={root}: split 'train' has lost files since it was checked: 0 of 2 class_ids"]
 
 
@@ -85,7 +86,7 @@ def test_counts_that_are_damaged_are_said_and_stop_nobody(
     tree: Path, caplog: pytest.LogCaptureFixture, content: str
 ) -> None:
     (tree / KEPT).write_text(content)
-    assert len(Cityscapes(tree, "train", SIZE)) == 3
+    assert len(Cityscapes(tree, "train", SIZE, CITYSCAPES)) == 3
     assert lines(caplog) == [f"{tree / KEPT}: not the counts of a check; another check writes it again"]
 
 
@@ -95,8 +96,8 @@ def test_frames_that_a_manifest_names_must_be_there(tree: Path, tmp_path: Path, 
     manifest.write(tree, name, content)
     assert has_manifest(tree)
     keep_counts(tree, {"train": {"image": 9}})  # of a set that the project has written nobody asks
-    mixed = {"format": "mixed", "roots": [str(tree)], "image_size": SIZE}
-    one = {"format": "cityscapes", "root": str(tree), "image_size": SIZE}
+    mixed = mixed_data([str(tree)], SIZE)
+    one = {"format": "cityscapes", "root": str(tree), "image_size": SIZE, "classes": "cityscapes"}
     assert [len(open_split(data, "train")) for data in (one, mixed)] == [3, 3]
     remove_frame(tree, "train")
     for data in (one, mixed):

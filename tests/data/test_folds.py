@@ -9,6 +9,7 @@ from multitask.data.counts import keep_counts
 from multitask.data.folds import Fold
 from multitask.data.kitti import Kitti
 from multitask.data.split import Split
+from tests.cityscapes import CITYSCAPES
 from tests.compose import config
 from tests.layouts import write_all, write_kitti
 from tests.trees import KINDS
@@ -52,7 +53,7 @@ def test_block_is_val_and_test_and_the_others_train(kitti: Path, fold: int) -> N
 
 def test_without_folds_the_split_is_as_ever(kitti: Path) -> None:
     for split in ("train", "val"):
-        assert frames(kitti, split).names == Kitti(kitti, split, (32, 64), partial=True).names
+        assert frames(kitti, split).names == Kitti(kitti, split, (32, 64), CITYSCAPES, partial=True).names
     assert frames(kitti, "val").names == [ALL[4], ALL[9]]
     with pytest.raises(ValueError, match=r"testing.image_2: no such folder; needed split 'test'"):
         frames(kitti, "test")
@@ -75,7 +76,7 @@ def test_fold_may_be_left_to_the_seed(kitti: Path) -> None:
 
 def test_messages_name_the_fold(kitti: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    tasks = build.make_tasks(config())
+    tasks = build.make_tasks(config(), CITYSCAPES)
     found = frames(kitti, "test", "data.folds=3", "data.fold=0")
     assert list(build.tasks_with_labels(tasks, found)) == ["semantic", "instance"]
     where = f"data.root={kitti} data.folds=3 data.fold=0"
@@ -122,7 +123,7 @@ def test_whole_split_is_of_layouts_with_one_folder_alone(tmp_path: Path) -> None
     root = write_all(tmp_path)["kitti"]
     (root / "training").rename(root / "testing")
     with pytest.raises(ValueError, match=r"training.image_2: no such folder; needed split 'whole', found \['test'\]"):
-        Kitti(root, "whole", (32, 64))
+        Kitti(root, "whole", (32, 64), CITYSCAPES)
 
 
 def test_files_lost_since_a_check_are_said_of_folds(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

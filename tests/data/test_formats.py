@@ -14,6 +14,7 @@ from multitask.data.loader import EncodedFrames, Loader, StepSampler
 from multitask.engine.tracking import read_history
 from multitask.evaluation import evaluate_checkpoint
 from multitask.run import LAST, Run
+from tests.cityscapes import CITYSCAPES
 from tests.compose import SMALL, config
 from tests.layouts import write_all
 from tests.trees import write_tree
@@ -80,7 +81,13 @@ def test_keys_of_another_format_are_refused(data: dict[str, object], message: st
 
 
 def test_configuration_without_a_format_is_of_the_cityscapes_layout(roots: dict[str, Path]) -> None:
-    data = {"root": str(roots["cityscapes"]), "image_size": [32, 64], "num_train": 3, "source": None}
+    data = {
+        "root": str(roots["cityscapes"]),
+        "image_size": [32, 64],
+        "classes": "cityscapes",
+        "num_train": 3,
+        "source": None,
+    }
     assert isinstance(open_split(data, "val"), Cityscapes)
 
 
@@ -116,7 +123,8 @@ def mixed_run(roots: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
 
 
 def test_checkpoint_is_evaluated_on_another_data_set(roots: dict[str, Path], mixed_run: Path) -> None:
-    figures = evaluated(mixed_run, *given(roots, "camvid"), "data.image_size=[24,32]")
+    as_cityscapes = ["data.classes=cityscapes", "data.mappings=[camvid_to_cityscapes]"]
+    figures = evaluated(mixed_run, *given(roots, "camvid"), *as_cityscapes, "data.image_size=[24,32]")
     assert {key.split("/")[0] for key in figures} == {"semantic", "position_prior"}
     with pytest.raises(ValueError, match=r"data\.root: no key of data\.format=mixed, needed some of \['roots'\]"):
         evaluated(mixed_run, f"data.root={roots['camvid']}")
@@ -165,7 +173,7 @@ def halves(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def test_batches_mix_both_halves_and_depth_sees_one(halves: list[Path]) -> None:
     found = config(*SMALL, "data=mixed", f"data.roots=[{','.join(map(str, halves))}]")
-    frames, tasks = build.make_frames(found, "train"), build.make_tasks(found)
+    frames, tasks = build.make_frames(found, "train"), build.make_tasks(found, CITYSCAPES)
     encoded = EncodedFrames(frames, tasks, build.make_augmentation(found))
     valid: dict[str, Counter[str]] = {name: Counter() for name in tasks}
     for batch in Loader(encoded, StepSampler(len(encoded), 4, 0, 0, 10, encoded.parts), 0, pin=False):

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from multitask.data.kitti import FOLDERS, Kitti, instance_ids, read_calibration
-from multitask.data.labels import ID
+from multitask.data.ids import read_instance_ids
+from multitask.data.kitti import FOLDERS, Kitti, read_calibration
 from multitask.data.layout import Camera, write_png
 from multitask.tasks.depth import Depth
 from multitask.tasks.instance import Instance
+from tests.cityscapes import CITYSCAPES, ID
 from tests.layouts import CALIBRATION, kitti_layers, write_kitti
 from tests.trees import KINDS
 
@@ -30,12 +31,12 @@ def kitti(tmp_path: Path) -> Path:
 
 def message(root: Path, split: str = "train") -> str:
     with pytest.raises(ValueError, match=r".") as caught:
-        Kitti(root, split, SIZE)
+        Kitti(root, split, SIZE, CITYSCAPES)
     return str(caught.value)
 
 
 def test_frame_is_read_in_the_coding_of_cityscapes(shared: Path) -> None:
-    frames = Kitti(shared, "train", SIZE)
+    frames = Kitti(shared, "train", SIZE, CITYSCAPES)
     sample, layers = frames[2], kitti_layers(2)
     assert sample.name == "000002_10"
     types = {kind: getattr(sample, kind).dtype for kind in layers}
@@ -50,7 +51,7 @@ def test_disparity_has_no_minus_one(tmp_path: Path) -> None:
     coded = np.zeros(SIZE, dtype=np.uint16)
     coded[0, :4] = [1, 256, 512, 65535]
     write_png(root / "training/disp_occ_0/000000_10.png", coded)
-    disparity = Kitti(root, "train", SIZE)[0].disparity
+    disparity = Kitti(root, "train", SIZE, CITYSCAPES)[0].disparity
     assert disparity is not None
     assert disparity[0, :4].tolist() == [1 / 256, 1, 2, 65535 / 256]
     assert np.isnan(disparity).sum() == 32 * 64 - 4
@@ -59,25 +60,26 @@ def test_disparity_has_no_minus_one(tmp_path: Path) -> None:
 def test_instance_ids_by_hand() -> None:
     class_ids = np.array([[ID["car"], ID["car"], ID["building"], ID["road"], ID["caravan"], ID["unlabeled"]]])
     numbers = np.array([[7, 0, 4, 0, 255, 1]])
-    found = instance_ids(class_ids.astype(np.uint16), numbers)
+    coded = (class_ids * 256 + numbers).astype(np.uint16)
+    found = read_instance_ids(Path("a.png"), coded, CITYSCAPES, 256)
     assert found.tolist() == [[26007, 26, 11, 7, 29255, 0]]
     assert found.dtype == np.int32
 
 
 def test_stuff_and_groups_have_no_vectors(shared: Path) -> None:
-    sample = Kitti(shared, "val", SIZE)[0]
+    sample = Kitti(shared, "val", SIZE, CITYSCAPES)[0]
     assert sample.instance_ids is not None
-    _, valid = Instance().encode(sample)
+    _, valid = Instance(CITYSCAPES).encode(sample)
     assert valid.numpy().tolist() == (sample.instance_ids >= 1000).tolist()
     assert valid.any()
-    assert Depth().encode(sample).valid.any()
+    assert Depth(CITYSCAPES).encode(sample).valid.any()
 
 
 def test_splits_are_fixed_by_the_frame_s_number(shared: Path, tmp_path: Path) -> None:
-    assert Kitti(shared, "val", SIZE).names == ["000004_10", "000009_10"]
-    assert Kitti(shared, "train", SIZE).names == [f"{number:06}_10" for number in (0, 1, 2, 3, 5, 6, 7, 8)]
+    assert Kitti(shared, "val", SIZE, CITYSCAPES).names == ["000004_10", "000009_10"]
+    assert Kitti(shared, "train", SIZE, CITYSCAPES).names == [f"{number:06}_10" for number in (0, 1, 2, 3, 5, 6, 7, 8)]
     part = write_kitti(tmp_path, range(3, 10, 3), kinds=("image", "class_ids"))
-    assert Kitti(part, "val", SIZE).names == ["000009_10"]
+    assert Kitti(part, "val", SIZE, CITYSCAPES).names == ["000009_10"]
     assert Kitti.splits(part) == ["train", "val"]
 
 
@@ -87,7 +89,7 @@ def test_all_two_hundred_frames_are_in_one_split_each(tmp_path: Path) -> None:
             path = tmp_path / "training" / FOLDERS[kind] / f"{number:06}_10.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-    train, val = (Kitti(tmp_path, split, SIZE).names for split in ("train", "val"))
+    train, val = (Kitti(tmp_path, split, SIZE, CITYSCAPES).names for split in ("train", "val"))
     assert (len(train), len(val)) == (160, 40)
     assert val == [f"{number:06}_10" for number in range(4, 200, 5)]
     assert not set(train) & set(val)
@@ -95,9 +97,9 @@ def test_all_two_hundred_frames_are_in_one_split_each(tmp_path: Path) -> None:
 
 def test_test_split_has_pictures_alone(shared: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"testing.image_2: no such folder; needed split 'test', found \['train', 'v"):
-        Kitti(shared, "test", SIZE)
+        Kitti(shared, "test", SIZE, CITYSCAPES)
     root = write_kitti(tmp_path, range(6), kinds=("image", "camera"), top="testing")
-    frames = Kitti(root, "test", SIZE)
+    frames = Kitti(root, "test", SIZE, CITYSCAPES)
     assert len(frames) == 6
     assert frames.kinds == {"camera"}
     assert frames[4].class_ids is None
@@ -105,7 +107,7 @@ def test_test_split_has_pictures_alone(shared: Path, tmp_path: Path) -> None:
 
 def test_frames_of_other_sizes_are_brought_to_one(tmp_path: Path) -> None:
     root = write_kitti(write_kitti(tmp_path, range(1), size=(32, 64)), range(1, 2), size=(30, 60))
-    frames = Kitti(root, "train", SIZE)
+    frames = Kitti(root, "train", SIZE, CITYSCAPES)
     frames.check_headers()
     assert {frames[index].image.shape for index in range(2)} == {(32, 64, 3)}
     assert [frames.source_size(name) for name in frames.names] == [(32, 64), (30, 60)]
@@ -118,7 +120,7 @@ def test_frames_of_other_sizes_are_brought_to_one(tmp_path: Path) -> None:
 def test_kind_missing_as_a_whole_is_none(kitti: Path, missing: str) -> None:
     shutil.rmtree(kitti / "training" / FOLDERS[missing])
     for split in ("train", "val"):
-        frames = Kitti(kitti, split, SIZE)
+        frames = Kitti(kitti, split, SIZE, CITYSCAPES)
         frames.check_headers()
         assert frames.kinds == set(KINDS[1:]) - {missing}
         assert getattr(frames[0], missing) is None
@@ -146,7 +148,7 @@ def test_folder_without_pictures_is_named(kitti: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS[1:])
 def test_single_missing_file_names_itself_and_its_picture(kitti: Path, kind: str) -> None:
-    path = Kitti(kitti, "train", SIZE).path(kind, "000001_10")
+    path = Kitti(kitti, "train", SIZE, CITYSCAPES).path(kind, "000001_10")
     path.unlink()
     error = message(kitti)
     assert error.startswith(f"{path}: no such file, but ")
@@ -156,19 +158,19 @@ def test_single_missing_file_names_itself_and_its_picture(kitti: Path, kind: str
 def test_unknown_ids_name_the_file(kitti: Path) -> None:
     path = kitti / "training/semantic/000000_10.png"
     write_png(path, np.full(SIZE, 34, dtype=np.uint8))
-    with pytest.raises(ValueError, match=rf"{re.escape(str(path))}: needed class ids from 0 to 33, found 34"):
-        Kitti(kitti, "train", SIZE)[0]
+    with pytest.raises(ValueError, match=rf"{path}: needed id \* 256 \+ k .* table cityscapes, found 8705 in 2048 px"):
+        Kitti(kitti, "train", SIZE, CITYSCAPES)[0]
     write_kitti(kitti, range(1))
     path = kitti / "training/instance/000000_10.png"
     write_png(path, np.full(SIZE, 34 * 256 + 1, dtype=np.uint16))
-    with pytest.raises(ValueError, match=rf"{re.escape(str(path))}: needed class ids from 0 to 33, found 34"):
-        Kitti(kitti, "train", SIZE)[0]
+    with pytest.raises(ValueError, match=rf"{path}: needed id \* 256 \+ k .* table cityscapes, found 8705 in 2048 px"):
+        Kitti(kitti, "train", SIZE, CITYSCAPES)[0]
 
 
 def test_licence_plates_are_unlabeled(kitti: Path) -> None:
     for kind, value in (("semantic", np.uint8(255)), ("instance", np.uint16(255 * 256 + 1))):
         write_png(kitti / f"training/{kind}/000000_10.png", np.full(SIZE, value))
-    sample = Kitti(kitti, "train", SIZE)[0]
+    sample = Kitti(kitti, "train", SIZE, CITYSCAPES)[0]
     assert sample.class_ids is not None
     assert sample.instance_ids is not None
     assert not sample.class_ids.any()
@@ -230,4 +232,4 @@ def test_damaged_calibration_is_found_before_any_work(kitti: Path) -> None:
     path = kitti / "training/calib_cam_to_cam/000003.txt"
     path.write_text("")
     with pytest.raises(ValueError, match=re.escape(str(path))):
-        Kitti(kitti, "train", SIZE).check_headers()
+        Kitti(kitti, "train", SIZE, CITYSCAPES).check_headers()

@@ -24,17 +24,18 @@ from multitask.data.transforms import Augmentation
 from multitask.tasks.depth import Depth
 from multitask.tasks.instance import Instance
 from multitask.tasks.semantic import Semantic
+from tests.cityscapes import CITYSCAPES
 
 # Torch warns of two workers on a machine of one core.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 
-TASKS = {"semantic": Semantic(), "instance": Instance(), "depth": Depth()}
+TASKS = {"semantic": Semantic(CITYSCAPES), "instance": Instance(CITYSCAPES), "depth": Depth(CITYSCAPES)}
 AUGMENTATION = Augmentation(scale=(0.7, 2.0), crop=(24, 40), jitter=0.2)
 
 
 @pytest.fixture
 def frames(shared_tree: Any) -> EncodedFrames:
-    return EncodedFrames(Cityscapes(shared_tree, "train", (32, 64)), TASKS, AUGMENTATION)
+    return EncodedFrames(Cityscapes(shared_tree, "train", (32, 64), CITYSCAPES), TASKS, AUGMENTATION)
 
 
 def batches_of(
@@ -210,7 +211,7 @@ def test_augmentation_is_off_without_one_or_without_a_stream(frames: EncodedFram
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_damaged_file_is_named_from_any_worker(tree: Any, num_workers: int) -> None:
-    raw = Cityscapes(tree, "train", (32, 64))
+    raw = Cityscapes(tree, "train", (32, 64), CITYSCAPES)
     path = raw.path("disparity", raw.names[1])
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match=re.escape(str(path))):
@@ -287,7 +288,7 @@ def test_normalize_keeps_shape_and_source() -> None:
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_samples_are_kept_through_workers_and_slices(tree: Any, num_workers: int) -> None:
-    raw = Cityscapes(tree, "train", (32, 64))
+    raw = Cityscapes(tree, "train", (32, 64), CITYSCAPES)
     encoded = EncodedFrames(raw, TASKS, keep_samples=True)
     (batch,) = Loader(encoded, in_order(2, 2), num_workers, pin=False)
     moved = batch.to(torch.device("cpu"))[1:]

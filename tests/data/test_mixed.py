@@ -10,10 +10,11 @@ from multitask.data.camvid import CamVid
 from multitask.data.cityscapes import Cityscapes
 from multitask.data.formats import open_mixed
 from multitask.data.kitti import Kitti
-from multitask.data.labels import CLASS_NAMES
 from multitask.data.loader import StepSampler
 from multitask.data.mixed import Mixed, spread
-from tests.layouts import write_all
+from multitask.data.tables import table_of
+from tests.cityscapes import CITYSCAPES
+from tests.layouts import CAMVID, mixed_data, write_all
 from tests.trees import write_tree
 
 SIZE = (32, 64)
@@ -26,7 +27,7 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def mixed(roots: dict[str, Path], split: str = "train") -> Mixed:
-    frames = open_mixed(split, [str(root) for root in roots.values()], SIZE)
+    frames = open_mixed(split, mixed_data([str(root) for root in roots.values()], SIZE))
     assert isinstance(frames, Mixed)
     return frames
 
@@ -37,9 +38,9 @@ def mixed(roots: dict[str, Path], split: str = "train") -> Mixed:
 def test_frames_are_those_of_the_parts_with_the_labels_that_each_has(roots: dict[str, Path]) -> None:
     frames = mixed(roots)
     parts = {
-        "1": Cityscapes(roots["cityscapes"], "train", SIZE),
-        "2": Kitti(roots["kitti"], "train", SIZE),
-        "3": CamVid(roots["camvid"], "train", SIZE),
+        "1": Cityscapes(roots["cityscapes"], "train", SIZE, CITYSCAPES),
+        "2": Kitti(roots["kitti"], "train", SIZE, CITYSCAPES),
+        "3": CamVid(roots["camvid"], "train", SIZE, CAMVID),
     }
     assert sorted(frames.names) == sorted(f"{number}-{name}" for number, part in parts.items() for name in part.names)
     for index, full in enumerate(frames.names):
@@ -105,17 +106,22 @@ def test_headers_of_the_chosen_frames_are_checked(tmp_path: Path) -> None:
 
 
 def test_class_tables_that_differ_name_both_roots(roots: dict[str, Path]) -> None:
-    one, other = Cityscapes(roots["cityscapes"], "train", SIZE), CamVid(roots["camvid"], "train", SIZE)
-    assert one.classes == other.classes == CLASS_NAMES
-    other.classes = (*CLASS_NAMES[:12], "cyclist", *CLASS_NAMES[13:])
+    one, other = (
+        Cityscapes(roots["cityscapes"], "train", SIZE, CITYSCAPES),
+        CamVid(roots["camvid"], "train", SIZE, CAMVID),
+    )
+    assert one.classes == other.classes == CITYSCAPES
+    content = CITYSCAPES.content()
+    content["classes"][25]["name"] = "cyclist"
+    other.classes = table_of(content, "", "mine")
     with pytest.raises(ValueError, match="needed one class table") as caught:
         Mixed({1: one, 2: other}, "data.roots=[a,b]")
     assert "data.roots=[a,b]: " in str(caught.value)
     for root in (roots["cityscapes"], roots["camvid"]):
         assert f"data.root={root}" in str(caught.value)
-    assert "'rider' is 'cyclist' there" in str(caught.value)
-    other.classes = CLASS_NAMES[:11]
-    with pytest.raises(ValueError, match=r"found 19 classes in .* and 11 in .*: one table is longer"):
+    assert "class 12 is 'rider' with instances in cityscapes, 'cyclist' with instances in" in str(caught.value)
+    other.classes = CAMVID.source
+    with pytest.raises(ValueError, match=r"found cityscapes in .* and camvid in .*: class 0 is 'road' in cityscapes"):
         Mixed({1: one, 2: other}, "data.roots=[a,b]")
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from multitask.data.labels import COUNTED_ID, EVALUATED, ID, LABELS, TRAIN_ID
 from multitask.data.layout import (
     SUFFIX,
     Camera,
@@ -30,6 +29,7 @@ from multitask.data.synthetic.projection import project
 from multitask.data.synthetic.raster import rasterise
 from multitask.data.synthetic.stage import Prop
 from multitask.errors import UserError
+from tests.cityscapes import COUNTED_ID, EVALUATED, ID, LABELS, TRAIN_ID
 from tests.fulldisk import full_disk
 
 SIZE = (64, 128)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from multitask.data.labels import ID
 from multitask.data.layout import Camera
 from multitask.data.loader import normalize
 from multitask.data.sample import Sample
@@ -14,6 +13,7 @@ from multitask.data.transforms import Augmentation, resize
 from multitask.tasks.depth import Depth
 from multitask.tasks.instance import Instance
 from multitask.tasks.semantic import Semantic
+from tests.cityscapes import CITYSCAPES, ID
 from tests.trees import random_layers
 
 CAMERA = Camera(baseline=0.21, fx=70.0, fy=64.0, u0=30.0, v0=13.0, z=1.2)
@@ -270,20 +270,20 @@ def test_flip_twice_is_the_identity() -> None:
 
 def test_flip_mirrors_offsets_and_changes_the_sign_of_x() -> None:
     source = random_sample((32, 61))
-    value, valid = Instance().encode(source)
-    flipped_value, flipped_valid = Instance().encode(flipped(source))
+    value, valid = Instance(CITYSCAPES).encode(source)
+    flipped_value, flipped_valid = Instance(CITYSCAPES).encode(flipped(source))
     assert valid.any()
     assert torch.equal(flipped_valid, valid.flip(-1))
     torch.testing.assert_close(flipped_value, value.flip(-1) * torch.tensor([-1.0, 1.0]).view(2, 1, 1))
-    again = Instance().encode(flipped(flipped(source)))
+    again = Instance(CITYSCAPES).encode(flipped(flipped(source)))
     assert torch.equal(again.value, value)
     assert torch.equal(again.valid, valid)
 
 
 def test_flip_mirrors_disparity_and_keeps_its_values() -> None:
     source = random_sample((32, 61))
-    value, valid = Depth().encode(source)
-    flipped_value, flipped_valid = Depth().encode(flipped(source))
+    value, valid = Depth(CITYSCAPES).encode(source)
+    flipped_value, flipped_valid = Depth(CITYSCAPES).encode(flipped(source))
     assert torch.equal(flipped_value, value.flip(-1))
     assert torch.equal(flipped_valid, valid.flip(-1))
 
@@ -292,7 +292,7 @@ def test_offsets_after_augmentation_point_at_the_centroid_of_what_is_visible() -
     source, valid_pixels = random_sample((32, 61)), 0
     for seed in range(8):
         found = augment(source, seed, scale=(0.7, 2.0), crop=(28, 44))
-        (x, y), valid = Instance().encode(found)
+        (x, y), valid = Instance(CITYSCAPES).encode(found)
         for row, column in np.argwhere(valid.numpy()):
             own = np.argwhere(found.instance_ids == found.instance_ids[row, column])
             assert float(y[row, column]) == pytest.approx(own[:, 0].mean() - row, abs=1e-4)
@@ -363,13 +363,13 @@ def test_padding_is_ignored_by_every_task(scale: float, crop: tuple[int, int]) -
         assert (found.instance_ids[padded] == 0).all()
         assert np.isnan(found.disparity[padded]).all()
         assert (found.image[padded] == PAD).all()
-        for task in (Semantic(), Instance(), Depth()):
+        for task in (Semantic(CITYSCAPES), Instance(CITYSCAPES), Depth(CITYSCAPES)):
             np.testing.assert_array_equal(task.encode(found).valid.numpy(), ~padded)
 
 
 def test_padding_is_ignored_without_class_ids() -> None:
     source = replace(random_sample(), class_ids=None, disparity=np.ones((32, 64), dtype=np.float32))
-    assert int(Depth().encode(augment(source, crop=(40, 80))).valid.sum()) == 32 * 64
+    assert int(Depth(CITYSCAPES).encode(augment(source, crop=(40, 80))).valid.sum()) == 32 * 64
 
 
 def test_padding_is_zero_once_normalized() -> None:

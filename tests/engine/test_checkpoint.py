@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from multitask.engine.checkpoint import VERSION, load, load_network, save
+from multitask.data.tables import table_of
+from multitask.engine.checkpoint import VERSION, load, load_network, save, table_of_run
 from multitask.errors import UserError
+from tests.cityscapes import CITYSCAPES
 from tests.fulldisk import full_disk
 from tests.states import state
 
@@ -133,10 +135,20 @@ def test_load_of_a_newer_version_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "new.pt")
 
 
-def test_load_of_another_class_table_is_refused(tmp_path: Path) -> None:
-    save(tmp_path / "other.pt", state(classes=["cat", "dog"]))
-    with pytest.raises(ValueError, match=r"needed the classes \['road'.*found \['cat', 'dog'\]"):
-        load(tmp_path / "other.pt")
+def test_class_table_is_the_one_that_was_saved(tmp_path: Path) -> None:
+    content = {"name": "pets", "classes": [{"name": "cat", "id": 3, "instances": True}, {"name": "dog", "id": 0}]}
+    for table in (table_of(content, ""), CITYSCAPES):
+        save(tmp_path / "last.pt", state(classes=table.content()))
+        found = table_of_run(load(tmp_path / "last.pt"), "last.pt")
+        assert (found, found.name) == (table, table.name)
+
+
+def test_class_table_of_older_versions_is_that_of_cityscapes() -> None:
+    assert table_of_run({"classes": list(CITYSCAPES.names)}, "last.pt") == CITYSCAPES
+    with pytest.raises(UserError, match=r"last\.pt: needed the classes \['road'.*found \['cat', 'dog'\]"):
+        table_of_run({"classes": ["cat", "dog"]}, "last.pt")
+    with pytest.raises(UserError, match=r"last\.pt: classes: classes: needed a list of classes, found \[\]"):
+        table_of_run({"classes": {"classes": []}}, "last.pt")
 
 
 def test_load_network_of_another_architecture_names_the_first_difference() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from multitask.data.labels import IGNORE
+from multitask.data.classes import IGNORE
 from multitask.data.loader import Batch
 from multitask.data.sample import Target
 from multitask.engine.compute import make_compute
@@ -12,6 +12,7 @@ from multitask.engine.inference import evaluate, fit_position_prior, network_pre
 from multitask.tasks.depth import Depth
 from multitask.tasks.instance import Instance
 from multitask.tasks.semantic import Semantic
+from tests.cityscapes import CITYSCAPES
 
 CPU = torch.device("cpu")
 
@@ -27,7 +28,7 @@ def batch_of(semantic: list[list[list[int]]], depth: list[list[list[float]]]) ->
     )
 
 
-TASKS = {"semantic": Semantic(), "depth": Depth()}
+TASKS = {"semantic": Semantic(CITYSCAPES), "depth": Depth(CITYSCAPES)}
 NAN = float("nan")
 
 
@@ -76,7 +77,7 @@ def test_position_prior_of_vectors_is_their_mean() -> None:
     value = torch.tensor([[[[1.0]], [[2.0]]], [[[3.0]], [[-2.0]]], [[[100.0]], [[100.0]]]])
     valid = torch.tensor([True, True, False]).view(3, 1, 1)
     batch = Batch(["a", "b", "c"], torch.zeros(3, 3, 1, 1, dtype=torch.uint8), {"instance": Target(value, valid)})
-    prediction = fit_position_prior([batch], {"instance": Instance()}, CPU)(batch.images)["instance"]
+    prediction = fit_position_prior([batch], {"instance": Instance(CITYSCAPES)}, CPU)(batch.images)["instance"]
     assert prediction[0].flatten().tolist() == [2.0, 0.0]
 
 
@@ -90,7 +91,7 @@ def test_evaluate_joins_the_tasks_figures_and_leaves_out_what_has_no_pixel() -> 
 
 
 def test_score_is_the_mean_log_improvement() -> None:
-    tasks = {"semantic": Semantic(), "depth": Depth()}
+    tasks = {"semantic": Semantic(CITYSCAPES), "depth": Depth(CITYSCAPES)}
     before = {"semantic/iou_class": 0.2, "depth/mean_error_px": 2.0}
     after = {"semantic/iou_class": 0.4, "depth/mean_error_px": 1.0}
     assert score(after, tasks) - score(before, tasks) == pytest.approx(math.log(2))

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from multitask import build
-from multitask.data.labels import CLASS_NAMES
 from multitask.engine import checkpoint
 from multitask.engine.pretrained import find_run
 from multitask.errors import UserError
 from multitask.models.network import MultiTaskNetwork
+from tests.cityscapes import CITYSCAPES
 from tests.compose import small
+from tests.layouts import CAMVID
 from tests.states import state as made
 
 HEAD = "decoders.semantic.output."
@@ -20,7 +21,7 @@ HEAD = "decoders.semantic.output."
 
 def _network(*overrides: str) -> MultiTaskNetwork:
     config = small(Path("unused"), Path("unused"), *overrides)
-    return build.make_model(config, build.make_tasks(config))
+    return build.make_model(config, build.make_tasks(config, CITYSCAPES))
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,8 @@ def test_checkpoint_of_an_older_version_is_loaded_whole(tmp_path: Path, state: d
 def test_checkpoint_of_another_class_table_has_its_last_layer_re_initialised(
     tmp_path: Path, state: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    classes = ["tarmac", *CLASS_NAMES[1:]]
+    classes = CITYSCAPES.content()
+    classes["classes"][7]["name"] = "tarmac"
     path = _save(tmp_path / "last.pt", state, classes=classes)
     with caplog.at_level("INFO"):
         network = _network(f"model.pretrained={path}")
@@ -84,7 +86,7 @@ def test_checkpoint_of_fewer_classes_keeps_the_hidden_layer(
     tmp_path: Path, state: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     fewer = {key: value[:11] if key.startswith(HEAD) else value for key, value in state["network"].items()}
-    path = _save(tmp_path / "last.pt", state, network=fewer, classes=list(CLASS_NAMES[:11]))
+    path = _save(tmp_path / "last.pt", state, network=fewer, classes=CAMVID.source.content())
     with caplog.at_level("INFO"):
         network = _network(f"model.pretrained={path}")
     assert {key for key, same in _loaded(network, state).items() if not same} == {f"{HEAD}weight", f"{HEAD}bias"}
@@ -110,7 +112,7 @@ def test_checkpoint_of_other_decoders_and_tasks_gives_its_encoder(
 
 
 def test_what_starts_afresh_is_what_the_seed_says(tmp_path: Path, state: dict[str, Any]) -> None:
-    path = _save(tmp_path / "last.pt", state, classes=["one"])
+    path = _save(tmp_path / "last.pt", state, classes=CAMVID.source.content())
     networks = []
     for overrides in ((), (f"model.pretrained={path}",)):
         torch.manual_seed(3)

@@ -4,12 +4,11 @@ from typing import Any
 import pytest
 import torch
 
-from multitask.data.labels import CLASS_NAMES
 from multitask.engine.state import KEYS, check_kinds, check_resumable
 from multitask.errors import UserError
 from tests.states import state
 
-WHOLE = {"version": 1, "classes": list(CLASS_NAMES), **state(), "seconds": 1.5, "frames": "3 frames"}
+WHOLE = {"version": 1, **state(), "seconds": 1.5, "frames": "3 frames"}
 
 DEEP: list[Any] = []
 for _ in range(50):

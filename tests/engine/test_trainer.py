@@ -14,12 +14,13 @@ from multitask.engine.settings import Optimization, Schedule
 from multitask.engine.trainer import Trainer
 from multitask.likelihoods import REGRESSION
 from multitask.weighting import Uncertainty
+from tests.cityscapes import CITYSCAPES
 from tests.compose import small
 
 
 def make_trainer(root: Path, *overrides: str) -> Trainer:
     config = small(root, Path("unused"), *overrides)
-    tasks = build.make_tasks(config)
+    tasks = build.make_tasks(config, CITYSCAPES)
     frames = build.make_frames(config, "train")
     torch.manual_seed(0)
     objective = Objective(build.make_model(config, tasks), tasks, build.make_weighting(config, tasks))

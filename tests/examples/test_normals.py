@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from multitask.data.labels import ID, SKY_ID, UNSEEN_IDS
 from multitask.data.layout import Camera
 from multitask.data.sample import Sample, Target
 from multitask.data.transforms import Augmentation, resize
 from normals import WITHIN, AngularError, Normals, plane_normals
+from tests.cityscapes import ID, SKY_ID, UNSEEN_IDS
 
 CAMERA = Camera(baseline=0.2, fx=80.0, fy=70.0, u0=30.0, v0=10.0)
 SIZE = (24, 60)

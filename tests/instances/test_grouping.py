@@ -3,15 +3,26 @@ import re
 import numpy as np
 import pytest
 
-from multitask.data.labels import COUNTED_ID, IGNORE, INSTANCE_BASE, TRAIN_ID
+from multitask.data.classes import IGNORE, INSTANCE_BASE
 from multitask.errors import UserError
-from multitask.instances import Grouping, Instances, group
+from multitask.instances import Grouping, Instances
+from multitask.instances import group as group_in
 from multitask.instances.grouping import LEVELS
+from tests.cityscapes import CITYSCAPES, COUNTED_ID, TRAIN_ID
 from tests.reference import centroid_vectors
 
 PERSON, CAR, BUS = 11, 13, 15
 SIZE = (64, 128)
 TOGETHER = Grouping(level="all")
+
+
+def group(
+    train_ids: np.ndarray,
+    offsets: np.ndarray,
+    probability: np.ndarray | None = None,
+    grouping: Grouping | None = None,
+) -> Instances:
+    return group_in(train_ids, offsets, CITYSCAPES, probability, grouping)
 
 
 def _draw(*boxes: tuple[int, int, int, int, int], size: tuple[int, int] = SIZE) -> np.ndarray:

@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from multitask.data.labels import CLASS_NAMES, COUNTED_ID, ID, IGNORE, LABELS, TRAIN_ID
+from multitask.data.classes import IGNORE
 from multitask.data.layout import Camera
 from multitask.data.sample import Sample
 from multitask.metrics import PredictedInstance, PredictedScene
+from tests.cityscapes import CLASS_NAMES, COUNTED_ID, ID, LABELS, TRAIN_ID
 
 Pair = tuple[Sample, PredictedScene]
 SIZE = (48, 96)

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from multitask.data.labels import ID
 from multitask.metrics import AveragePrecision, PredictedInstance
-from multitask.metrics.average_precision import INSTANCE_CLASSES, OVERLAPS, SCOPES
+from multitask.metrics.average_precision import OVERLAPS, SCOPES
 from multitask.metrics.metres import instance_distances
 from multitask.metrics.overlaps import count_overlaps
+from tests.cityscapes import CITYSCAPES, ID, INSTANCE_CLASSES
 from tests.metrics.pairs import CAMERA, Pair, random_pair
 from tests.reference import Frame, average_precision
 
@@ -28,7 +28,7 @@ def _cars(num_true: int, num_found: int, confidence: list[float]) -> AveragePrec
         left = number * 10 if number < num_found else 190 - (number - num_found) * 10
         found[:, left : left + 10] = number + 1
     instances = [PredictedInstance(number + 1, CAR, score) for number, score in enumerate(confidence)]
-    return _add(AveragePrecision(), truth, found, instances)
+    return _add(AveragePrecision(CITYSCAPES), truth, found, instances)
 
 
 def test_ap_hand_worked() -> None:
@@ -58,7 +58,7 @@ def test_ap_at_an_overlap_needs_more_than_it() -> None:
     for width, matched in ((50, 0), (51, 1), (91, 9), (99, 10)):
         found = np.zeros_like(truth)
         found[:, :width] = 1
-        figures = _add(AveragePrecision(), truth, found, [PredictedInstance(1, CAR, 1.0)]).compute()
+        figures = _add(AveragePrecision(CITYSCAPES), truth, found, [PredictedInstance(1, CAR, 1.0)]).compute()
         assert figures["ap"] == pytest.approx(matched / len(OVERLAPS)), width
 
 
@@ -68,10 +68,10 @@ def test_ap_of_duplicates_counts_all_but_the_surest_as_wrong() -> None:
     found[:, :100] = 1
     surer = [PredictedInstance(1, CAR, 0.2), PredictedInstance(1, CAR, 0.8)]
     # Points (1, 1/2), (1, 1), (0, 1): the duplicate costs nothing, since the first was right already.
-    assert _add(AveragePrecision(), truth, found, surer).compute()["ap"] == pytest.approx(1)
+    assert _add(AveragePrecision(CITYSCAPES), truth, found, surer).compute()["ap"] == pytest.approx(1)
     tied = [PredictedInstance(1, CAR, 0.8), PredictedInstance(1, CAR, 0.8)]
     # Points (1, 1/2), (0, 1): half of each.
-    assert _add(AveragePrecision(), truth, found, tied).compute()["ap"] == pytest.approx(0.75)
+    assert _add(AveragePrecision(CITYSCAPES), truth, found, tied).compute()["ap"] == pytest.approx(0.75)
 
 
 @pytest.mark.parametrize("elsewhere", [CAR, 0, 3, CAR * 1000 + 2])
@@ -81,9 +81,9 @@ def test_ap_ignores_predictions_on_groups_void_and_small_instances(elsewhere: in
     truth[:, 190:199] = elsewhere  # 90 px, all of which the second prediction covers
     found[:, :100], found[:, 190:199] = 1, 2
     instances = [PredictedInstance(1, CAR, 0.5), PredictedInstance(2, CAR, 0.9)]
-    assert _add(AveragePrecision(), truth, found, instances).compute()["ap"] == pytest.approx(1)
+    assert _add(AveragePrecision(CITYSCAPES), truth, found, instances).compute()["ap"] == pytest.approx(1)
     truth[:, 190:199] = 7
-    assert _add(AveragePrecision(), truth, found, instances).compute()["ap"] < 1
+    assert _add(AveragePrecision(CITYSCAPES), truth, found, instances).compute()["ap"] < 1
 
 
 def test_ap_where_nothing_is_found_is_zero() -> None:
@@ -93,17 +93,17 @@ def test_ap_where_nothing_is_found_is_zero() -> None:
 def test_ap_where_all_that_is_found_is_ignored_is_zero() -> None:
     truth, found = np.zeros((20, 200), dtype=np.int64), np.zeros((20, 200), dtype=np.int64)
     truth[:, :10], found[:, 50:60] = CAR * 1000, 1
-    assert _add(AveragePrecision(), truth, found, [PredictedInstance(1, CAR, 1.0)]).compute()["ap"] == 0
+    assert _add(AveragePrecision(CITYSCAPES), truth, found, [PredictedInstance(1, CAR, 1.0)]).compute()["ap"] == 0
 
 
 def test_ap_without_true_instances_is_absent() -> None:
     assert _cars(0, 0, [0.5, 0.2]).compute() == {}
-    assert AveragePrecision().compute() == {}
+    assert AveragePrecision(CITYSCAPES).compute() == {}
 
 
 def test_ap_merged_equals_one() -> None:
-    whole = AveragePrecision()
-    parts = [AveragePrecision(), AveragePrecision()]
+    whole = AveragePrecision(CITYSCAPES)
+    parts = [AveragePrecision(CITYSCAPES), AveragePrecision(CITYSCAPES)]
     for seed in range(6):
         sample, scene = random_pair(seed)
         overlaps = count_overlaps(sample.instance_ids, None, None, scene.instance_map)
@@ -120,12 +120,12 @@ def far_pairs() -> list[Pair]:
 
 
 def _with_distances(pairs: list[Pair]) -> AveragePrecision:
-    metric = AveragePrecision()
+    metric = AveragePrecision(CITYSCAPES)
     for sample, scene in pairs:
         assert sample.instance_ids is not None
         assert sample.disparity is not None
         overlaps = count_overlaps(sample.instance_ids, None, None, scene.instance_map)
-        distances = instance_distances(sample.instance_ids, overlaps.truth_ids, sample.disparity, CAMERA)
+        distances = instance_distances(sample.instance_ids, overlaps.truth_ids, sample.disparity, CAMERA, CITYSCAPES)
         metric.update(overlaps, scene.instances, distances)
     return metric
 

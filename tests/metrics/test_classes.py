@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 
-from multitask.data.labels import ID, LABELS
 from multitask.metrics import ClassScores
-from multitask.metrics.classes import AVERAGE_PIXELS
 from multitask.metrics.overlaps import count_overlaps
+from tests.cityscapes import AVERAGE_PIXELS, CITYSCAPES, ID, LABELS
 
 ROAD, PERSON, CAR, BUS = 0, 11, 13, 15
 
@@ -12,7 +11,7 @@ ROAD, PERSON, CAR, BUS = 0, 11, 13, 15
 def _scores(instance_ids: list[int], train_ids: list[int]) -> ClassScores:
     truth = np.array([instance_ids])
     class_ids = np.where(truth < 1000, truth, truth // 1000)
-    scores = ClassScores()
+    scores = ClassScores(CITYSCAPES)
     scores.update(count_overlaps(truth, class_ids, np.array([train_ids]), None))
     return scores
 
@@ -51,7 +50,7 @@ def test_iiou_ignores_caravans_and_void() -> None:
 
 
 def test_iiou_without_instance_ids_is_absent() -> None:
-    scores = ClassScores()
+    scores = ClassScores(CITYSCAPES)
     scores.update(count_overlaps(None, np.array([[26, 7]]), np.array([[CAR, CAR]]), None))
     assert scores.compute(weighted=False).keys() == {"iou_class", "iou_category", "iou/car", "iou/road"}
 
@@ -64,7 +63,7 @@ def test_class_scores_merged_equal_one() -> None:
     frames = [([26001] * 3 + [7], [CAR, CAR, ROAD, CAR]), ([24001, 24002, 24], [PERSON, CAR, PERSON])]
     whole = _scores(*frames[0])
     whole.merge(_scores(*frames[1]))
-    both = ClassScores()
+    both = ClassScores(CITYSCAPES)
     for truth, predicted in frames:
         ids = np.array([truth])
         both.update(count_overlaps(ids, np.where(ids < 1000, ids, ids // 1000), np.array([predicted]), None))
@@ -72,4 +71,4 @@ def test_class_scores_merged_equal_one() -> None:
 
 
 def test_class_scores_of_nothing_are_absent() -> None:
-    assert ClassScores().compute(weighted=True) == {}
+    assert ClassScores(CITYSCAPES).compute(weighted=True) == {}

@@ -3,9 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from multitask.data.labels import ID
 from multitask.metrics import MetricDepth
 from multitask.metrics.metres import instance_distances
+from tests.cityscapes import CITYSCAPES, ID
 from tests.metrics.pairs import CAMERA
 from tests.reference import errors_in_metres
 
@@ -13,7 +13,7 @@ SCALE = CAMERA.baseline * CAMERA.fx  # 100 m px
 
 
 def _errors(predicted: list[float], measured: list[float], class_ids: list[int] | None = None) -> dict[str, float]:
-    metric = MetricDepth()
+    metric = MetricDepth(CITYSCAPES)
     ids = None if class_ids is None else np.array([class_ids])
     metric.update(np.array([predicted]), np.array([measured]), CAMERA, ids)
     return metric.compute()
@@ -45,10 +45,10 @@ def test_metric_depth_random_equals_loops() -> None:
     predicted, measured = rng.uniform(-1, 20, size=(30, 40)), rng.uniform(0, 20, size=(30, 40))
     measured[rng.random(measured.shape) < 0.3] = np.nan
     measured[:3] = 0
-    metric, halves = MetricDepth(), [MetricDepth(), MetricDepth()]
-    metric.update(predicted, measured, CAMERA)
+    metric, halves = MetricDepth(CITYSCAPES), [MetricDepth(CITYSCAPES), MetricDepth(CITYSCAPES)]
+    metric.update(predicted, measured, CAMERA, CITYSCAPES)
     for half, rows in zip(halves, (slice(0, 8), slice(8, 30)), strict=True):
-        half.update(predicted[rows], measured[rows], CAMERA)
+        half.update(predicted[rows], measured[rows], CAMERA, CITYSCAPES)
     halves[0].merge(halves[1])
     expected = errors_in_metres(predicted, measured, SCALE)
     assert metric.compute() == pytest.approx(expected)
@@ -57,13 +57,13 @@ def test_metric_depth_random_equals_loops() -> None:
 
 def test_metric_depth_without_a_pixel_that_counts_is_absent() -> None:
     assert _errors([1, 1], [math.nan, 0]) == {}
-    assert MetricDepth().compute() == {}
+    assert MetricDepth(CITYSCAPES).compute() == {}
 
 
 def test_instance_distance_is_the_median_of_what_is_measured() -> None:
     ids = np.array([[26001, 26001, 26001, 26, 26, 24007, 7, 29001]])
     disparity = np.array([[1, 4, math.nan, 10, 0, math.nan, 5, 5]])
-    found = instance_distances(ids, np.unique(ids), disparity, CAMERA)
+    found = instance_distances(ids, np.unique(ids), disparity, CAMERA, CITYSCAPES)
     assert found.keys() == {26001, 26, 24007}
     # 100 m and 25 m; 10 m and infinitely far; nothing.
     assert found[26001] == (62.5, pytest.approx(2 / 3))
@@ -73,4 +73,4 @@ def test_instance_distance_is_the_median_of_what_is_measured() -> None:
 
 def test_instance_distance_without_instances_is_empty() -> None:
     ids = np.full((2, 3), 7)
-    assert instance_distances(ids, np.unique(ids), np.ones((2, 3)), CAMERA) == {}
+    assert instance_distances(ids, np.unique(ids), np.ones((2, 3)), CAMERA, CITYSCAPES) == {}

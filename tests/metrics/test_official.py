@@ -10,7 +10,8 @@ import pytest
 from multitask import official
 from multitask.data.layout import file_path
 from multitask.metrics import SceneMetrics, write_results
-from multitask.metrics.average_precision import INSTANCE_CLASSES, OVERLAPS
+from multitask.metrics.average_precision import OVERLAPS
+from tests.cityscapes import CITYSCAPES, INSTANCE_CLASSES
 from tests.metrics.pairs import Pair, adversarial_pairs, random_pair
 
 pytest.importorskip("cityscapesscripts")
@@ -30,7 +31,7 @@ def pairs() -> list[Pair]:
 def folder(pairs: list[Pair], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Truth below ``data``, results below ``results``."""
     folder = tmp_path_factory.mktemp("official")
-    with write_results(folder / "results") as writer:
+    with write_results(folder / "results", CITYSCAPES) as writer:
         for sample, scene in pairs:
             official.write_truth(folder / "data", sample)
             writer.write(sample.name, scene)
@@ -39,7 +40,7 @@ def folder(pairs: list[Pair], tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _ours(pairs: list[Pair]) -> dict[str, dict[str, float]]:
     """Figures by group."""
-    metrics = SceneMetrics("pixels", "objects", "metres")
+    metrics = SceneMetrics(CITYSCAPES, "pixels", "objects", "metres")
     for sample, scene in pairs:
         metrics.update(sample, scene)
     groups: dict[str, dict[str, float]] = {"pixels": {}, "objects": {}, "panoptic": {}}

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from multitask.data.labels import CLASS_NAMES, ID
 from multitask.metrics import PanopticQuality, PredictedInstance
 from multitask.metrics.overlaps import count_overlaps
+from tests.cityscapes import CITYSCAPES, CLASS_NAMES, ID
 from tests.metrics.pairs import random_pair
 
 ROAD, SKY, CAR = 0, CLASS_NAMES.index("sky"), CLASS_NAMES.index("car")
@@ -12,7 +12,7 @@ ROAD, SKY, CAR = 0, CLASS_NAMES.index("sky"), CLASS_NAMES.index("car")
 def _quality(
     truth: list[int], train_ids: list[int], numbers: list[int], instances: list[PredictedInstance]
 ) -> dict[str, float]:
-    metric = PanopticQuality()
+    metric = PanopticQuality(CITYSCAPES)
     metric.update(count_overlaps(*(np.array([row]) for row in (truth, truth, train_ids, numbers))), instances)
     return metric.compute()
 
@@ -39,7 +39,7 @@ def test_pq_hand_worked() -> None:
 
 
 def test_pq_of_each_class_is_sq_times_rq() -> None:
-    metric = PanopticQuality()
+    metric = PanopticQuality(CITYSCAPES)
     for seed in range(5):
         sample, scene = random_pair(seed)
         layers = (sample.instance_ids, sample.class_ids, scene.train_ids, scene.instance_map)
@@ -75,11 +75,11 @@ def test_pq_instance_found_twice_has_the_surer_class() -> None:
 
 def test_pq_of_nothing_but_void_is_absent() -> None:
     assert _quality([0, 1, 3], [CAR, ROAD, SKY], [0, 0, 0], []) == {}
-    assert PanopticQuality().compute() == {}
+    assert PanopticQuality(CITYSCAPES).compute() == {}
 
 
 def test_pq_merged_equals_one() -> None:
-    whole, parts = PanopticQuality(), [PanopticQuality(), PanopticQuality()]
+    whole, parts = PanopticQuality(CITYSCAPES), [PanopticQuality(CITYSCAPES), PanopticQuality(CITYSCAPES)]
     for seed in range(6):
         sample, scene = random_pair(seed)
         layers = (sample.instance_ids, sample.class_ids, scene.train_ids, scene.instance_map)

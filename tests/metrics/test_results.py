@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from multitask.data.labels import EVALUATED, ID
 from multitask.metrics import PredictedInstance, PredictedScene, write_results
+from tests.cityscapes import CITYSCAPES, EVALUATED, ID
 from tests.metrics.pairs import random_pair
 
 MAP = np.array([[0, 5, 5], [9, 9, 0]])
@@ -17,7 +17,7 @@ def _files(folder: Path) -> set[str]:
 
 
 def test_results_are_what_was_predicted(tmp_path: Path) -> None:
-    with write_results(tmp_path / "results") as writer:
+    with write_results(tmp_path / "results", CITYSCAPES) as writer:
         writer.write("ulm_000000_000019", PredictedScene(np.array([[0, 13, 13], [11, 11, 18]]), MAP, INSTANCES))
     folder = tmp_path / "results"
     classes = np.asarray(Image.open(folder / "pixel-level" / "ulm_000000_000019_labelIds.png"))
@@ -34,7 +34,7 @@ def test_results_are_what_was_predicted(tmp_path: Path) -> None:
 
 def test_results_of_a_random_scene_come_back(tmp_path: Path) -> None:
     sample, scene = random_pair(3)
-    with write_results(tmp_path / "results") as writer:
+    with write_results(tmp_path / "results", CITYSCAPES) as writer:
         writer.write(sample.name, scene)
     ids = np.array([label.id for label in EVALUATED])
     (file,) = (tmp_path / "results" / "pixel-level").iterdir()
@@ -42,7 +42,7 @@ def test_results_of_a_random_scene_come_back(tmp_path: Path) -> None:
 
 
 def test_results_without_instances_have_an_empty_list(tmp_path: Path) -> None:
-    with write_results(tmp_path / "results") as writer:
+    with write_results(tmp_path / "results", CITYSCAPES) as writer:
         writer.write("ulm_000000_000019", PredictedScene(instance_map=np.zeros((2, 3), dtype=np.int64)))
         # Given, but without a pixel.
         writer.write("ulm_000001_000019", PredictedScene(instance_map=MAP * 0, instances=INSTANCES))
@@ -56,7 +56,7 @@ def test_results_without_instances_have_an_empty_list(tmp_path: Path) -> None:
 def test_results_dir_that_is_empty_or_new_is_taken(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for place in ("empty", "new/below"):
-        with write_results(tmp_path / place) as writer:
+        with write_results(tmp_path / place, CITYSCAPES) as writer:
             writer.write("a_0_0", PredictedScene(np.zeros((2, 2), dtype=np.uint8)))
         assert _files(tmp_path / place) == {"pixel-level/a_0_0_labelIds.png"}
     assert {path.name for path in tmp_path.iterdir()} == {"empty", "new"}
@@ -66,19 +66,19 @@ def test_results_dir_that_is_not_empty_is_refused_before_any_work(tmp_path: Path
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "old.txt").write_text("kept")
     with pytest.raises(ValueError, match=r"results_dir=.*needed an empty or a new folder, found 1 entries"):
-        write_results(tmp_path / "results").__enter__()
+        write_results(tmp_path / "results", CITYSCAPES).__enter__()
     assert _files(tmp_path) == {"results/old.txt"}
 
 
 def test_results_dir_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("kept")
     with pytest.raises(ValueError, match=r"results_dir=.*needed a folder, found a file"):
-        write_results(tmp_path / "results").__enter__()
+        write_results(tmp_path / "results", CITYSCAPES).__enter__()
 
 
 def test_results_after_an_error_leave_nothing(tmp_path: Path) -> None:
     good = PredictedScene(np.zeros((2, 2), dtype=np.uint8))
-    with pytest.raises(KeyError), write_results(tmp_path / "results") as writer:  # noqa: PT012
+    with pytest.raises(KeyError), write_results(tmp_path / "results", CITYSCAPES) as writer:  # noqa: PT012
         writer.write("a_0_0", good)
         assert not (tmp_path / "results").exists()
         raise KeyError
@@ -95,6 +95,6 @@ def test_results_after_an_error_leave_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_results_of_a_bad_scene_are_refused(tmp_path: Path, name: str, scene: PredictedScene, message: str) -> None:
-    with pytest.raises(ValueError, match=message), write_results(tmp_path / "results") as writer:
+    with pytest.raises(ValueError, match=message), write_results(tmp_path / "results", CITYSCAPES) as writer:
         writer.write(name, scene)
     assert list(tmp_path.iterdir()) == []

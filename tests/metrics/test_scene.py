@@ -5,17 +5,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from multitask.data.labels import ID
 from multitask.data.sample import Sample
 from multitask.errors import UserError
 from multitask.metrics import PredictedInstance, PredictedScene, SceneMetrics
+from tests.cityscapes import CITYSCAPES, ID
 from tests.metrics.pairs import Pair, random_pair
 
 FAR = (96, 128)
 
 
 def _metrics(*pairs: Pair) -> SceneMetrics:
-    metrics = SceneMetrics("pixels", "objects", "metres")
+    metrics = SceneMetrics(CITYSCAPES, "pixels", "objects", "metres")
     for sample, scene in pairs:
         metrics.update(sample, scene)
     return metrics

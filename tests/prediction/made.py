@@ -9,6 +9,7 @@ from PIL import Image
 from multitask.metrics import PredictedInstance, PredictedScene
 from multitask.prediction.command import Predicted, predict
 from multitask.prediction.scene import Scene, make_scene
+from tests.cityscapes import CITYSCAPES
 from tests.compose import config
 
 ROAD, CAR, PERSON = 7, 26, 24
@@ -30,7 +31,7 @@ def write_photo(path: Path, size: tuple[int, int] = (24, 48), seed: int = 0) -> 
 
 def street() -> Scene:
     """A road of 40 x 80 px with two cars and a person, the second car the surer."""
-    return make_scene(street_predicted(), (40, 80))
+    return make_scene(street_predicted(), (40, 80), CITYSCAPES)
 
 
 def street_predicted() -> PredictedScene:

@@ -7,6 +7,7 @@ from multitask.metrics import PredictedInstance, PredictedScene
 from multitask.prediction.drawing import Shown, draw_panel, shown_size
 from multitask.prediction.enlarge import Band
 from multitask.prediction.scene import Scene, make_scene
+from tests.cityscapes import CITYSCAPES
 from tests.prediction.made import CAR, photo, street
 
 CAMERA = Camera(baseline=0.2, fx=100.0, fy=100.0, u0=40.0, v0=20.0)
@@ -14,7 +15,7 @@ CAMERA = Camera(baseline=0.2, fx=100.0, fy=100.0, u0=40.0, v0=20.0)
 
 def panel(scene: Scene, title: str = "a.png", camera: Camera | None = None) -> np.ndarray:
     picture = Image.fromarray(photo(scene.size)).resize(shown_size(scene.size))
-    shown = Shown(scene.size, picture)
+    shown = Shown(scene.size, picture, CITYSCAPES)
     shown.add(Band(0, scene.class_ids, scene.instance_ids, scene.disparity))
     return draw_panel(title, shown, scene.instances, camera)
 
@@ -65,15 +66,17 @@ def test_panel_outlines_instances_and_leaves_the_rest_untinted() -> None:
 
 def test_panel_of_fewer_predictions_leaves_their_pictures_out() -> None:
     whole = panel(street()).shape
-    scene = make_scene(PredictedScene(disparity=np.ones((40, 80))), (40, 80))
+    scene = make_scene(PredictedScene(disparity=np.ones((40, 80))), (40, 80), CITYSCAPES)
     alone = panel(scene)
     assert alone.shape[1] == whole[1]
     assert alone.shape[0] < whole[0] / 2 + 20
-    assert panel(make_scene(PredictedScene(np.zeros((40, 80), dtype=np.uint8)), (40, 80))).shape[1] == whole[1]
+    assert (
+        panel(make_scene(PredictedScene(np.zeros((40, 80), dtype=np.uint8)), (40, 80), CITYSCAPES)).shape[1] == whole[1]
+    )
 
 
 def test_panel_with_a_camera_has_a_scale_in_metres() -> None:
-    scene = make_scene(PredictedScene(disparity=np.ones((40, 80))), (40, 80))
+    scene = make_scene(PredictedScene(disparity=np.ones((40, 80))), (40, 80), CITYSCAPES)
     without, with_it = panel(scene), panel(scene, camera=CAMERA)
     assert with_it.shape[0] == without.shape[0] + 18
     # Only the line of metres is new.
@@ -84,7 +87,7 @@ def test_panel_with_a_camera_has_a_scale_in_metres() -> None:
 def test_panel_colours_of_disparity_mean_the_same_in_every_picture() -> None:
     colors = []
     for size, level in (((40, 80), 2.0), ((400, 800), 20.0)):
-        drawn = panel(make_scene(PredictedScene(disparity=np.full(size, level)), size))
+        drawn = panel(make_scene(PredictedScene(disparity=np.full(size, level)), size, CITYSCAPES))
         colors.append(drawn[18 + 100, 764 + 300].tolist())
     assert colors[0] == colors[1]
 
@@ -99,6 +102,7 @@ def test_panel_of_any_shape_has_room_for_its_texts(size: tuple[int, int]) -> Non
             np.ones(size),
         ),
         size,
+        CITYSCAPES,
     )
     drawn = panel(scene, "a name that is far too long for a picture of such a size, by any measure" * 3, CAMERA)
     assert 2 * 320 <= drawn.shape[1] <= 2 * 760 + 4
@@ -108,8 +112,10 @@ def test_panel_of_any_shape_has_room_for_its_texts(size: tuple[int, int]) -> Non
 def test_panel_of_many_instances_says_how_many_more_there_are() -> None:
     numbers = np.arange(64, dtype=np.int32).reshape(8, 8).repeat(5, 0).repeat(10, 1) + 1
     found = [PredictedInstance(k, CAR, 1 / k) for k in range(1, 65)]
-    scene = make_scene(PredictedScene(np.full((40, 80), 13, dtype=np.uint8), numbers, found), (40, 80))
-    few = make_scene(PredictedScene(np.full((40, 80), 13, dtype=np.uint8), numbers * (numbers < 26), found), (40, 80))
+    scene = make_scene(PredictedScene(np.full((40, 80), 13, dtype=np.uint8), numbers, found), (40, 80), CITYSCAPES)
+    few = make_scene(
+        PredictedScene(np.full((40, 80), 13, dtype=np.uint8), numbers * (numbers < 26), found), (40, 80), CITYSCAPES
+    )
     assert len(scene.instances) == 64
     assert len(few.instances) == 25
     assert panel(scene).shape == panel(few).shape

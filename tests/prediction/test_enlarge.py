@@ -8,6 +8,7 @@ from multitask.prediction import enlarge
 from multitask.prediction.drawing import Shown
 from multitask.prediction.enlarge import Enlargement, Medians
 from multitask.prediction.scene import make_scene
+from tests.cityscapes import CITYSCAPES
 from tests.prediction.made import CAR, PERSON
 
 SMALL = 23, 41
@@ -31,7 +32,7 @@ def test_bands_make_up_the_whole_picture(size: tuple[int, int], band: int, monke
     predicted = random_scene()
     assert predicted.instance_map is not None
     assert predicted.disparity is not None
-    bands = list(Enlargement(predicted, size).bands())
+    bands = list(Enlargement(predicted, size, CITYSCAPES).bands())
     assert [part.top for part in bands] == list(range(0, size[0], max(1, band // size[1])))
     values = np.maximum(predicted.disparity.astype(np.float32), 0) * np.float32(size[1] / SMALL[1])
     expected = np.asarray(Image.fromarray(values).resize(size[::-1], Image.Resampling.BILINEAR))
@@ -47,7 +48,7 @@ def test_outlines_and_medians_are_those_of_the_pixels(
     size: tuple[int, int], band: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(enlarge, "_BAND", band)
-    scene = make_scene(random_scene(1), size)
+    scene = make_scene(random_scene(1), size, CITYSCAPES)
     assert scene.instance_ids is not None
     assert scene.disparity is not None
     assert [one.id for one in scene.instances] == list(range(1, scene.instance_ids.max() + 1))
@@ -60,7 +61,7 @@ def test_outlines_and_medians_are_those_of_the_pixels(
 
 
 def test_instances_of_no_map_have_no_medians() -> None:
-    scene = Enlargement(PredictedScene(np.zeros(SMALL, dtype=np.uint8)), (50, 90))
+    scene = Enlargement(PredictedScene(np.zeros(SMALL, dtype=np.uint8)), (50, 90), CITYSCAPES)
     medians = Medians(scene.outlines)
     for band in scene.bands():
         assert (band.instance_ids, band.disparity) == (None, None)
@@ -72,8 +73,8 @@ def test_instances_of_no_map_have_no_medians() -> None:
 def test_what_is_shown_is_the_nearest_of_the_whole(size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(enlarge, "_BAND", 700)
     predicted, picture = random_scene(2), Image.new("RGB", (70, 30))
-    shown, scene = Shown(size, picture), make_scene(predicted, size)
-    for band in Enlargement(predicted, size).bands():
+    shown, scene = Shown(size, picture, CITYSCAPES), make_scene(predicted, size, CITYSCAPES)
+    for band in Enlargement(predicted, size, CITYSCAPES).bands():
         shown.add(band)
     for name in ("class_ids", "instance_ids", "disparity"):
         np.testing.assert_array_equal(getattr(shown, name), resize_nearest(getattr(scene, name), (30, 70)))

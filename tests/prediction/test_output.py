@@ -12,6 +12,7 @@ from multitask.prediction.drawing import shown_size
 from multitask.prediction.enlarge import Enlargement
 from multitask.prediction.journal import Origin
 from multitask.prediction.output import SceneWriter, Unwritable, write_scenes
+from tests.cityscapes import CITYSCAPES
 from tests.prediction.made import photo, street, street_predicted
 
 SIZE = 40, 80
@@ -22,7 +23,7 @@ def write_one(
     writer: SceneWriter, name: str, predicted: PredictedScene | None = None, frame: int | None = None
 ) -> None:
     shown = Image.fromarray(photo(SIZE)).resize(shown_size(SIZE))
-    scene = Enlargement(predicted or street_predicted(), SIZE)
+    scene = Enlargement(predicted or street_predicted(), SIZE, CITYSCAPES)
     writer.write(Origin(Path(f"in/{name}.jpg"), frame, {"path": f"/in/{name}.jpg"}), name, shown, scene)
 
 

@@ -6,15 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from multitask.data.classes import ClassTable
 from multitask.data.sample import Sample, Target
 from multitask.likelihoods import CLASSIFICATION, REGRESSION, Likelihood
 from multitask.tasks.base import Task
 from multitask.tasks.depth import Depth
 from multitask.tasks.instance import Instance
 from multitask.tasks.semantic import Semantic
+from tests.cityscapes import CITYSCAPES
 from tests.trees import random_layers
 
-TASKS: list[Task] = [Semantic(), Instance(), Depth()]
+TASKS: list[Task] = [Semantic(CITYSCAPES), Instance(CITYSCAPES), Depth(CITYSCAPES)]
 each_task = pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 
 
@@ -160,17 +162,17 @@ def test_legend_is_of_texts_and_colours(task: Task) -> None:
 @pytest.mark.parametrize(
     ("make", "likelihoods"), [(Semantic, CLASSIFICATION), (Instance, REGRESSION), (Depth, REGRESSION)]
 )
-def test_likelihood_of_every_name(make: Callable[[str], Task], likelihoods: dict[str, Likelihood]) -> None:
-    assert [make(name).likelihood.name for name in likelihoods] == list(likelihoods)
+def test_likelihood_of_every_name(make: Callable[[ClassTable, str], Task], likelihoods: dict[str, Likelihood]) -> None:
+    assert [make(CITYSCAPES, name).likelihood.name for name in likelihoods] == list(likelihoods)
 
 
 @pytest.mark.parametrize(("make", "components"), [(Depth, 1), (Instance, 2)])
 def test_likelihood_is_of_as_many_components_as_there_are_channels(
-    make: Callable[[str], Task], components: int
+    make: Callable[[ClassTable, str], Task], components: int
 ) -> None:
-    assert make("paper").likelihood == REGRESSION["paper"]
+    assert make(CITYSCAPES, "paper").likelihood == REGRESSION["paper"]
     for name in ("laplace", "gaussian"):
-        assert make(name).likelihood == replace(REGRESSION[name], components=components)
+        assert make(CITYSCAPES, name).likelihood == replace(REGRESSION[name], components=components)
 
 
 def test_task_names_are_their_own() -> None:

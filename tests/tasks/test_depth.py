@@ -5,6 +5,7 @@ import torch
 from multitask.data.sample import Sample, Target
 from multitask.data.transforms import Augmentation, resize
 from multitask.tasks.depth import Depth
+from tests.cityscapes import CITYSCAPES
 
 NAN = float("nan")
 ROAD, SKY = 7, 23
@@ -16,7 +17,7 @@ def _encode(disparity: np.ndarray | None, class_ids: np.ndarray | None = None) -
     image = np.zeros((*layer.shape, 3), dtype=np.uint8)
     if disparity is not None:
         disparity = disparity.astype(np.float32)
-    return Depth().encode(Sample("a_0_0", image, class_ids=class_ids, disparity=disparity))
+    return Depth(CITYSCAPES).encode(Sample("a_0_0", image, class_ids=class_ids, disparity=disparity))
 
 
 def test_encode_hand_worked() -> None:
@@ -71,7 +72,7 @@ def _cropped(disparity: np.ndarray, seed: int) -> tuple[Sample, Target]:
     frame = Sample("a_0_0", image, class_ids=class_ids, disparity=disparity.astype(np.float32))
     augmentation = Augmentation(flip=0.5, scale=(0.7, 2.0), crop=(6, 8), jitter=0.2)
     cropped = augmentation(resize(frame, (24, 32)), np.random.default_rng(seed))
-    return cropped, Depth().encode(cropped)
+    return cropped, Depth(CITYSCAPES).encode(cropped)
 
 
 def test_encode_sky_counts_in_every_crop_of_a_frame_with_one_measurement() -> None:
@@ -117,7 +118,7 @@ def test_loss_hand_worked(likelihood: str, expected: float) -> None:
     value = torch.tensor([0.0, 4.0, 1.0, 0.0]).view(1, 1, 1, 4)
     prediction = torch.tensor([-2.0, 1.0, 1.0, 50.0]).view(1, 1, 1, 4)
     valid = torch.tensor([[[True, True, True, False]]])
-    total, count = Depth(likelihood).loss(prediction, Target(value, valid))
+    total, count = Depth(CITYSCAPES, likelihood).loss(prediction, Target(value, valid))
     assert total.item() == pytest.approx(expected)
     assert count.item() == 3
 
@@ -125,11 +126,11 @@ def test_loss_hand_worked(likelihood: str, expected: float) -> None:
 def test_loss_is_in_px_without_rounding() -> None:
     prediction = torch.tensor(100.3).view(1, 1, 1, 1)
     target = Target(torch.tensor(100.0).view(1, 1, 1, 1), torch.ones(1, 1, 1, dtype=torch.bool))
-    assert Depth().loss(prediction, target)[0].item() == pytest.approx(0.3, abs=1e-4)
+    assert Depth(CITYSCAPES).loss(prediction, target)[0].item() == pytest.approx(0.3, abs=1e-4)
 
 
 def test_render_grows_lighter_with_disparity() -> None:
-    picture = Depth().render(torch.linspace(0, 4, 64).view(1, 1, 64))
+    picture = Depth(CITYSCAPES).render(torch.linspace(0, 4, 64).view(1, 1, 64))
     assert picture.dtype == np.uint8
     assert picture.shape == (1, 64, 3)
     brightness = picture[0].astype(float) @ [0.299, 0.587, 0.114]
@@ -139,7 +140,7 @@ def test_render_grows_lighter_with_disparity() -> None:
 
 def test_render_ends_at_a_sixteenth_of_the_width() -> None:
     disparity = torch.tensor([-3.0, 0.0, 4.0, 400.0]).repeat(16).view(1, 1, 64)
-    picture = Depth().render(disparity)
+    picture = Depth(CITYSCAPES).render(disparity)
     assert (picture[0, 0] == picture[0, 1]).all()
     assert (picture[0, 2] == picture[0, 3]).all()
     assert (picture[0, 1] != picture[0, 2]).any()
@@ -148,26 +149,26 @@ def test_render_ends_at_a_sixteenth_of_the_width() -> None:
 def test_render_one_value_has_one_colour_in_every_picture() -> None:
     near, far = torch.full((1, 4, 32), 2.0), torch.zeros(1, 4, 32)
     near[0, 1, 5] = far[0, 1, 5] = 0.6
-    assert (Depth().render(near)[1, 5] == Depth().render(far)[1, 5]).all()
+    assert (Depth(CITYSCAPES).render(near)[1, 5] == Depth(CITYSCAPES).render(far)[1, 5]).all()
 
 
 def test_render_is_black_where_not_valid() -> None:
     valid = torch.tensor([[True, False] * 8])
-    picture = Depth().render(torch.zeros(1, 1, 16), valid)
+    picture = Depth(CITYSCAPES).render(torch.zeros(1, 1, 16), valid)
     assert (picture.any(-1) == valid.numpy()).all()
 
 
 @pytest.mark.parametrize("width", [64, 256, 2048])
 def test_legend_says_what_render_draws(width: int) -> None:
-    legend = Depth().legend(width)
+    legend = Depth(CITYSCAPES).legend(width)
     assert len(legend) == 5
     assert len({color for _, color in legend}) == 5
     for text, color in legend:
         level = float(text.removesuffix(" px"))
-        drawn = Depth().render(torch.full((1, 1, width), level))[0, 0]
+        drawn = Depth(CITYSCAPES).render(torch.full((1, 1, width), level))[0, 0]
         assert np.abs(drawn.astype(int) - color).max() <= 2
 
 
 def test_likelihood_unknown_names_the_key() -> None:
     with pytest.raises(ValueError, match=r"task\.depth\.likelihood: .*found 'cauchy'"):
-        Depth("cauchy")
+        Depth(CITYSCAPES, "cauchy")

@@ -6,6 +6,7 @@ import torch
 
 from multitask.data.sample import Sample, Target
 from multitask.tasks.instance import Instance, centroid_offsets
+from tests.cityscapes import CITYSCAPES
 from tests.reference import INSTANCE_CLASSES, centroid_vectors
 
 CAR, PERSON = 26000, 24000
@@ -13,7 +14,7 @@ CAR, PERSON = 26000, 24000
 
 def _encode(instance_ids: np.ndarray) -> Target:
     image = np.zeros((*instance_ids.shape, 3), dtype=np.uint8)
-    return Instance().encode(Sample("a_0_0", image, instance_ids=instance_ids.astype(np.int32)))
+    return Instance(CITYSCAPES).encode(Sample("a_0_0", image, instance_ids=instance_ids.astype(np.int32)))
 
 
 def _batched(target: Target) -> Target:
@@ -118,7 +119,7 @@ def test_encode_without_an_instance_has_nothing_valid() -> None:
 
 
 def test_encode_without_instance_ids_has_nothing_valid() -> None:
-    value, valid = Instance().encode(Sample("a_0_0", np.zeros((3, 5, 3), dtype=np.uint8)))
+    value, valid = Instance(CITYSCAPES).encode(Sample("a_0_0", np.zeros((3, 5, 3), dtype=np.uint8)))
     assert value.shape == (2, 3, 5)
     assert valid.shape == (3, 5)
     assert not value.any()
@@ -132,14 +133,14 @@ def test_loss_hand_worked(likelihood: str, expected: float) -> None:
     value = torch.tensor([[0.0, 0.0, 1.0, 9.0], [0.0, 0.0, 1.0, 9.0]]).view(1, 2, 1, 4)
     prediction = torch.tensor([[1.0, -2.0, 1.0, 0.0], [2.0, 3.0, 1.0, 0.0]]).view(1, 2, 1, 4)
     valid = torch.tensor([[[True, True, True, False]]])
-    total, count = Instance(likelihood).loss(prediction, Target(value, valid))
+    total, count = Instance(CITYSCAPES, likelihood).loss(prediction, Target(value, valid))
     assert total.item() == pytest.approx(expected)
     assert count.item() == 3
 
 
 def test_loss_without_valid_pixels_is_zero_with_a_graph() -> None:
     prediction = torch.randn(1, 2, 3, 4, requires_grad=True)
-    total, count = Instance().loss(prediction, _batched(_encode(np.full((3, 4), 26))))
+    total, count = Instance(CITYSCAPES).loss(prediction, _batched(_encode(np.full((3, 4), 26))))
     total.backward()
     assert (total.item(), count.item()) == (0, 0)
     assert prediction.grad is not None
@@ -149,7 +150,7 @@ def test_loss_without_valid_pixels_is_zero_with_a_graph() -> None:
 def test_render_direction_is_hue_and_length_intensity() -> None:
     vectors = torch.zeros(2, 1, 64)
     vectors[0, 0, :4] = torch.tensor([0.0, 2.0, 4.0, 400.0])
-    picture = Instance().render(vectors)
+    picture = Instance(CITYSCAPES).render(vectors)
     assert picture.dtype == np.uint8
     assert picture.shape == (1, 64, 3)
     # Full at 64 / 16 = 4 px, and no more than full beyond.
@@ -159,7 +160,7 @@ def test_render_direction_is_hue_and_length_intensity() -> None:
 @pytest.mark.parametrize("vector", [(4.0, 0.0), (0.0, -4.0), (3.0, -2.0), (-1.0, 4.0)])
 def test_render_opposite_vectors_have_opposite_hues(vector: tuple[float, float]) -> None:
     vectors = torch.tensor([vector, (-vector[0], -vector[1])]).T.reshape(2, 1, 2).repeat(1, 1, 16)
-    picture = Instance().render(vectors)
+    picture = Instance(CITYSCAPES).render(vectors)
     difference = abs(_hue(picture[0, 0]) - _hue(picture[0, 1]))
     assert difference == pytest.approx(0.5, abs=0.02)
 
@@ -170,33 +171,33 @@ def test_render_one_vector_has_one_colour_in_every_picture() -> None:
     for size in (1.0, 50.0):
         vectors = size * torch.randn(2, 5, 32, generator=rng)
         vectors[:, 2, 3] = torch.tensor([0.7, -1.1])
-        pictures.append(Instance().render(vectors))
+        pictures.append(Instance(CITYSCAPES).render(vectors))
     assert (pictures[0][2, 3] == pictures[1][2, 3]).all()
     assert pictures[0][2, 3].any()
 
 
 def test_render_is_black_where_not_valid() -> None:
     valid = torch.tensor([[True, False] * 8])
-    picture = Instance().render(torch.full((2, 1, 16), 5.0), valid)
+    picture = Instance(CITYSCAPES).render(torch.full((2, 1, 16), 5.0), valid)
     assert (picture.any(-1) == valid.numpy()).all()
 
 
 def test_legend_says_what_render_draws() -> None:
-    legend = dict(Instance().legend(128))
+    legend = dict(Instance(CITYSCAPES).legend(128))
     assert len(legend) == 4
     assert len(set(legend.values())) == 4
-    right = Instance().render(torch.tensor([99.0, 0.0]).view(2, 1, 1).expand(2, 1, 128))[0, 0]
-    above = Instance().render(torch.tensor([0.0, -99.0]).view(2, 1, 1).expand(2, 1, 128))[0, 0]
+    right = Instance(CITYSCAPES).render(torch.tensor([99.0, 0.0]).view(2, 1, 1).expand(2, 1, 128))[0, 0]
+    above = Instance(CITYSCAPES).render(torch.tensor([0.0, -99.0]).view(2, 1, 1).expand(2, 1, 128))[0, 0]
     assert legend["centre right"] == tuple(right)
     assert legend["centre above"] == tuple(above)
 
 
 def test_likelihood_unknown_names_the_key() -> None:
     with pytest.raises(ValueError, match=r"task\.instance\.likelihood: .*found 'softmax_exact'"):
-        Instance("softmax_exact")
+        Instance(CITYSCAPES, "softmax_exact")
 
 
 def test_centroid_offsets_leave_out_groups_stuff_and_unevaluated_classes() -> None:
     ids = np.array([[0, 7, 26, 33, 1000, 7001, 23999, 24000, 26001, 28999, 29000, 30005, 31000, 33999]])
-    _, valid = centroid_offsets(ids)
+    _, valid = centroid_offsets(ids, CITYSCAPES)
     assert valid.tolist() == [[False] * 7 + [True] * 3 + [False] * 2 + [True] * 2]

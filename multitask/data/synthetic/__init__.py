@@ -5,7 +5,8 @@ its disparity plane) -> raster (which face each sample shows) -> picture and lab
 """
 
 from multitask.data.synthetic.cities import CITIES
+from multitask.data.synthetic.coding import CLASSES
 from multitask.data.synthetic.scene import Scene, render
 from multitask.data.synthetic.writer import MANIFEST, VERSION, check_manifest, write_dataset
 
-__all__ = ["CITIES", "MANIFEST", "VERSION", "Scene", "check_manifest", "render", "write_dataset"]
+__all__ = ["CITIES", "CLASSES", "MANIFEST", "VERSION", "Scene", "check_manifest", "render", "write_dataset"]

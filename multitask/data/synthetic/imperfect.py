@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from multitask.data.labels import ID, SKY_ID
 from multitask.data.layout import Camera, decode_disparity, encode_disparity
+from multitask.data.synthetic.coding import CLASSES
 from multitask.data.synthetic.textures import SIDE, smooth_noise
 
 _LARGEST = 128 / 2048
@@ -63,7 +63,7 @@ def match(exact: np.ndarray, class_ids: np.ndarray, glass: np.ndarray, rng: np.r
     lost = occluded(exact) | (exact > _LARGEST * width)
     lost |= _patches(rng, exact.shape, 32, 0.02) | (_patches(rng, exact.shape, 64, 0.2) & glass)
     lost |= rng.random((height, width), dtype=np.float32) < np.float32(0.012)
-    sky = class_ids == SKY_ID
+    sky = class_ids == CLASSES.sky_id
     # Now and then the matcher invents something small in the sky.
     lost = np.where(sky, ~_patches(rng, exact.shape, 16, 0.06), lost)
     measured = np.where(sky, np.float32(width / 2048) * 4 * (1 + np.abs(error)), measured)
@@ -99,6 +99,6 @@ def add_borders(class_ids: np.ndarray, image: np.ndarray) -> None:
     inner[frame:-beyond_y, beyond_x:-beyond_x] = True
     outer = np.zeros(class_ids.shape, dtype=bool)
     outer[frame:-frame, frame:-frame] = True
-    class_ids[~inner & (class_ids != ID["ego vehicle"])] = ID["out of roi"]
-    class_ids[~outer] = ID["rectification border"]
+    class_ids[~inner & (class_ids != CLASSES.class_id["ego vehicle"])] = CLASSES.class_id["out of roi"]
+    class_ids[~outer] = CLASSES.class_id["rectification border"]
     image[~outer] = image[~outer] // 12

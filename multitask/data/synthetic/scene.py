@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multitask.data.labels import ID
 from multitask.data.layout import Camera
 from multitask.data.synthetic.cities import CITIES, City, city
+from multitask.data.synthetic.coding import CLASSES
 from multitask.data.synthetic.fixtures import add_fixtures
 from multitask.data.synthetic.ground import add_ground
 from multitask.data.synthetic.imperfect import add_borders, bonnet, match
@@ -97,7 +97,7 @@ def _build(rng: np.random.Generator, place: City) -> Stage:
 def _labels(faces: Faces, raster: Raster) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Class ids, instance ids, exact disparity and reflecting surfaces at the pixels' centres."""
     face = raster.label[1::2, 1::2]
-    sky = ID["sky"]
+    sky = CLASSES.class_id["sky"]
     class_ids = np.concatenate([[sky], faces.class_id]).astype(np.uint8)[face]
     instance_ids = np.concatenate([[sky], faces.instance_id]).astype(np.uint16)[face]
     a, b, c = np.concatenate([[[0.0, 0.0, 0.0]], faces.plane]).T
@@ -142,11 +142,11 @@ def render(seed: int, split: str, index: int, size: tuple[int, int]) -> Scene:
     seen, plane = bonnet(camera, size, place.bonnet[:2])
     _paint_bonnet(samples, seen, place.bonnet[2])
     ego = seen[1::2, 1::2]
-    class_ids[ego], exact[ego] = ID["ego vehicle"], plane[1::2, 1::2][ego]
+    class_ids[ego], exact[ego] = CLASSES.class_id["ego vehicle"], plane[1::2, 1::2][ego]
     image = expose(antialias(samples), looks)
     disparity = match(exact, class_ids, glass, errors)
     add_borders(class_ids, image)
     void = class_ids < 4
     instance_ids[void] = class_ids[void]
-    disparity[class_ids == ID["rectification border"]] = np.nan
+    disparity[class_ids == CLASSES.class_id["rectification border"]] = np.nan
     return Scene(name, image, class_ids, instance_ids, disparity, exact, camera)

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from multitask.data.labels import ID, INSTANCE_BASE
+from multitask.data.classes import INSTANCE_BASE
 from multitask.data.synthetic.cities import City
+from multitask.data.synthetic.coding import CLASSES
 from multitask.data.synthetic.mesh import Mesh
 from multitask.data.synthetic.street import Street
 
@@ -50,7 +51,7 @@ class Prop:
 
 def stuff(name: str) -> Label:
     """Label of a thing without instances, or of a group."""
-    return ID[name], ID[name]
+    return CLASSES.class_id[name], CLASSES.class_id[name]
 
 
 @dataclass
@@ -72,7 +73,7 @@ class Stage:
 
     def instance(self, name: str) -> Label:
         """Label of a new instance of a class."""
-        class_id = ID[name]
+        class_id = CLASSES.class_id[name]
         number = self._counts.get(class_id, 0)
         self._counts[class_id] = number + 1
         return class_id, class_id * INSTANCE_BASE + number

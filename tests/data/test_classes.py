@@ -1,19 +1,8 @@
 import numpy as np
 import pytest
 
-from multitask.data.labels import (
-    CLASS_NAMES,
-    COUNTED_ID,
-    EVALUATED,
-    ID,
-    IGNORE,
-    INSTANCE_BASE,
-    LABELS,
-    SKY_ID,
-    TRAIN_COLORS,
-    TRAIN_ID,
-    UNSEEN_IDS,
-)
+from multitask.data.classes import IGNORE, INSTANCE_BASE
+from tests.cityscapes import CLASS_NAMES, COUNTED_ID, EVALUATED, ID, LABELS, SKY_ID, TRAIN_COLORS, TRAIN_ID, UNSEEN_IDS
 
 OFFICIAL_ORDER = (
     "road sidewalk building wall fence pole traffic_light traffic_sign vegetation terrain sky "

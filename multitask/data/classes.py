@@ -1,0 +1,208 @@
+"""Class tables: which classes a data set's label files hold, and what is learned of them. They are read from YAML."""
+
+import colorsys
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+IGNORE = 255
+"""Train id of every pixel that neither trains nor counts."""
+
+INSTANCE_BASE = 1000
+"""Instance ids of single instances are ``class id * 1000 + k``; smaller values are bare class ids."""
+
+MOST_CLASSES = 254
+"""Of a table: class ids and train ids are numbers of 8 bits, one of which says that there is none."""
+
+UNKNOWN = 255
+"""What `ClassTable.class_ids` says of a value that no class has."""
+
+Color = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Label:
+    """One class of a table.
+
+    Attributes:
+        name: of the class.
+        id: its value in label files; None if it has none there.
+        train_id: its channel, from 0, or `IGNORE`: its pixels neither train nor count.
+        category: name of its category; its own name where the table has no categories.
+        has_instances: whether single instances are annotated.
+        color: RGB, 0 to 255; labels that differ in nothing else are equal.
+        average_pixels: mean size of an instance in px, by which iIoU weighs; None where that is not known.
+    """
+
+    name: str
+    id: int | None
+    train_id: int
+    category: str
+    has_instances: bool
+    color: Color = field(compare=False)
+    average_pixels: float | None = None
+
+    @property
+    def evaluated(self) -> bool:
+        return self.train_id != IGNORE
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """The classes of a data set.
+
+    In the layers of a `Sample` a class is known by its class id, its place in the table, whatever its value in files.
+
+    Attributes:
+        name: for messages; tables that differ in nothing else are equal.
+        labels: by class id. The first is ignored: it is what pixels without a class are.
+        unseen_ids: class ids of pixels without a view of the scene, which every task ignores.
+        sky_id: class id of what is infinitely far away; None if no class is.
+    """
+
+    name: str = field(compare=False)
+    labels: tuple[Label, ...]
+    unseen_ids: tuple[int, ...] = ()
+    sky_id: int | None = None
+
+    @cached_property
+    def evaluated(self) -> tuple[Label, ...]:
+        """The classes that are learned, by train id."""
+        return tuple(sorted((label for label in self.labels if label.evaluated), key=lambda label: label.train_id))
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of the classes that are learned, by train id."""
+        return tuple(label.name for label in self.evaluated)
+
+    @cached_property
+    def class_id(self) -> dict[str, int]:
+        """Class id by name."""
+        return {label.name: class_id for class_id, label in enumerate(self.labels)}
+
+    @cached_property
+    def evaluated_ids(self) -> np.ndarray:
+        """(C,) uint8: class id by train id."""
+        return np.array([self.class_id[name] for name in self.names], dtype=np.uint8)
+
+    @cached_property
+    def train_ids(self) -> np.ndarray:
+        """(256,) uint8: train id by class id."""
+        return _padded([label.train_id for label in self.labels], IGNORE)
+
+    @cached_property
+    def class_ids(self) -> np.ndarray:
+        """(256,) uint8: class id by value in label files, `UNKNOWN` where no class has it."""
+        found = np.full(256, UNKNOWN, dtype=np.uint8)
+        for class_id, label in enumerate(self.labels):
+            if label.id is not None:
+                found[label.id] = class_id
+        return found
+
+    @cached_property
+    def label_ids(self) -> np.ndarray:
+        """(256,) uint8: value in label files by class id; 0 where there is none."""
+        return _padded([label.id or 0 for label in self.labels], 0)
+
+    @cached_property
+    def has_instances(self) -> np.ndarray:
+        """(256,) bool by class id: single instances are annotated."""
+        return _padded([label.has_instances for label in self.labels], False)
+
+    @cached_property
+    def counted(self) -> np.ndarray:
+        """(256,) bool by class id: its single instances are learned and evaluated."""
+        return _padded([label.has_instances and label.evaluated for label in self.labels], False)
+
+    @cached_property
+    def things(self) -> np.ndarray:
+        """(256,) bool by train id: the class has instances."""
+        return _padded([label.has_instances for label in self.evaluated], False)
+
+    @cached_property
+    def colors(self) -> np.ndarray:
+        """(256, 3) uint8: colour by train id; what is ignored is black."""
+        colors = np.zeros((256, 3), dtype=np.uint8)
+        colors[: len(self.evaluated)] = [label.color for label in self.evaluated]
+        return colors
+
+    @cached_property
+    def categories(self) -> tuple[str, ...]:
+        """Name of the category by train id."""
+        return tuple(label.category for label in self.evaluated)
+
+    @property
+    def code_base(self) -> int:
+        """Of the instance coding that predictions are written in: see `multitask.prediction.enlarge.instance_codes`."""
+        ids = [label.id for label in self.evaluated if label.id is not None]
+        things = [label.id for label in self.evaluated if label.has_instances]
+        return INSTANCE_BASE if max(ids) < (1 << 16) // INSTANCE_BASE and 0 not in things else 256
+
+    def difference(self, other: "ClassTable") -> str | None:
+        """The first class by whose channel another table means something else, in words; None if there is none."""
+        mine, theirs = ([(label.name, label.has_instances) for label in table.evaluated] for table in (self, other))
+        for train_id, (one, another) in enumerate(zip(mine, theirs, strict=False)):
+            if one != another:
+                return f"class {train_id} is {_words(*one)} in {self.name}, {_words(*another)} in {other.name}"
+        if len(mine) != len(theirs):
+            return f"{self.name} has {len(mine)} classes, {other.name} {len(theirs)}"
+        return None
+
+    def content(self) -> dict[str, Any]:
+        """The table as plain values, of which `multitask.data.tables.table_of` makes it again."""
+        classes: list[dict[str, Any]] = []
+        for label in self.labels:
+            row: dict[str, Any] = {"name": label.name}
+            row |= {} if label.id is None else {"id": label.id}
+            row |= {"train_id": label.train_id} if label.evaluated else {"ignored": True}
+            row |= {"category": label.category, "instances": label.has_instances, "color": list(label.color)}
+            row |= {} if label.average_pixels is None else {"average_pixels": label.average_pixels}
+            classes.append(row)
+        content: dict[str, Any] = {"name": self.name, "classes": classes}
+        content["unseen"] = [self.labels[class_id].name for class_id in self.unseen_ids]
+        return content | ({} if self.sky_id is None else {"sky": self.labels[self.sky_id].name})
+
+
+@dataclass(frozen=True)
+class ClassMapping:
+    """How the labels of one table are read as another's.
+
+    Attributes:
+        source: the table of the label files.
+        target: the table that they are brought to.
+        class_ids: (256,) uint8, class id of the target by class id of the source.
+    """
+
+    source: ClassTable
+    target: ClassTable
+    class_ids: np.ndarray
+
+    def apply(self, kind: str, layer: np.ndarray) -> np.ndarray:
+        """A layer (H, W) of the source as the target has it; one that holds no classes is returned as it is."""
+        if kind == "class_ids":
+            return self.class_ids[layer]
+        return self._instance_ids(layer) if kind == "instance_ids" else layer
+
+    def _instance_ids(self, instance_ids: np.ndarray) -> np.ndarray:
+        """Of a class that has no instances in the target the bare class id is left."""
+        single = instance_ids >= INSTANCE_BASE
+        classes = self.class_ids[np.where(single, instance_ids // INSTANCE_BASE, instance_ids)].astype(np.int32)
+        kept = single & self.target.has_instances[classes]
+        return np.where(kept, classes * INSTANCE_BASE + instance_ids % INSTANCE_BASE, classes)
+
+
+def distinct_color(number: int) -> Color:
+    """A colour for the class of this number in a table that says none, far from those of its neighbours."""
+    red, green, blue = colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.5 + 0.25 * (number % 3) / 2, 0.9)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def _padded(values: list[Any], rest: Any) -> np.ndarray:
+    dtype = bool if isinstance(rest, bool) else np.uint8
+    return np.array(values + [rest] * (256 - len(values)), dtype=dtype)
+
+
+def _words(name: str, has_instances: bool) -> str:
+    return f"{name!r} with instances" if has_instances else repr(name)

@@ -1,0 +1,239 @@
+"""Reading class tables and mappings between them: ``configs/classes/*.yaml``, one's own files, and checkpoints."""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from multitask.data.classes import IGNORE, MOST_CLASSES, ClassMapping, ClassTable, Color, Label, distinct_color
+from multitask.data.reading import read_text
+from multitask.errors import UserError, shown
+
+FOLDER = Path(__file__).parents[2] / "configs" / "classes"
+"""Where the tables are that are known by a name alone."""
+
+_SUFFIXES = (".yaml", ".yml")
+_TABLE_KEYS = ("name", "classes", "unseen", "sky")
+_CLASS_KEYS = ("name", "id", "train_id", "ignored", "category", "instances", "color", "average_pixels")
+_MAPPING_KEYS = ("from", "to", "classes")
+
+_NOTHING = Label("(no class)", None, IGNORE, "(no class)", False, (0, 0, 0))
+"""What pixels without a class are, where a table has no ignored class for them."""
+
+
+def read_table(given: Any, key: str = "data.classes") -> ClassTable:
+    """A class table.
+
+    Args:
+        given: the name of a table in `FOLDER`, the path of a YAML file, or what `ClassTable.content` returned.
+        key: of the configuration, for errors.
+    Raises:
+        UserError: naming the key or file, the class, and what is wrong with it.
+    """
+    if isinstance(given, Mapping):
+        return table_of(given, key)
+    path = _find(given, key)
+    return table_of(_read(path), str(path), path.stem)
+
+
+@cache
+def built_in(name: str) -> ClassTable:
+    """A table of `FOLDER`, for what is written in its coding."""
+    return read_table(name)
+
+
+def table_of(content: Any, source: str, name: str = "") -> ClassTable:
+    """A class table from plain values, as a YAML file has them.
+
+    Args:
+        content: ``classes``, a list of classes with the keys ``name`` and ``id``, and optionally ``train_id``,
+            ``ignored``, ``category``, ``instances``, ``color`` and ``average_pixels``; and optionally ``name``,
+            ``unseen`` (names of classes) and ``sky`` (a class).
+        source: what errors begin with.
+        name: of the table, where the content has none.
+    Raises:
+        UserError: naming the class and the key.
+    """
+    _check_keys(content, source, _TABLE_KEYS)
+    rows = content.get("classes")
+    if not isinstance(rows, list) or not rows:
+        raise UserError(f"{source}: classes: needed a list of classes, found {shown(rows)}")
+    for place, row in enumerate(rows, start=1):
+        named = isinstance(row, Mapping) and isinstance(row.get("name"), str) and row["name"]
+        if not named or not row["name"].isprintable() or "/" in row["name"]:
+            raise UserError(f"{source}: class {place}: needed a name without '/', found {shown(row)}")
+        _check_keys(row, f"{source}: class {row['name']!r}", _CLASS_KEYS)
+    _check_once(source, "name", [(row["name"], row["name"]) for row in rows])
+    unseen, sky = content.get("unseen", []), content.get("sky")
+    if not isinstance(unseen, list):
+        raise UserError(f"{source}: unseen: needed a list of classes, found {shown(unseen)}")
+    listed = [_label(row, f"{source}: class {row['name']!r}", train_id) for train_id, row in _numbered(rows, source)]
+    labels = _ordered(listed, unseen)
+    _check_train_ids(source, labels)
+    _check_once(source, "id", [(label.id, label.name) for label in labels if label.id is not None])
+    table = ClassTable(str(content.get("name", name)), labels)
+    ids = tuple(_class_id(table, found, f"{source}: unseen") for found in unseen)
+    if evaluated := [table.labels[class_id].name for class_id in ids if table.labels[class_id].evaluated]:
+        raise UserError(f"{source}: unseen: needed ignored classes, found {evaluated[0]!r}")
+    sky_id = None if sky is None else _class_id(table, sky, f"{source}: sky")
+    return ClassTable(table.name, labels, ids, sky_id)
+
+
+def read_mapping(given: Any, key: str = "data.mappings") -> ClassMapping:
+    """How the labels of one class table are read as another's.
+
+    Args:
+        given: the name of a mapping in `FOLDER`, or the path of a YAML file.
+        key: of the configuration, for errors.
+    Raises:
+        UserError: naming the file, the class and what is wrong with it.
+    """
+    path = _find(given, key)
+    content = _read(path)
+    _check_keys(content, str(path), _MAPPING_KEYS)
+    source, target = (read_table(_beside(path, content.get(end)), f"{path}: {end}") for end in ("from", "to"))
+    names = content.get("classes")
+    if not isinstance(names, Mapping):
+        raise UserError(
+            f"{path}: classes: needed a class of {target.name} for each of {source.name}, found {shown(names)}"
+        )
+    class_ids = np.zeros(256, dtype=np.uint8)
+    for name, other in names.items():
+        class_ids[_class_id(source, name, f"{path}: classes")] = _class_id(target, other, f"{path}: classes: {name}")
+    if missing := [label.name for label in source.labels if label.id is not None and label.name not in names]:
+        raise UserError(f"{path}: classes: needed every class of {source.name}, found none for {missing[0]!r}")
+    return ClassMapping(source, target, class_ids)
+
+
+def _find(given: Any, key: str) -> Path:
+    """The file of a table or mapping: one in `FOLDER` by its name, any other by its path."""
+    if not isinstance(given, str) or not given:
+        raise UserError(f"{key}: needed a name or the path of a YAML file, found {shown(given)}")
+    if Path(given).suffix in _SUFFIXES:
+        return Path(given)
+    path = FOLDER / f"{given}.yaml"
+    if path.is_file():
+        return path
+    known = sorted(found.stem for found in FOLDER.glob("*.yaml"))
+    raise UserError(f"{key}: needed one of {known} or the path of a file that ends with .yaml, found {shown(given)}")
+
+
+def _beside(path: Path, given: Any) -> Any:
+    """A path in a file is relative to the file."""
+    if isinstance(given, str) and Path(given).suffix in _SUFFIXES:
+        return str(path.parent / given)
+    return given
+
+
+def _read(path: Path) -> Any:
+    try:
+        return yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from error
+
+
+def _check_keys(content: Any, source: str, known: tuple[str, ...]) -> None:
+    if not isinstance(content, Mapping):
+        raise UserError(f"{source}: needed the keys {list(known)}, found {shown(content)}")
+    for key in content:
+        if key not in known:
+            raise UserError(f"{source}: {shown(key)}: unknown key, needed some of {list(known)}")
+
+
+def _check_once(source: str, what: str, values: list[tuple[Any, str]]) -> None:
+    """Refuses two classes that share a value."""
+    owner: dict[Any, str] = {}
+    for value, name in values:
+        if value in owner:
+            raise UserError(
+                f"{source}: class {name!r}: needed {what} of its own, found {value!r} of {owner[value]!r} too"
+            )
+        owner[value] = name
+
+
+def _numbered(rows: list[Any], source: str) -> list[tuple[int, Any]]:
+    """Each row with its train id: that which it gives, or where no row gives one its place among those not ignored."""
+    for row in rows:
+        if not isinstance(row.get("ignored", False), bool):
+            raise UserError(
+                f"{source}: class {row['name']!r}: ignored: needed true or false, found {shown(row['ignored'])}"
+            )
+    given = any("train_id" in row for row in rows)
+    numbered, next_id = [], 0
+    for row in rows:
+        where = f"{source}: class {row['name']!r}"
+        if row.get("ignored", False):
+            if "train_id" in row:
+                raise UserError(f"{where}: needed train_id or ignored, found both")
+            numbered.append((IGNORE, row))
+        elif given:
+            if "train_id" not in row:
+                raise UserError(f"{where}: needed train_id, as other classes have, or ignored: true; found neither")
+            numbered.append((_whole(row["train_id"], f"{where}: train_id", MOST_CLASSES - 1), row))
+        else:
+            numbered.append((next_id, row))
+            next_id += 1
+    return numbered
+
+
+def _label(row: Mapping[str, Any], where: str, train_id: int) -> Label:
+    if not isinstance(instances := row.get("instances", False), bool):
+        raise UserError(f"{where}: instances: needed true or false, found {shown(instances)}")
+    if not isinstance(category := row.get("category", row["name"]), str):
+        raise UserError(f"{where}: category: needed a name, found {shown(category)}")
+    average = row.get("average_pixels")
+    if average is not None and not (type(average) in (int, float) and 0 < average < 1e12):
+        raise UserError(f"{where}: average_pixels: needed a number above 0, found {shown(average)}")
+    id = _whole(row["id"], f"{where}: id", 255) if "id" in row else None
+    if id is None and train_id != IGNORE:
+        raise UserError(f"{where}: id: needed its value in label files, found none")
+    color = _color(row["color"], where) if "color" in row else _color_of(train_id)
+    return Label(row["name"], id, train_id, category, instances, color, None if average is None else float(average))
+
+
+def _whole(value: Any, where: str, most: int) -> int:
+    if type(value) is not int or not 0 <= value <= most:
+        raise UserError(f"{where}: needed a whole number from 0 to {most}, found {shown(value)}")
+    return value
+
+
+def _color(value: Any, where: str) -> Color:
+    if not isinstance(value, list) or len(value) != 3 or not all(type(x) is int and 0 <= x <= 255 for x in value):
+        raise UserError(f"{where}: color: needed three whole numbers from 0 to 255, found {shown(value)}")
+    return value[0], value[1], value[2]
+
+
+def _color_of(train_id: int) -> Color:
+    return (0, 0, 0) if train_id == IGNORE else distinct_color(train_id)
+
+
+def _ordered(labels: list[Label], unseen: list[Any]) -> tuple[Label, ...]:
+    """The labels with an ignored one first, which is what pixels without a class are."""
+    ignored = (label for label in labels if not label.evaluated and not label.has_instances)
+    first = next((label for label in ignored if label.name not in unseen), None)
+    return (first or _NOTHING, *(label for label in labels if label is not first))
+
+
+def _check_train_ids(source: str, labels: tuple[Label, ...]) -> None:
+    evaluated = [label for label in labels if label.evaluated]
+    if not evaluated:
+        raise UserError(f"{source}: classes: needed one that is not ignored, found none")
+    if len(labels) > MOST_CLASSES:
+        raise UserError(f"{source}: classes: needed at most {MOST_CLASSES}, found {len(labels)}")
+    _check_once(source, "train_id", [(label.train_id, label.name) for label in evaluated])
+    last = max(evaluated, key=lambda label: label.train_id)
+    if last.train_id >= len(evaluated):
+        found = {label.train_id for label in evaluated}
+        gap = next(number for number in range(last.train_id) if number not in found)
+        raise UserError(
+            f"{source}: class {last.name!r}: train_id: needed numbers without a gap, found {last.train_id} but no {gap}"
+        )
+
+
+def _class_id(table: ClassTable, name: Any, where: str) -> int:
+    if not isinstance(name, str) or name not in table.class_id:
+        raise UserError(f"{where}: needed a class of {table.name}, found {shown(name)}")
+    return table.class_id[name]

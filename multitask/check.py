@@ -8,7 +8,8 @@ from multitask.build import Config
 from multitask.data.census import KINDS, Census, take_census
 from multitask.data.classes import ClassTable
 from multitask.data.counts import KEPT, Counts, has_manifest, keep_counts
-from multitask.data.formats import FORMATS, MIXED, check_keys, format_of, source_table
+from multitask.data.folder import Layout
+from multitask.data.formats import FORMATS, MIXED, check_keys, format_of, layout_of, source_table
 from multitask.errors import UserError
 from multitask.prepare import num_workers
 from multitask.progress import Progress
@@ -27,22 +28,22 @@ def check(config: Config) -> None:
     name = check_keys(data)
     roots = {root: format_of(root) for root in data["roots"]} if name == MIXED else {data["root"]: name}
     partial = data.get("partial", False)
-    faults = sum(
-        _check_root(Path(root), layout, source_table(data, layout), workers, partial) for root, layout in roots.items()
-    )
+    faults = 0
+    for root, found in roots.items():
+        layout = FORMATS[found] if name == MIXED else layout_of(data)
+        faults += _check_root(Path(root), layout, source_table(data, found), workers, partial)
     if faults:
         raise UserError(f"{', '.join(roots)}: needed files without a fault, found {faults} faults, listed above")
 
 
-def _check_root(root: Path, layout: str, classes: ClassTable, workers: int, partial: bool) -> int:
+def _check_root(root: Path, layout: Layout, classes: ClassTable, workers: int, partial: bool) -> int:
     """Prints what one data set holds, and returns how many faults it has."""
-    kind = FORMATS[layout]
-    if not kind.splits(root):
-        kind(root, "train", (1, 1), classes, strict=False)  # which says what is missing
-    splits = dict.fromkeys(split for file in KINDS for split in kind.splits(root, file))
+    if not layout.splits(root):
+        layout(root, "train", (1, 1), classes, strict=False)  # which says what is missing
+    splits = dict.fromkeys(split for file in KINDS for split in layout.splits(root, file))
     faults, counts = 0, {}
     for split in splits:
-        census = take_census(kind, root, split, classes, workers, Progress(f"frames of {split}"), partial=partial)
+        census = take_census(layout, root, split, classes, workers, Progress(f"frames of {split}"), partial=partial)
         print(f"\n{root}, split {split}\n\n{census_text(census, classes)}", flush=True)
         faults += len(census.faults)
         counts[split] = dict(census.files)

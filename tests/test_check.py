@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from multitask.check import census_text, check
-from multitask.data.camvid import CamVid
 from multitask.data.census import KINDS, Census, take_census
 from multitask.data.cityscapes import Cityscapes
 from multitask.data.counts import KEPT, kept_counts
+from multitask.data.formats import FORMATS
 from multitask.data.kitti import Kitti
 from multitask.data.synthetic import render, write_dataset
 from tests.cityscapes import CITYSCAPES, ID
@@ -91,12 +91,12 @@ def test_check_keeps_the_numbers_of_files_and_training_says_what_is_lost(
     assert kept_counts(root) == {"train": {"image": 3, "class_ids": 3}, "val": {"image": 2, "class_ids": 2}}
     for folder in ("train", "trainannot"):
         (root / folder / "0000TP_000000.png").unlink()
-    CamVid(root, "train", (24, 32), CAMVID)
+    FORMATS["camvid"](root, "train", (24, 32), CAMVID)
     lost = f"data.root={root}: split 'train' has lost files since it was checked: 2 of 3 image, 2 of 3 class_ids"
     assert caplog.messages == [lost]
     found(capsys, *command)  # says so, too, and takes what there is for whole from now on
     assert caplog.messages == [lost, lost]
-    CamVid(root, "train", (24, 32), CAMVID)
+    FORMATS["camvid"](root, "train", (24, 32), CAMVID)
     assert caplog.messages == [lost, lost]
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from multitask.data.classes import INSTANCE_BASE, ClassTable
-from multitask.data.folder import Folder, size_error
-from multitask.data.layout import check_rows
+from multitask.data.folder import Folder, Layout, size_error
 from multitask.data.parallel import for_each
 from multitask.data.split import LABEL_KINDS
 from multitask.errors import UserError
@@ -57,7 +56,7 @@ class Census:
 
 
 def take_census(
-    kind: type[Folder],
+    layout: Layout,
     root: Path,
     split: str,
     classes: ClassTable,
@@ -69,7 +68,7 @@ def take_census(
     """Reads every file of one split, and says which files are missing or belong to no image.
 
     Args:
-        kind: the layout.
+        layout: of the data set.
         root: of the data set.
         split: one that is there.
         classes: the table of the label files.
@@ -79,7 +78,7 @@ def take_census(
     """
     census = Census()
     try:
-        frames = kind(root, split, _SIZE, classes, strict=False, partial=partial)
+        frames = layout(root, split, _SIZE, classes, strict=False, partial=partial)
     except UserError as error:  # there is not one image
         census.faults.append(str(error))
         return census
@@ -90,7 +89,7 @@ def take_census(
     census.faults += [f"{path}: belongs to no image of split {split!r}" for path in frames.strays()]
     if not census.faults:
         try:
-            kind(root, split, _SIZE, classes, partial=partial)
+            layout(root, split, _SIZE, classes, partial=partial)
         except UserError as error:  # every file is right, but together they are no data set
             census.faults.append(str(error))
     census.faults.sort()
@@ -110,7 +109,7 @@ def count_frame(frames: Folder, name: str) -> Census:
                 frames.read_camera(name)
             else:
                 layer = frames.read(kind, name)
-                check_rows(frames.path(kind, name))
+                frames.check_file(kind, name)
                 layers[kind] = layer
         except UserError as error:
             census.faults.append(str(error))

@@ -25,6 +25,7 @@ class Cityscapes(Folder):
 
     @classmethod
     def splits(cls, root: Path, kind: str = "image") -> list[str]:
+        """Names of the splits for which there are files of one kind."""
         return sorted(path.name for path in visible(root / SUFFIX[kind][0], "*") if path.is_dir())
 
     def __init__(
@@ -52,6 +53,9 @@ class Cityscapes(Folder):
         labelled = [name for name in self.names if "class_ids" in self.kinds_of(name)][:_LOOKED_AT]
         train_ids = (self.table.train_ids[self.read("class_ids", name)] for name in labelled)
         return bool(labelled) and all((ids == IGNORE).all() for ids in train_ids)
+
+    def splits_there(self) -> list[str]:
+        return self.splits(self.root)
 
     def folder(self, kind: str) -> Path:
         return self.root / SUFFIX[kind][0] / self.split

@@ -4,14 +4,14 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 
 from multitask.data.classes import ClassMapping, ClassTable
 from multitask.data.counts import check_counts
 from multitask.data.ids import contradiction
-from multitask.data.layout import Camera, read_camera, read_header, read_png
+from multitask.data.layout import Camera, check_rows, read_camera, read_header, read_png
 from multitask.data.sample import Sample
 from multitask.data.split import LABEL_KINDS, Split, check_size
 from multitask.data.transforms import resize
@@ -19,6 +19,31 @@ from multitask.errors import UserError
 
 WHOLE = "whole"
 """The split of all labelled frames, where a layout has them in one folder: see `Folder.whole`."""
+
+
+class Layout(Protocol):
+    """How the splits of one root are opened: a class of these, or what makes them.
+
+    Attributes:
+        whole: see `Folder`.
+    """
+
+    @property
+    def whole(self) -> tuple[str, ...]: ...
+
+    def splits(self, root: Path, kind: str = "image") -> list[str]:
+        """Names of the splits for which there are files of one kind."""
+
+    def __call__(
+        self,
+        root: str | Path,
+        split: str,
+        image_size: Sequence[int],
+        classes: ClassTable | ClassMapping,
+        *,
+        strict: bool = True,
+        partial: bool = False,
+    ) -> "Folder": ...
 
 
 class Folder(Split):
@@ -46,7 +71,7 @@ class Folder(Split):
         UserError: naming the folder or file, if the root, the split, its images or single label files are missing.
     """
 
-    images: ClassVar[str]
+    images: str
     whole: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
@@ -70,7 +95,7 @@ class Folder(Split):
         if not self.root.is_dir():
             raise UserError(f"data.root={root}: no such folder; data/README.md says how to obtain each data set")
         folder = self.folder("image")
-        found = self.splits(self.root)
+        found = self.splits_there()
         if split not in found and not (split == WHOLE and self.whole and set(self.whole) <= set(found)):
             raise UserError(f"{folder}: no such folder; needed split {split!r}, found {found or 'no split'}")
         images = self.find("image")
@@ -86,10 +111,9 @@ class Folder(Split):
             there = {kind: len(self.names) - len(self._missing.get(kind, ())) for kind in ("image", *self.kinds)}
             check_counts(self.root, self.whole if split == WHOLE else (split,), there)
 
-    @classmethod
     @abstractmethod
-    def splits(cls, root: Path, kind: str = "image") -> list[str]:
-        """Names of the splits for which there is a folder of one kind of file."""
+    def splits_there(self) -> list[str]:
+        """Names of the splits that the root has."""
 
     @abstractmethod
     def folder(self, kind: str) -> Path:
@@ -180,8 +204,24 @@ class Folder(Split):
         """
         return read_camera(self.path("camera", name))
 
+    def header(self, kind: str, name: str) -> tuple[int, int]:
+        """(H, W) px of a picture or label file, whose coding is checked.
+
+        Raises:
+            UserError: naming the file, if it is not what it should be.
+        """
+        return read_header(self.path(kind, name), kind)
+
+    def check_file(self, kind: str, name: str) -> None:
+        """Checks what reading a picture or label file does not: that a PNG holds all rows and no more.
+
+        Raises:
+            UserError: naming the file.
+        """
+        check_rows(self.path(kind, name))
+
     def source_size(self, name: str) -> tuple[int, int]:
-        return read_header(self.path("image", name), "image")
+        return self.header("image", name)
 
     def check_headers(self) -> None:
         # Threads, since what takes the time is opening files, on network disks above all.
@@ -191,10 +231,10 @@ class Folder(Split):
 
     def _check_frame(self, name: str) -> None:
         image = self.path("image", name)
-        size = read_header(image, "image")
+        size = self.header("image", name)
         kinds = self.kinds_of(name)
         for kind in LABEL_KINDS:
-            if kind in kinds and (found := read_header(self.path(kind, name), kind)) != size:
+            if kind in kinds and (found := self.header(kind, name)) != size:
                 raise size_error(self.path(kind, name), image, size, found)
         if "camera" in kinds:
             self.read_camera(name)

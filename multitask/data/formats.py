@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from multitask.data.camvid import CamVid
 from multitask.data.cityscapes import Cityscapes
 from multitask.data.classes import ClassMapping, ClassTable
-from multitask.data.folder import WHOLE, Folder
+from multitask.data.described import DescribedLayout
+from multitask.data.description import KEYS, describe
+from multitask.data.folder import WHOLE, Layout
 from multitask.data.folds import Fold, of_fold
 from multitask.data.kitti import Kitti
 from multitask.data.mixed import Mixed
@@ -18,8 +19,17 @@ from multitask.errors import UserError, shown
 
 log = logging.getLogger(__name__)
 
-FORMATS: dict[str, type[Folder]] = {"cityscapes": Cityscapes, "kitti": Kitti, "camvid": CamVid}
+_CAMVID = {"image": "{split}/{name}.png", "class_ids": "{split}annot/{name}.png", "splits": ["train", "val", "test"]}
+
+FORMATS: dict[str, Layout] = {
+    "cityscapes": Cityscapes,
+    "kitti": Kitti,
+    "camvid": DescribedLayout(describe(_CAMVID)),
+}
 """Layouts of one root, by name."""
+
+FOLDER = "folder"
+"""The format of a data set that the configuration itself describes."""
 
 _TABLES = {"cityscapes": "cityscapes", "kitti": "cityscapes", "camvid": "camvid"}
 """The class table of a layout's files, where `MIXED` finds them by their folders."""
@@ -32,7 +42,8 @@ MIXED = "mixed"
 """The format of several data sets as one, each of a layout of its own."""
 
 _WRITTEN = ("source", "seed", "num_train", "num_val", "num_test")
-_KEYS = {name: ("root", *_WRITTEN) if name == "cityscapes" else ("root",) for name in FORMATS} | {MIXED: ("roots",)}
+_KEYS: dict[str, tuple[str, ...]] = dict.fromkeys(FORMATS, ("root",)) | {"cityscapes": ("root", *_WRITTEN)}
+_KEYS |= {MIXED: ("roots",), FOLDER: ("root", *KEYS)}
 """Keys of ``data`` that only some formats have."""
 
 
@@ -48,13 +59,25 @@ def open_split(data: Mapping[str, Any], split: str, fold: Fold | None = None) ->
     """
     name = check_keys(data)
     partial = data.get("partial", False)
-    if fold and (name == MIXED or not FORMATS[name].whole):
+    if fold and (name == MIXED or not layout_of(data).whole):
         raise UserError(f"data.folds: needed null, since data={data['name']} has splits of its own, found {fold.of}")
     if name == MIXED:
         return open_mixed(split, data, partial=partial)
     classes = classes_of(data, name)
-    frames = FORMATS[name](data["root"], WHOLE if fold else split, data["image_size"], classes, partial=partial)
+    frames = layout_of(data)(data["root"], WHOLE if fold else split, data["image_size"], classes, partial=partial)
     return of_fold(frames, split, fold) if fold else frames
+
+
+def layout_of(data: Mapping[str, Any]) -> Layout:
+    """The layout of a data set of one root.
+
+    Args:
+        data: the configuration group, which `check_keys` has seen.
+    Raises:
+        UserError: naming the key, if a description in it is wrong.
+    """
+    name = data.get("format", "cityscapes")
+    return DescribedLayout(describe(data)) if name == FOLDER else FORMATS[name]
 
 
 def check_keys(data: Mapping[str, Any]) -> str:

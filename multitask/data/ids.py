@@ -19,20 +19,33 @@ def read_class_ids(path: Path, coded: np.ndarray, classes: ClassTable) -> np.nda
     return ids
 
 
-def read_instance_ids(path: Path, coded: np.ndarray, classes: ClassTable, base: int) -> np.ndarray:
+def read_train_ids(path: Path, coded: np.ndarray, classes: ClassTable) -> np.ndarray:
+    """Class ids (H, W) uint8 of a label file that has train ids, and 255 for what is ignored; else an error."""
+    ids = np.full(256, UNKNOWN, dtype=np.uint8)
+    ids[: len(classes.names)] = classes.evaluated_ids
+    ids[IGNORE] = 0
+    found = ids[coded]
+    if (unknown := found == UNKNOWN).any():
+        last = len(classes.names) - 1
+        raise UserError(f"{path}: needed train ids from 0 to {last}, or {IGNORE}, found {_counted(coded[unknown])}")
+    return found
+
+
+def read_instance_ids(path: Path, coded: np.ndarray, classes: ClassTable, base: int, first: int = 1) -> np.ndarray:
     """Instance ids (H, W) int32 of the values (H, W) uint16 of an instance file.
 
     Args:
         path: of the file, for the error.
         coded: ``id * base + k``, with the value ``id`` of a class in label files. With a base of 1000, as Cityscapes
-            has it, what is below it is a bare id. With one of 256, as KITTI and Mapillary have it, k = 0 says that no
+            has it, what is below it is a bare id. With one of 256, as KITTI has it, k = 0 says that no
             single instance is known, and classes without instances are numbered, too: both become bare class ids.
         classes: the table of the file.
         base: 1000 or 256.
+        first: of a base of 256, the least k of a single instance.
     Raises:
         UserError: naming the file, if a class is not known.
     """
-    ids = _instance_codes(classes, base)[coded]
+    ids = _instance_codes(classes, base, first)[coded]
     if (unknown := ids < 0).any():
         raise UserError(
             f"{path}: needed id * {base} + k of the class table {classes.name}, found {_counted(coded[unknown])}"
@@ -41,7 +54,7 @@ def read_instance_ids(path: Path, coded: np.ndarray, classes: ClassTable, base: 
 
 
 @cache
-def _instance_codes(classes: ClassTable, base: int) -> np.ndarray:
+def _instance_codes(classes: ClassTable, base: int, first: int) -> np.ndarray:
     """(65536,) int32: instance id by value in files, -1 where the table has no such class."""
     coded = np.arange(1 << 16)
     label_ids, numbers = np.divmod(coded, base)
@@ -50,7 +63,7 @@ def _instance_codes(classes: ClassTable, base: int) -> np.ndarray:
     known = label_ids < 256
     class_ids = np.where(known, classes.class_ids[label_ids & 255], UNKNOWN)
     ids = class_ids.astype(np.int32)
-    single = ~bare if base > 256 else (numbers > 0) & classes.has_instances[class_ids]
+    single = ~bare if base > 256 else (numbers >= first) & classes.has_instances[class_ids]
     return np.where(class_ids == UNKNOWN, -1, np.where(single, ids * INSTANCE_BASE + numbers, ids)).astype(np.int32)
 
 

@@ -64,8 +64,12 @@ class Kitti(Folder):
 
     @classmethod
     def splits(cls, root: Path, kind: str = "image") -> list[str]:
+        """Names of the splits for which there are files of one kind."""
         parts = {"training": ["train", "val"], "testing": ["test"]}
         return [split for top, names in parts.items() if (root / top / FOLDERS[kind]).is_dir() for split in names]
+
+    def splits_there(self) -> list[str]:
+        return self.splits(self.root)
 
     def folder(self, kind: str) -> Path:
         return self.root / self._top / FOLDERS[kind]

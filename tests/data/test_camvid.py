@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from multitask.data.camvid import CamVid
 from multitask.data.classes import IGNORE
+from multitask.data.formats import FORMATS
 from multitask.data.layout import write_png
 from multitask.tasks.semantic import Semantic
 from tests.cityscapes import CITYSCAPES, TRAIN_ID
@@ -28,7 +28,7 @@ def test_classes_are_mapped_as_data_readme_says() -> None:
 
 
 def test_own_classes_are_the_numbers_in_the_files(camvid: Path) -> None:
-    frames = CamVid(camvid, "train", SIZE, CAMVID.source)
+    frames = FORMATS["camvid"](camvid, "train", SIZE, CAMVID.source)
     numbers = camvid_classes(1)
     value, valid = Semantic(frames.classes).encode(frames[1])
     np.testing.assert_array_equal(valid.numpy(), numbers != 11)
@@ -36,7 +36,7 @@ def test_own_classes_are_the_numbers_in_the_files(camvid: Path) -> None:
 
 
 def test_frame_is_read_with_its_classes_alone(camvid: Path) -> None:
-    frames = CamVid(camvid, "train", SIZE, CAMVID)
+    frames = FORMATS["camvid"](camvid, "train", SIZE, CAMVID)
     sample = frames[1]
     assert sample.name == "0000TP_000001"
     numbers = camvid_classes(1)
@@ -50,14 +50,17 @@ def test_frame_is_read_with_its_classes_alone(camvid: Path) -> None:
 
 
 def test_splits_are_those_that_are_there(camvid: Path) -> None:
-    assert CamVid.splits(camvid) == ["train", "val"]
-    assert (len(CamVid(camvid, "train", SIZE, CAMVID)), len(CamVid(camvid, "val", SIZE, CAMVID))) == (3, 2)
+    assert FORMATS["camvid"].splits(camvid) == ["train", "val"]
+    assert (
+        len(FORMATS["camvid"](camvid, "train", SIZE, CAMVID)),
+        len(FORMATS["camvid"](camvid, "val", SIZE, CAMVID)),
+    ) == (3, 2)
     with pytest.raises(ValueError, match=r"test: no such folder; needed split 'test', found \['train', 'val'\]"):
-        CamVid(camvid, "test", SIZE, CAMVID)
+        FORMATS["camvid"](camvid, "test", SIZE, CAMVID)
 
 
 def test_split_without_annotations_has_pictures_alone(tmp_path: Path) -> None:
-    frames = CamVid(write_camvid(tmp_path, {"test": 2}, labels=False), "test", SIZE, CAMVID)
+    frames = FORMATS["camvid"](write_camvid(tmp_path, {"test": 2}, labels=False), "test", SIZE, CAMVID)
     assert frames.kinds == frozenset()
     assert frames[0].class_ids is None
 
@@ -66,20 +69,20 @@ def test_unknown_class_names_the_file(camvid: Path) -> None:
     path = camvid / "trainannot/0000TP_000000.png"
     write_png(path, np.full(SIZE, 12, dtype=np.uint8))
     with pytest.raises(ValueError, match=rf"{path}: needed ids of the class table camvid, found 12 in 768 px"):
-        CamVid(camvid, "train", SIZE, CAMVID)[0]
+        FORMATS["camvid"](camvid, "train", SIZE, CAMVID)[0]
 
 
 def test_missing_annotation_names_both_files(camvid: Path) -> None:
     path = camvid / "trainannot/0000TP_000002.png"
     path.unlink()
     with pytest.raises(ValueError, match=rf"{re.escape(str(path))}: no such file, but .*train.0000TP_000002.png needs"):
-        CamVid(camvid, "train", SIZE, CAMVID)
+        FORMATS["camvid"](camvid, "train", SIZE, CAMVID)
 
 
 def test_annotation_of_another_size_names_both_files(camvid: Path) -> None:
     path = camvid / "valannot/0001TP_000000.png"
     write_png(path, np.zeros((12, 16), dtype=np.uint8))
-    frames = CamVid(camvid, "val", SIZE, CAMVID)
+    frames = FORMATS["camvid"](camvid, "val", SIZE, CAMVID)
     for read in (frames.check_headers, lambda: frames[0]):
         with pytest.raises(ValueError, match=rf"{re.escape(str(path))}: needed 24 x 32 px, .*, found 12 x 16"):
             read()
@@ -88,5 +91,5 @@ def test_annotation_of_another_size_names_both_files(camvid: Path) -> None:
 def test_folder_without_pictures_is_named(camvid: Path) -> None:
     shutil.rmtree(camvid / "val")
     (camvid / "val").mkdir()
-    with pytest.raises(ValueError, match=rf"{re.escape(str(camvid / 'val'))}: needed images <name>.png, found none"):
-        CamVid(camvid, "val", SIZE, CAMVID)
+    with pytest.raises(ValueError, match=rf"{re.escape(str(camvid / 'val'))}: needed images \{split\}/\{name\}.png, found none"):
+        FORMATS["camvid"](camvid, "val", SIZE, CAMVID)

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from multitask.data.camvid import CamVid
 from multitask.data.census import Census, take_census
 from multitask.data.cityscapes import Cityscapes
 from multitask.data.classes import INSTANCE_BASE
-from multitask.data.folder import Folder
+from multitask.data.folder import Folder, Layout
 from multitask.data.formats import FORMATS
 from multitask.data.kitti import Kitti
 from multitask.data.layout import read_png, write_png
@@ -31,8 +30,8 @@ def roots(tmp_path: Path) -> dict[str, Path]:
     return write_all(tmp_path)
 
 
-def census(kind: type[Folder], root: Path, split: str = "train") -> Census:
-    table = CAMVID.source if kind is CamVid else CITYSCAPES
+def census(kind: Layout, root: Path, split: str = "train") -> Census:
+    table = CAMVID.source if kind is FORMATS["camvid"] else CITYSCAPES
     return take_census(kind, root, split, table, workers=1)
 
 
@@ -148,7 +147,7 @@ def test_data_set_that_training_refuses_is_a_fault(roots: dict[str, Path]) -> No
 
 def test_split_without_pictures_is_a_fault(roots: dict[str, Path]) -> None:
     shutil.rmtree(roots["camvid"] / "train")
-    found = census(CamVid, roots["camvid"])
+    found = census(FORMATS["camvid"], roots["camvid"])
     assert found.num_frames == 0
     assert found.faults == [f"{roots['camvid'] / 'train'}: no such folder; needed split 'train', found ['val']"]
 
@@ -162,7 +161,7 @@ def test_rows_that_a_header_claims_and_the_file_lacks_are_missed(roots: dict[str
         (20, "needed 1940 bytes in 20 rows, found 2328"),
     ):
         path.write_bytes(png_of([(name, header[:4] + struct.pack(">I", height) + header[8:]), *others]))
-        found = census(CamVid, roots["camvid"])
+        found = census(FORMATS["camvid"], roots["camvid"])
         (fault,) = found.faults
         assert fault.startswith(f"{path}: ")
         assert said in fault
@@ -173,7 +172,7 @@ def test_pixels_whose_own_check_sum_is_wrong_are_named(roots: dict[str, Path]) -
     path = roots["camvid"] / "trainannot/0000TP_000001.png"
     chunks = [(name, data[:-1] + b"!" if name == b"IDAT" else data) for name, data in chunks_of(path.read_bytes())]
     path.write_bytes(png_of(chunks))
-    (fault,) = census(CamVid, roots["camvid"]).faults
+    (fault,) = census(FORMATS["camvid"], roots["camvid"]).faults
     assert fault.startswith(f"{path}: not a readable PNG")
 
 

@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 
 from multitask.data import manifest
-from multitask.data.camvid import CamVid
 from multitask.data.cityscapes import Cityscapes
 from multitask.data.counts import KEPT, check_counts, has_manifest, keep_counts, kept_counts
-from multitask.data.formats import open_split
+from multitask.data.formats import FORMATS, open_split
 from tests.cityscapes import CITYSCAPES
 from tests.layouts import CAMVID, mixed_data, write_camvid
 from tests.trees import KINDS
@@ -70,7 +69,7 @@ def test_kind_of_labels_that_is_gone_is_said(tmp_path: Path, caplog: pytest.LogC
     keep_counts(root, {"train": {"image": 2, "class_ids": 2}})
     for path in (root / "trainannot").iterdir():
         path.unlink()
-    CamVid(root, "train", SIZE, CAMVID)
+    FORMATS["camvid"](root, "train", SIZE, CAMVID)
     assert lines(caplog) == [f"data.root={root}: split 'train' has lost files since it was checked: 0 of 2 class_ids"]
 
 

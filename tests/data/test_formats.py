@@ -58,7 +58,10 @@ def test_layout_is_known_by_its_folders(roots: dict[str, Path], tmp_path: Path) 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"format": "voc", "root": "a"}, r"data\.format: needed one of \['cityscapes', 'kitti', 'camvid', 'mixed'\]"),
+        (
+            {"format": "voc", "root": "a"},
+            r"data\.format: needed one of \['cityscapes', 'kitti', 'camvid', 'mixed', 'folder'\]",
+        ),
         ({"format": "kitti", "root": "a", "roots": ["b"]}, r"data\.roots: no key of data\.format=kitti, needed some"),
         ({"format": "camvid", "root": "a", "num_val": 3}, r"data\.num_val: no key of data\.format=camvid"),
         ({"format": "kitti", "root": "a", "source": None}, r"data\.source: no key of data\.format=kitti"),

@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from multitask.data.camvid import CamVid
 from multitask.data.cityscapes import Cityscapes
-from multitask.data.formats import open_mixed
+from multitask.data.formats import FORMATS, open_mixed
 from multitask.data.kitti import Kitti
 from multitask.data.loader import StepSampler
 from multitask.data.mixed import Mixed, spread
@@ -40,7 +39,7 @@ def test_frames_are_those_of_the_parts_with_the_labels_that_each_has(roots: dict
     parts = {
         "1": Cityscapes(roots["cityscapes"], "train", SIZE, CITYSCAPES),
         "2": Kitti(roots["kitti"], "train", SIZE, CITYSCAPES),
-        "3": CamVid(roots["camvid"], "train", SIZE, CAMVID),
+        "3": FORMATS["camvid"](roots["camvid"], "train", SIZE, CAMVID),
     }
     assert sorted(frames.names) == sorted(f"{number}-{name}" for number, part in parts.items() for name in part.names)
     for index, full in enumerate(frames.names):
@@ -108,7 +107,7 @@ def test_headers_of_the_chosen_frames_are_checked(tmp_path: Path) -> None:
 def test_class_tables_that_differ_name_both_roots(roots: dict[str, Path]) -> None:
     one, other = (
         Cityscapes(roots["cityscapes"], "train", SIZE, CITYSCAPES),
-        CamVid(roots["camvid"], "train", SIZE, CAMVID),
+        FORMATS["camvid"](roots["camvid"], "train", SIZE, CAMVID),
     )
     assert one.classes == other.classes == CITYSCAPES
     content = CITYSCAPES.content()

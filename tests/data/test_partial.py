@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from multitask import build
-from multitask.data.camvid import CamVid
 from multitask.data.census import take_census
 from multitask.data.cityscapes import Cityscapes
 from multitask.data.counts import keep_counts
@@ -312,8 +311,8 @@ def test_tiny_of_a_partial_source_is_partial(root: Path, tmp_path: Path) -> None
 
 def test_camvid_frame_without_classes_is_a_picture(tmp_path: Path) -> None:
     camvid = write_all(tmp_path)["camvid"]
-    frames = CamVid(camvid, "val", SIZE, CAMVID)
+    frames = FORMATS["camvid"](camvid, "val", SIZE, CAMVID)
     path = frames.path("class_ids", frames.names[0])
     assert read_png(path, "class_ids").shape
     path.unlink()
-    assert CamVid(camvid, "val", SIZE, CAMVID, partial=True)[0].class_ids is None
+    assert FORMATS["camvid"](camvid, "val", SIZE, CAMVID, partial=True)[0].class_ids is None

@@ -1,0 +1,221 @@
+"""What a configuration says of a data set in folders of one's own: where its files are, and what their values mean."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from multitask.data.patterns import Pattern
+from multitask.errors import UserError, shown
+
+CODINGS: dict[str, int] = {"id*1000+k": 1000, "id*256+k": 256}
+"""Codings of class and instance in one number, by the base."""
+
+NUMBER, PANOPTIC = "number", "panoptic"
+"""Codings of instances alone, whose classes are those of the class file, and of COCO."""
+
+KEYS = ("image", "class_ids", "instance_ids", "disparity", "depth", "camera", "splits")
+"""Of the group ``data``."""
+
+
+@dataclass(frozen=True)
+class ClassFiles:
+    """Files of classes.
+
+    Attributes:
+        pattern: where they are.
+        train_ids: whether their values are train ids, with 255 for what is ignored, not ids of the class table.
+        palette: whether a value is a pixel's place in the palette, whatever its colour.
+        table: where the segments' table is, in the panoptic format; None in all others.
+    """
+
+    pattern: Pattern
+    train_ids: bool = False
+    palette: bool = False
+    table: Pattern | None = None
+
+
+@dataclass(frozen=True)
+class InstanceFiles:
+    """Files of instances.
+
+    Attributes:
+        pattern: where they are.
+        coding: what a value means.
+        first: the first number of an instance in a class; one below it says that no single instance is known.
+        table: where the segments' table is, in the panoptic format; None in all others.
+    """
+
+    pattern: Pattern
+    coding: str
+    first: int = 1
+    table: Pattern | None = None
+
+
+@dataclass(frozen=True)
+class DisparityFiles:
+    """16-bit files of disparity: ``(value - offset) / scale`` px, nothing where the value is ``invalid``."""
+
+    pattern: Pattern
+    scale: float
+    offset: float = 0.0
+    invalid: int = 0
+
+
+@dataclass(frozen=True)
+class DepthFiles:
+    """16-bit files of depth: ``value * unit_m`` m, nothing where the value is ``invalid``.
+
+    Attributes:
+        pattern: where they are.
+        unit_m: m.
+        invalid: value of pixels that are not measured.
+        focal_times_baseline: px m, of the file: what disparity is times depth; None: that of each frame's camera.
+    """
+
+    pattern: Pattern
+    unit_m: float
+    invalid: int = 0
+    focal_times_baseline: float | None = None
+
+
+@dataclass(frozen=True)
+class Description:
+    """A data set in folders of one's own.
+
+    Attributes:
+        image: where the pictures are.
+        class_ids, instance_ids, disparity, camera: the other kinds of files; None where there are none. What is
+            measured is disparity or depth.
+        splits: which frames a split has: see `multitask.data.listed`; None: those in a folder of its name.
+    """
+
+    image: Pattern
+    class_ids: ClassFiles | None = None
+    instance_ids: InstanceFiles | None = None
+    disparity: DisparityFiles | DepthFiles | None = None
+    camera: Pattern | None = None
+    splits: Any = None
+
+    def pattern(self, kind: str) -> Pattern | None:
+        """Where the files of a kind are; None where there are none."""
+        found = getattr(self, kind)
+        return found if found is None or isinstance(found, Pattern) else found.pattern
+
+
+def describe(data: Mapping[str, Any]) -> Description:
+    """The description in a configuration group ``data``.
+
+    Raises:
+        UserError: naming the key.
+    """
+    if data.get("image") is None:
+        raise UserError("data.image: needed a pattern such as images/{split}/{name}.jpg, found none")
+    if data.get("disparity") is not None and data.get("depth") is not None:
+        raise UserError("data.depth: needed disparity or depth, found both")
+    description = Description(
+        Pattern(data["image"], "data.image"),
+        _classes(data.get("class_ids")),
+        _instances(data.get("instance_ids")),
+        _disparity(data.get("disparity")) or _depth(data.get("depth"), data.get("camera")),
+        None if data.get("camera") is None else Pattern(data["camera"], "data.camera"),
+        data.get("splits"),
+    )
+    if description.instance_ids and description.instance_ids.coding == NUMBER and not description.class_ids:
+        raise UserError("data.class_ids: needed for data.instance_ids.coding=number, which says no class; found none")
+    for kind in ("class_ids", "instance_ids", "disparity", "camera"):
+        pattern = description.pattern(kind)
+        if pattern and pattern.text == description.image.text:
+            raise UserError(f"{pattern.key}: needed other files than data.image, found {pattern.text!r} for both")
+    return description
+
+
+def _classes(given: Any) -> ClassFiles | None:
+    key, found = "data.class_ids", _group(given, "data.class_ids", ("path", "labels", "palette", "coding", "json"))
+    if found is None:
+        return None
+    pattern = Pattern(found.get("path"), f"{key}.path")
+    if found.get("coding") is not None:
+        _one_of(found["coding"], f"{key}.coding", (PANOPTIC,))
+        return ClassFiles(pattern, table=_table(found, key))
+    labels = _one_of(found.get("labels", "ids"), f"{key}.labels", ("ids", "train_ids"))
+    if not isinstance(palette := found.get("palette", False), bool):
+        raise UserError(f"{key}.palette: needed true or false, found {shown(palette)}")
+    return ClassFiles(pattern, labels == "train_ids", palette)
+
+
+def _instances(given: Any) -> InstanceFiles | None:
+    key, found = "data.instance_ids", _group(given, "data.instance_ids", ("path", "coding", "first", "json"))
+    if found is None:
+        return None
+    pattern = Pattern(found.get("path"), f"{key}.path")
+    coding = _one_of(found.get("coding"), f"{key}.coding", (*CODINGS, NUMBER, PANOPTIC))
+    if coding == PANOPTIC:
+        return InstanceFiles(pattern, coding, table=_table(found, key))
+    first = found.get("first", 1)
+    if type(first) is not int or first not in (0, 1):
+        raise UserError(f"{key}.first: needed 0 or 1, found {shown(first)}")
+    return InstanceFiles(pattern, coding, first)
+
+
+def _disparity(given: Any) -> DisparityFiles | None:
+    key, found = "data.disparity", _group(given, "data.disparity", ("path", "scale", "offset", "invalid"))
+    if found is None:
+        return None
+    pattern = Pattern(found.get("path"), f"{key}.path")
+    scale, offset = _above_zero(found.get("scale"), f"{key}.scale"), found.get("offset", 0)
+    if type(offset) not in (int, float) or not math.isfinite(offset):
+        raise UserError(f"{key}.offset: needed a number, found {shown(offset)}")
+    return DisparityFiles(pattern, scale, float(offset), _invalid(found, key))
+
+
+def _depth(given: Any, camera: Any) -> DepthFiles | None:
+    keys = ("path", "unit_m", "invalid", "focal_times_baseline")
+    key, found = "data.depth", _group(given, "data.depth", keys)
+    if found is None:
+        return None
+    pattern, unit = Pattern(found.get("path"), f"{key}.path"), _above_zero(found.get("unit_m"), f"{key}.unit_m")
+    product = found.get("focal_times_baseline")
+    if product is None and camera is None:
+        raise UserError(f"{key}.focal_times_baseline: needed px m, or data.camera; found neither")
+    product = None if product is None else _above_zero(product, f"{key}.focal_times_baseline")
+    return DepthFiles(pattern, unit, _invalid(found, key), product)
+
+
+def _group(given: Any, key: str, known: tuple[str, ...]) -> dict[str, Any] | None:
+    """A kind's keys; a text is its path."""
+    if given is None:
+        return None
+    if isinstance(given, str):
+        return {"path": given}
+    if not isinstance(given, Mapping):
+        raise UserError(f"{key}: needed a pattern, or the keys {list(known)}, found {shown(given)}")
+    for name in given:
+        if name not in known:
+            raise UserError(f"{key}.{str(name)[:80]}: unknown key, needed some of {list(known)}")
+    return dict(given)
+
+
+def _table(found: Mapping[str, Any], key: str) -> Pattern:
+    if found.get("json") is None:
+        raise UserError(f"{key}.json: needed the table of the segments, such as panoptic_{{split}}.json, found none")
+    return Pattern(found["json"], f"{key}.json", named=False)
+
+
+def _one_of(value: Any, key: str, known: tuple[str, ...]) -> str:
+    if value not in known:
+        raise UserError(f"{key}: needed one of {list(known)}, found {shown(value)}")
+    return str(value)
+
+
+def _above_zero(value: Any, key: str) -> float:
+    if type(value) not in (int, float) or not 0 < value < math.inf:
+        raise UserError(f"{key}: needed a number above zero, found {shown(value)}")
+    return float(value)
+
+
+def _invalid(found: Mapping[str, Any], key: str) -> int:
+    value = found.get("invalid", 0)
+    if type(value) is not int or not 0 <= value < 1 << 16:
+        raise UserError(f"{key}.invalid: needed a value of 16 bits, found {shown(value)}")
+    return value

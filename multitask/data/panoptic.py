@@ -1,0 +1,114 @@
+"""The panoptic format of COCO: an RGB picture of segments' numbers for each frame, and a JSON table of the segments."""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from multitask.data.classes import INSTANCE_BASE, UNKNOWN, ClassTable
+from multitask.data.pictures import read_rgb
+from multitask.data.reading import opened
+from multitask.errors import UserError, shown
+
+
+class Segment(NamedTuple):
+    """One segment of a frame.
+
+    Attributes:
+        number: its pixels' value: R + 256 G + 65536 B.
+        class_id: of its class.
+        single: whether it is a single instance: of a class that has them, and no crowd.
+    """
+
+    number: int
+    class_id: int
+    single: bool
+
+
+class Segments:
+    """The segments of all frames of a split.
+
+    Args:
+        path: of the JSON file.
+        classes: the table, in which categories have the ids of label files.
+    Raises:
+        UserError: naming the file, and what in it is wrong.
+    """
+
+    def __init__(self, path: Path, classes: ClassTable) -> None:
+        self.path = path
+        content = _read_json(path)
+        annotations = content.get("annotations") if isinstance(content, Mapping) else None
+        if not isinstance(annotations, list):
+            raise UserError(f"{path}: needed a list of annotations, found {shown(annotations)}")
+        self._of = {self._stem(found): self._segments(found, classes) for found in annotations}
+
+    def read(self, path: Path, kind: str) -> np.ndarray:
+        """Class ids (H, W) uint8 or instance ids (H, W) int32 of a frame's picture.
+
+        Args:
+            path: of the picture, whose name the table has.
+            kind: ``class_ids`` or ``instance_ids``.
+        Raises:
+            UserError: naming the picture or the table, if one lacks what the other has.
+        """
+        if path.stem not in self._of:
+            raise UserError(f"{self.path}: needed the segments of {path}, found none")
+        picture, segments = read_rgb(path).astype(np.int32), self._of[path.stem]
+        numbers = picture[..., 0] + 256 * picture[..., 1] + 65536 * picture[..., 2]
+        found, index, pixels = np.unique(numbers, return_inverse=True, return_counts=True)
+        values = {0: 0}  # nothing, or nothing that has a class
+        counts: dict[int, int] = {}
+        for segment in segments:
+            counts[segment.class_id] = counts.get(segment.class_id, 0) + segment.single
+            values[segment.number] = self._value(segment, counts[segment.class_id], kind)
+        for number, count in zip(found.tolist(), pixels.tolist(), strict=True):
+            if number not in values:
+                raise UserError(f"{self.path}: needed segment {number} of {path}, where {count} px have it, found none")
+        dtype = np.uint8 if kind == "class_ids" else np.int32
+        return np.array([values[number] for number in found.tolist()], dtype=dtype)[index.reshape(numbers.shape)]
+
+    def _value(self, segment: Segment, count: int, kind: str) -> int:
+        if kind == "class_ids" or not segment.single:
+            return segment.class_id
+        if count >= INSTANCE_BASE:
+            raise UserError(
+                f"{self.path}: needed fewer than {INSTANCE_BASE} instances of a class in a frame, found more"
+            )
+        return segment.class_id * INSTANCE_BASE + count
+
+    def _stem(self, annotation: Any) -> str:
+        name = annotation.get("file_name") if isinstance(annotation, Mapping) else None
+        if not isinstance(name, str):
+            raise UserError(f"{self.path}: annotations: needed a file_name, found {shown(name)}")
+        return PurePosixPath(name).stem
+
+    def _segments(self, annotation: Mapping[str, Any], classes: ClassTable) -> list[Segment]:
+        where = f"{self.path}: {annotation['file_name']}"
+        found = annotation.get("segments_info")
+        if not isinstance(found, list) or not all(isinstance(row, Mapping) for row in found):
+            raise UserError(f"{where}: segments_info: needed a list of segments, found {shown(found)}")
+        segments = []
+        for row in found:
+            number, category = row.get("id"), row.get("category_id")
+            if type(number) is not int or not 0 < number < 1 << 24:
+                raise UserError(f"{where}: id: needed a whole number from 1 to {(1 << 24) - 1}, found {shown(number)}")
+            known = type(category) is int and 0 <= category < 256 and classes.class_ids[category] != UNKNOWN
+            if not known:
+                raise UserError(f"{where}: category_id: needed an id of {classes.name}, found {shown(category)}")
+            class_id = int(classes.class_ids[category])
+            segments.append(
+                Segment(number, class_id, bool(classes.has_instances[class_id]) and not row.get("iscrowd", 0))
+            )
+        return segments
+
+
+def _read_json(path: Path) -> Any:
+    with opened(path) as file:
+        content = file.read()
+    with suppress(ValueError, RecursionError):
+        return json.loads(content)
+    raise UserError(f"{path}: not a JSON file")

@@ -1,0 +1,113 @@
+"""Where the files of a data set lie, as patterns such as ``images/{split}/{name}.jpg`` say."""
+
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from multitask.data.reading import visible
+from multitask.errors import UserError, shown
+
+_FIELD = re.compile(r"\{(.*?)\}|(\*)")
+
+
+class Pattern:
+    """The files of one kind: ``{name}`` is the frame's name, which may hold folders, and ``*`` anything but a folder.
+
+    Args:
+        text: relative to the data set's root.
+        key: of the configuration, for errors.
+        named: whether it must hold ``{name}``; otherwise it must not.
+    Raises:
+        UserError: naming the key, if it is no such pattern.
+    """
+
+    def __init__(self, text: Any, key: str, *, named: bool = True) -> None:
+        if not isinstance(text, str) or not text:
+            raise UserError(f"{key}: needed a pattern such as images/{{split}}/{{name}}.png, found {shown(text)}")
+        fields = [field for field, _ in _FIELD.findall(text) if field]
+        if unknown := sorted(set(fields) - {"split", "name"}):
+            raise UserError(
+                f"{key}: needed no fields but {{split}} and {{name}}, found {{{unknown[0]}}} in {shown(text)}"
+            )
+        if fields.count("name") != named:
+            needed = "{name} once" if named else "no {name}"
+            raise UserError(f"{key}: needed {needed}, found {shown(text)}")
+        parts = PurePosixPath(text).parts
+        if text.startswith("/") or ".." in parts:
+            raise UserError(f"{key}: needed a path relative to data.root, found {shown(text)}")
+        if named and "{split}" in parts[-1]:
+            raise UserError(f"{key}: needed {{split}} in the name of a folder, found {shown(text)}")
+        self.text, self.key = "/".join(parts), key
+
+    @property
+    def has_split(self) -> bool:
+        """Whether each split has a folder of its own."""
+        return "{split}" in self.text
+
+    def path(self, root: Path, split: str, name: str = "") -> Path:
+        """The file of a frame, or a pattern for ``glob`` where there is a ``*``."""
+        return root / self.text.replace("{split}", split).replace("{name}", name)
+
+    def folder(self, root: Path, split: str) -> Path:
+        """The folder below which all files of a split lie."""
+        parts = PurePosixPath(self.text).parts[:-1]
+        stop = next((place for place, part in enumerate(parts) if "{name}" in part or "*" in part), len(parts))
+        return (
+            root.joinpath(*parts[:stop])
+            if not stop
+            else Path(str(root / "/".join(parts[:stop])).replace("{split}", split))
+        )
+
+    def splits(self, root: Path) -> list[str]:
+        """Names of the splits that have a folder."""
+        parts = PurePosixPath(self.text).parts
+        place = next(place for place, part in enumerate(parts) if "{split}" in part)
+        wanted = re.compile(_regex(parts[place], split=r"(?P<split>[^/]+)"))
+        rest = "/".join(parts[place + 1 : -1]).split("{")[0].split("*")[0].rpartition("/")[0]
+        found = (wanted.fullmatch(path.name) for path in visible(root.joinpath(*parts[:place]), "*"))
+        names = {match["split"] for match in found if match}
+        return sorted(name for name in names if (self._top(root, name, place) / rest).is_dir())
+
+    def find(self, root: Path, split: str) -> dict[Path, str]:
+        """Every file of a split that is there, and the name of its frame."""
+        start = len(root.parts)
+        return {
+            path: match["name"]
+            for path in _files(self.folder(root, split))
+            if (match := self._matcher(split).fullmatch("/".join(path.parts[start:])))
+        }
+
+    def name_of(self, root: Path, split: str, path: Path) -> str | None:
+        """The name of the frame whose file of this kind a path is; None if it is none."""
+        match = self._matcher(split).fullmatch(path.relative_to(root).as_posix())
+        return match["name"] if match else None
+
+    def _top(self, root: Path, split: str, place: int) -> Path:
+        parts = PurePosixPath(self.text).parts[: place + 1]
+        return root.joinpath(*(part.replace("{split}", split) for part in parts))
+
+    def _matcher(self, split: str) -> "re.Pattern[str]":
+        if split not in self._matchers:
+            self._matchers[split] = re.compile(_regex(self.text, split=re.escape(split)))
+        return self._matchers[split]
+
+    @cached_property
+    def _matchers(self) -> dict[str, "re.Pattern[str]"]:
+        return {}
+
+
+def _regex(text: str, split: str) -> str:
+    """A pattern as a regular expression."""
+    fields = {"{split}": split, "{name}": "(?P<name>.+)", "*": "[^/]*"}
+    return "".join(fields.get(part, re.escape(part)) for part in re.split(r"(\{split\}|\{name\}|\*)", text))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Every file below a folder, but for hidden ones."""
+    for path in visible(folder, "*"):
+        if path.is_dir():
+            yield from _files(path)
+        else:
+            yield path

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _TITLE = 18  # px of the line above each picture
 _GAP = 4
+_WIDTH = 140  # characters that a line of figures has room for
 _TINY = 5e-4  # what tables show as zero, and no quotient has below the line
 
 
@@ -126,7 +127,7 @@ def table(
         rows: title -> figures ``<group>/<figure>``.
         ratio: titles of two rows whose quotient makes the last line.
     Returns:
-        Markdown; empty without any figure.
+        Markdown, a further table below for figures that have no room beside the others; empty without any figure.
     """
     figures = [figure for figure in figures if any(f"{group}/{figure.key}" in row for row in rows.values())]
     if not figures:
@@ -140,7 +141,21 @@ def table(
         cells.append(
             [" / ".join(ratio), *(f"{a / b:.2f}" if a is not None and b and b > _TINY else "-" for a, b in pairs)]
         )
-    return markdown(cells)
+    return "\n\n".join(markdown(part) for part in _narrow(cells))
+
+
+def _narrow(cells: Sequence[Sequence[str]]) -> list[list[list[str]]]:
+    """A table as ones below each other that have room in `_WIDTH`, each with the first column."""
+    first, *widths = (max(len(row[i]) for row in cells) + len(" | ") for i in range(len(cells[0])))
+    parts: list[list[int]] = []
+    room = 0
+    for column, width in enumerate(widths, start=1):
+        if width > room:
+            parts.append([0])
+            room = _WIDTH - first - 1
+        parts[-1].append(column)
+        room -= width
+    return [[[row[column] for column in part] for row in cells] for part in parts]
 
 
 def results_text(figures: Mapping[str, float], groups: Mapping[str, Sequence[Figure]], classes: bool = False) -> str:

@@ -1,6 +1,7 @@
 """Slow, obvious versions of what the package computes: loops over single pixels."""
 
 import math
+import statistics
 
 import numpy as np
 
@@ -132,16 +133,27 @@ def _area(predictions: list[tuple[float, bool]], missed: int) -> float:
 
 def errors_in_metres(predicted: np.ndarray, measured: np.ndarray, scale: float) -> dict[str, float]:
     """Errors of depth over (H, W) disparities, px, where the truth is at most 80 m away; ``scale`` is in m px."""
-    relative, squared, close, count = 0.0, 0.0, 0, 0
+    relative, squared, common, logs = [], [], [], []
+    close: list[list[bool]] = []
     for pixel in np.ndindex(*measured.shape):
         if not np.isnan(measured[pixel]) and measured[pixel] > 0 and scale / measured[pixel] <= 80:
             truth = scale / measured[pixel]
             guess = min(scale / predicted[pixel], 80) if predicted[pixel] > 0 else 80
-            relative += abs(guess - truth) / truth
-            squared += (guess - truth) ** 2
-            close += max(guess / truth, truth / guess) < 1.25
-            count += 1
-    return {"abs_rel": relative / count, "rms_error_m": (squared / count) ** 0.5, "delta_1.25": close / count}
+            relative.append(abs(guess - truth) / truth)
+            squared.append((guess - truth) ** 2)
+            close.append([max(guess / truth, truth / guess) < 1.25**power for power in (1, 2, 3)])
+            common.append(abs(math.log10(guess) - math.log10(truth)))
+            logs.append(math.log(guess) - math.log(truth))
+    within = [statistics.fmean(column) for column in zip(*close, strict=True)]
+    return {
+        "abs_rel": statistics.fmean(relative),
+        "rms_error_m": math.sqrt(statistics.fmean(squared)),
+        "delta_1.25": within[0],
+        "delta_1.25_2": within[1],
+        "delta_1.25_3": within[2],
+        "log10": statistics.fmean(common),
+        "silog": 100 * statistics.pstdev(logs),
+    }
 
 
 def optics(

@@ -23,7 +23,7 @@ from multitask.report import (
     weights_line,
 )
 from multitask.scene import figure_groups
-from multitask.tasks.base import Task
+from multitask.tasks.base import Figure, Task
 from multitask.tasks.depth import Depth
 from multitask.tasks.instance import Instance
 from multitask.tasks.semantic import Semantic
@@ -125,6 +125,29 @@ def test_table_lines_are_of_one_width() -> None:
 
 def test_table_without_figures_is_empty() -> None:
     assert table(DEPTH, TASKS[DEPTH].figures, {"network": {f"{SEMANTIC}/iou_class": 0.5}}) == ""
+
+
+def test_table_without_room_for_all_figures_goes_on_below() -> None:
+    row = {f"{DEPTH}/{figure.key}": 0.5 for figure in TASKS[DEPTH].figures}
+    text = table(DEPTH, TASKS[DEPTH].figures, {"network": row, "position prior": row}, ("network", "position prior"))
+    assert max(len(line) for line in text.splitlines()) <= 140
+    parts = [_cells(part) for part in text.split("\n\n")]
+    assert [part[0][0] for part in parts] == [DEPTH, DEPTH]
+    assert [title for part in parts for title in part[0][1:]] == [figure.title for figure in TASKS[DEPTH].figures]
+    assert [value for part in parts for value in part[1][1:]] == ["0.500"] * 4 + ["50.0"] * 3 + ["0.500"] * 2
+    assert all([line[0] for line in part[1:]] == ["network", "position prior", RATIO] for part in parts)
+
+
+def test_table_goes_on_below_only_where_it_must() -> None:
+    def heights(title: str, columns: int, width: int) -> list[int]:
+        figures = [Figure(f"f{i}", "x" * width, higher_is_better=True) for i in range(columns)]
+        text = table("g", figures, {title: {f"g/{figure.key}": 1.0 for figure in figures}})
+        return [len(part.splitlines()) for part in text.split("\n\n")]
+
+    # Bars and spaces are 4 of a line and 3 more of each column after the first.
+    assert heights("n" * (140 - 4 - 5 * 23), columns=5, width=20) == [3]
+    assert heights("n" * (141 - 4 - 5 * 23), columns=5, width=20) == [3, 3]
+    assert heights("n", columns=2, width=200) == [3, 3]
 
 
 def test_results_text_has_a_table_for_each_group_that_has_figures() -> None:

@@ -52,6 +52,10 @@ def test_scene_figures_have_the_fixed_names(pairs: list[Pair]) -> None:
         "metres/abs_rel",
         "metres/rms_error_m",
         "metres/delta_1.25",
+        "metres/delta_1.25_2",
+        "metres/delta_1.25_3",
+        "metres/log10",
+        "metres/silog",
     } <= figures.keys()
     assert all(np.isfinite(value) for value in figures.values())
 

@@ -60,7 +60,7 @@ def test_layout_is_known_by_its_folders(roots: dict[str, Path], tmp_path: Path) 
     [
         (
             {"format": "voc", "root": "a"},
-            r"data\.format: needed one of \['cityscapes', 'kitti', 'camvid', 'mixed', 'folder'\]",
+            r"data\.format: needed one of \['cityscapes', .*, 'mixed', 'folder'\]",
         ),
         ({"format": "kitti", "root": "a", "roots": ["b"]}, r"data\.roots: no key of data\.format=kitti, needed some"),
         ({"format": "camvid", "root": "a", "num_val": 3}, r"data\.num_val: no key of data\.format=camvid"),

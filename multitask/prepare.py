@@ -28,16 +28,7 @@ def prepare(config: Config) -> None:
     """
     data = dict(config["data"])
     name = data.pop("name")
-    for key in (
-        "format",
-        "augmentation",
-        "val_split",
-        "held_out",
-        "draw",
-        "folds",
-        "fold",
-        "mappings",
-    ):  # of training alone
+    for key in _OF_TRAINING:
         data.pop(key, None)
     writers: dict[str, Callable[..., Counts]] = {"synthetic": _synthetic, "tiny_cityscapes": _tiny}
     if name not in writers:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from multitask.build import Config
+from multitask.data.formats import with_classes
 from multitask.data.split import Split
 from multitask.engine import checkpoint
 from multitask.engine.tracking import flatten
@@ -46,8 +47,7 @@ run's own is its ``model.pretrained``.
 _FREE_ELSEWHERE = ("name", "trainer.max_steps", "trainer.val_every")
 """What may also differ where a run goes on in another folder."""
 
-SINCE = {
-    "data.classes": "cityscapes",
+_SINCE = {
     "data.held_out": 0,
     "data.partial": False,
     "data.folds": None,
@@ -166,9 +166,15 @@ def check(resumed: Resumed, config: Config, frames: Split, weighting: Weighting)
         raise UserError(f"checkpoint={source}: was trained on {found}; {frames.where} has {frames.fingerprint}")
 
 
+def as_today(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """A flat configuration of any version, with the keys that are new since and what older versions did."""
+    data = with_classes({key.removeprefix("data."): value for key, value in flat.items() if key.startswith("data.")})
+    return _SINCE | {f"data.{key}": value for key, value in data.items()} | dict(flat)
+
+
 def difference(config: Config, before: Mapping[str, Any], *more_free: str) -> str | None:
     """The first key of a flat configuration that is given otherwise in ``config``, in words; None if there is none."""
-    previous, now = SINCE | dict(before), flatten(config)
+    previous, now = as_today(before), flatten(config)
     for key in [*now, *(key for key in previous if key not in now)]:
         if not is_free(key) and key not in more_free and previous.get(key) != now.get(key):
             return f"{key} was {previous.get(key)!r}, is {now.get(key)!r}"

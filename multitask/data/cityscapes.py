@@ -80,5 +80,5 @@ class Cityscapes(Folder):
         if kind == "class_ids":
             return read_class_ids(path, coded, self.table)
         if kind == "instance_ids":
-            return read_instance_ids(path, coded, self.table, INSTANCE_BASE)
+            return read_instance_ids(path, coded, self.table, INSTANCE_BASE, first=0)
         return decode_disparity(coded)

@@ -102,6 +102,11 @@ class ClassTable:
         return found
 
     @cached_property
+    def num_identical(self) -> int:
+        """How many values of label files, from 0 on, are class ids themselves."""
+        return next((value for value in range(256) if self.class_ids[value] != value), 255)
+
+    @cached_property
     def label_ids(self) -> np.ndarray:
         """(256,) uint8: value in label files by class id; 0 where there is none."""
         return _padded([label.id or 0 for label in self.labels], 0)
@@ -140,12 +145,17 @@ class ClassTable:
         things = [label.id for label in self.evaluated if label.has_instances]
         return INSTANCE_BASE if max(ids) < (1 << 16) // INSTANCE_BASE and 0 not in things else 256
 
-    def difference(self, other: "ClassTable") -> str | None:
-        """The first class by whose channel another table means something else, in words; None if there is none."""
-        mine, theirs = ([(label.name, label.has_instances) for label in table.evaluated] for table in (self, other))
+    def difference(self, other: "ClassTable", *, ids: bool = False) -> str | None:
+        """The first class by whose channel another table means something else, in words; None if there is none.
+
+        Args:
+            other: the other table.
+            ids: whether classes with other values in label files are others.
+        """
+        mine, theirs = ([_words(label, ids) for label in table.evaluated] for table in (self, other))
         for train_id, (one, another) in enumerate(zip(mine, theirs, strict=False)):
             if one != another:
-                return f"class {train_id} is {_words(*one)} in {self.name}, {_words(*another)} in {other.name}"
+                return f"class {train_id} is {one} in {self.name}, {another} in {other.name}"
         if len(mine) != len(theirs):
             return f"{self.name} has {len(mine)} classes, {other.name} {len(theirs)}"
         return None
@@ -204,5 +214,6 @@ def _padded(values: list[Any], rest: Any) -> np.ndarray:
     return np.array(values + [rest] * (256 - len(values)), dtype=dtype)
 
 
-def _words(name: str, has_instances: bool) -> str:
-    return f"{name!r} with instances" if has_instances else repr(name)
+def _words(label: Label, ids: bool) -> str:
+    value = f" of id {label.id}" if ids else ""
+    return f"{label.name!r}{value} with instances" if label.has_instances else f"{label.name!r}{value}"

@@ -139,7 +139,11 @@ def classes_of(data: Mapping[str, Any], layout: str) -> ClassTable | ClassMappin
     if data.get("format") != MIXED:
         if len(mappings) > 1:
             raise UserError(f"data.mappings: needed one at most, since there is one root, found {shown(given)}")
-        return mappings[0] if mappings else target
+        if mappings:
+            return mappings[0]
+        own = built_in(_TABLES[layout]) if layout in _TABLES else target
+        if target == own or target not in map(built_in, _TABLES.values()):
+            return target  # one's own, of files that lie as those of this layout do
     source = built_in(_TABLES[layout])
     if source == target:
         return target
@@ -150,6 +154,14 @@ def classes_of(data: Mapping[str, Any], layout: str) -> ClassTable | ClassMappin
         f"data.mappings: needed a mapping from {source.name}, the classes of data sets with the layout {layout}, to "
         f"data.classes, {target.name}; found {shown(given)}"
     )
+
+
+def with_classes(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration group with the keys of class tables: older versions read all labels as those of Cityscapes."""
+    if "classes" in data:
+        return dict(data)
+    mappings = {"mappings": ["camvid_to_cityscapes"]} if data.get("format") in ("camvid", MIXED) else {}
+    return {**data, "classes": "cityscapes", **mappings}
 
 
 def source_table(data: Mapping[str, Any], layout: str) -> ClassTable:

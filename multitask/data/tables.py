@@ -74,7 +74,7 @@ def table_of(content: Any, source: str, name: str = "") -> ClassTable:
     labels = _ordered(listed, unseen)
     _check_train_ids(source, labels)
     _check_once(source, "id", [(label.id, label.name) for label in labels if label.id is not None])
-    table = ClassTable(str(content.get("name", name)), labels)
+    table = ClassTable(_text(content.get("name", name), f"{source}: name"), labels)
     ids = tuple(_class_id(table, found, f"{source}: unseen") for found in unseen)
     if evaluated := [table.labels[class_id].name for class_id in ids if table.labels[class_id].evaluated]:
         raise UserError(f"{source}: unseen: needed ignored classes, found {evaluated[0]!r}")
@@ -117,7 +117,7 @@ def _find(given: Any, key: str) -> Path:
     path = FOLDER / f"{given}.yaml"
     if path.is_file():
         return path
-    known = sorted(found.stem for found in FOLDER.glob("*.yaml"))
+    known = sorted(found.stem for found in FOLDER.glob("*.yaml") if ("_to_" in found.stem) == ("mapping" in key))
     raise UserError(f"{key}: needed one of {known} or the path of a file that ends with .yaml, found {shown(given)}")
 
 
@@ -131,7 +131,9 @@ def _beside(path: Path, given: Any) -> Any:
 def _read(path: Path) -> Any:
     try:
         return yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from error
 
 
@@ -182,9 +184,10 @@ def _numbered(rows: list[Any], source: str) -> list[tuple[int, Any]]:
 def _label(row: Mapping[str, Any], where: str, train_id: int) -> Label:
     if not isinstance(instances := row.get("instances", False), bool):
         raise UserError(f"{where}: instances: needed true or false, found {shown(instances)}")
-    if not isinstance(category := row.get("category", row["name"]), str):
-        raise UserError(f"{where}: category: needed a name, found {shown(category)}")
+    category = _text(row.get("category", row["name"]), f"{where}: category")
     average = row.get("average_pixels")
+    if average is not None and not instances:
+        raise UserError(f"{where}: average_pixels: needed of classes with instances alone, found {shown(average)}")
     if average is not None and not (type(average) in (int, float) and 0 < average < 1e12):
         raise UserError(f"{where}: average_pixels: needed a number above 0, found {shown(average)}")
     id = _whole(row["id"], f"{where}: id", 255) if "id" in row else None
@@ -192,6 +195,12 @@ def _label(row: Mapping[str, Any], where: str, train_id: int) -> Label:
         raise UserError(f"{where}: id: needed its value in label files, found none")
     color = _color(row["color"], where) if "color" in row else _color_of(train_id)
     return Label(row["name"], id, train_id, category, instances, color, None if average is None else float(average))
+
+
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not value.isprintable():
+        raise UserError(f"{where}: needed a name, found {shown(value)}")
+    return value
 
 
 def _whole(value: Any, where: str, most: int) -> int:
@@ -222,7 +231,8 @@ def _check_train_ids(source: str, labels: tuple[Label, ...]) -> None:
     if not evaluated:
         raise UserError(f"{source}: classes: needed one that is not ignored, found none")
     if len(labels) > MOST_CLASSES:
-        raise UserError(f"{source}: classes: needed at most {MOST_CLASSES}, found {len(labels)}")
+        most = MOST_CLASSES - (labels[0] is _NOTHING)
+        raise UserError(f"{source}: classes: needed at most {most}, found {len(labels) - (labels[0] is _NOTHING)}")
     _check_once(source, "train_id", [(label.train_id, label.name) for label in evaluated])
     last = max(evaluated, key=lambda label: label.train_id)
     if last.train_id >= len(evaluated):

@@ -102,7 +102,7 @@ def write_results(
         UserError: if ``results_dir`` is anything else, or the classes are others.
     """
     check_results_dir(results_dir)
-    if other := built_in("cityscapes").difference(classes):
+    if other := built_in("cityscapes").difference(classes, ids=True):
         raise UserError(f"results_dir={results_dir}: needed Cityscapes' classes, which its server knows, but {other}")
     final = Path(results_dir).resolve()
     make_folder(final.parent)

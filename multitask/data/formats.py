@@ -24,6 +24,9 @@ FORMATS: dict[str, type[Folder]] = {"cityscapes": Cityscapes, "kitti": Kitti, "c
 _TABLES = {"cityscapes": "cityscapes", "kitti": "cityscapes", "camvid": "camvid"}
 """The class table of a layout's files, where `MIXED` finds them by their folders."""
 
+MAPPED_BEFORE = {"camvid": ["camvid_to_cityscapes"], "mixed": ["camvid_to_cityscapes"]}
+"""``data.mappings`` by format, as older versions read labels, whose configurations have neither it nor a table."""
+
 _MARKS = {"cityscapes": "leftImg8bit", "kitti": "training/image_2", "camvid": "trainannot"}
 """A folder that lies in every data set of a layout and in no other."""
 

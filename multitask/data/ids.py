@@ -40,6 +40,21 @@ def read_instance_ids(path: Path, coded: np.ndarray, classes: ClassTable, base: 
     return ids
 
 
+def check_thousands(classes: ClassTable, where: str) -> None:
+    """Refuses a table whose instances cannot be told in 16 bits by ``id * 1000 + k``.
+
+    Raises:
+        UserError: naming the class.
+    """
+    most = ((1 << 16) - 1) // INSTANCE_BASE
+    for label in classes.labels:
+        if label.has_instances and label.id is not None and not 1 <= label.id <= most:
+            raise UserError(
+                f"{where}: class {label.name!r} of {classes.name}: needed an id from 1 to {most}, since its instances "
+                f"are coded as id * {INSTANCE_BASE} + k in 16 bits, found {label.id}"
+            )
+
+
 @cache
 def _instance_codes(classes: ClassTable, base: int) -> np.ndarray:
     """(65536,) int32: instance id by value in files, -1 where the table has no such class."""

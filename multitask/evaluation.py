@@ -157,14 +157,14 @@ def evaluate_checkpoint(config: Config, overrides: Sequence[str]) -> tuple[dict[
     frames = build.make_frames(merged, split)
     if difference := trained.classes.difference(frames.classes):
         raise UserError(f"checkpoint={source}: was trained on other classes than {frames.where} has: {difference}")
+    # The class ids of labels are those of their own table, which may have other classes that are ignored.
+    known = build.make_tasks({**merged, "tasks": list(trained.tasks)}, frames.classes)
     frames.check_headers()
     folder = _folder(config["output_dir"], source, merged["data"]["name"], split)
     for name in merged["tasks"]:
         if name not in trained.tasks and name in merged["task"]:
             log.warning("task %r is off: checkpoint=%s was trained without it", name, source)
-    # With the table of these frames, which may number and ignore other classes beside those that are learned.
-    tasks = build.make_tasks({**merged, "tasks": list(trained.tasks)}, frames.classes)
-    asked = {name: task for name, task in tasks.items() if name in merged["tasks"]}
+    asked = {name: task for name, task in known.items() if name in merged["tasks"]}
     # Results are also written for the server, which alone has the labels.
     tasks = build.tasks_with_labels(asked, frames, any_needed=not results_dir)
     if results_dir and Semantic.name not in trained.tasks:  # results of instances have classes, too

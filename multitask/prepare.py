@@ -15,6 +15,7 @@ from multitask.instantiate import call
 from multitask.progress import Progress
 
 _OF_TRAINING = ("format", "augmentation", "val_split", "held_out", "draw", "folds", "fold", "mappings")
+"""Keys of ``data`` that nothing which is written depends on."""
 
 Counts = dict[str, int]
 """Frames of each split."""

@@ -12,7 +12,7 @@ import torch
 from multitask import build
 from multitask.build import Config
 from multitask.data.classes import ClassTable
-from multitask.data.formats import with_classes
+from multitask.data.formats import MAPPED_BEFORE
 from multitask.engine import checkpoint
 from multitask.errors import UserError, shown
 from multitask.instantiate import is_dotted
@@ -68,8 +68,14 @@ def load_trained(source: str | Path, change: Callable[[Config], Config] = dict) 
 
 
 def _with_classes(config: Config, classes: ClassTable) -> Config:
-    """A run's configuration with its class table in the place of the table's name: the file may have changed since."""
-    return {**config, "data": {**with_classes(config["data"]), "classes": classes.content()}}
+    """A run's configuration with its class table in the place of the table's name: the file may have changed since.
+
+    Of older versions, whose configurations have none, CamVid's labels were read as those of Cityscapes.
+    """
+    data = dict(config["data"])
+    if "classes" not in data and data.get("format") in MAPPED_BEFORE:
+        data["mappings"] = MAPPED_BEFORE[data["format"]]
+    return {**config, "data": {**data, "classes": classes.content()}}
 
 
 def _check_targets(config: Config, tasks: Iterable[str]) -> None:

@@ -10,7 +10,7 @@ from multitask.data.split import Split
 from multitask.engine.tracking import SECONDS
 from multitask.errors import UserError
 from multitask.files import write_text
-from multitask.resume import as_today
+from multitask.resume import SINCE
 
 Figures = dict[str, float]
 
@@ -131,7 +131,7 @@ def check_config(path: Path, result: Result, config: Mapping[str, Any]) -> None:
     Raises:
         UserError: naming the file and the first key that differs.
     """
-    previous = as_today(result.config)
+    previous = SINCE | result.config
     for key in (key for key in config if key in previous):
         if previous[key] != config[key]:
             raise UserError(

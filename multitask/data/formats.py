@@ -34,6 +34,9 @@ FOLDER = "folder"
 _TABLES = {"cityscapes": "cityscapes", "kitti": "cityscapes", "camvid": "camvid"}
 """The class table of a layout's files, where `MIXED` finds them by their folders."""
 
+MAPPED_BEFORE = {"camvid": ["camvid_to_cityscapes"], "mixed": ["camvid_to_cityscapes"]}
+"""``data.mappings`` by format, as older versions read labels, whose configurations have neither it nor a table."""
+
 _MARKS = {"cityscapes": "leftImg8bit", "kitti": "training/image_2", "camvid": "trainannot"}
 """A folder that lies in every data set of a layout and in no other."""
 
@@ -154,14 +157,6 @@ def classes_of(data: Mapping[str, Any], layout: str) -> ClassTable | ClassMappin
         f"data.mappings: needed a mapping from {source.name}, the classes of data sets with the layout {layout}, to "
         f"data.classes, {target.name}; found {shown(given)}"
     )
-
-
-def with_classes(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration group with the keys of class tables: older versions read all labels as those of Cityscapes."""
-    if "classes" in data:
-        return dict(data)
-    mappings = {"mappings": ["camvid_to_cityscapes"]} if data.get("format") in ("camvid", MIXED) else {}
-    return {**data, "classes": "cityscapes", **mappings}
 
 
 def source_table(data: Mapping[str, Any], layout: str) -> ClassTable:

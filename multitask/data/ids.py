@@ -40,17 +40,12 @@ def read_instance_ids(path: Path, coded: np.ndarray, classes: ClassTable, base: 
         path: of the file, for the error.
         coded: ``id * base + k``, with the value ``id`` of a class in label files. With a base of 1000, as Cityscapes
             has it, what is below it is a bare id. Of a class without instances the number is passed over.
-        classes: the table of the file.
+        classes: the table of the file; with a base of 1000 one that `check_thousands` has seen.
         base: 1000 or 256.
         first: the least k of a single instance; of a smaller one no more than the class is known.
     Raises:
-        UserError: naming the file, if a class is not known, or the coding cannot say one of the table.
+        UserError: naming the file, if a class is not known.
     """
-    if base > 256 and classes.has_instances[zero := int(classes.class_ids[0])]:
-        name = classes.labels[zero].name
-        raise UserError(
-            f"{path}: needed another coding than id * {base} + k, since {name!r} has the id 0 and instances"
-        )
     ids = _instance_codes(classes, base, first).take(coded)
     if int(ids.min(initial=0)) < 0:
         unknown = ids < 0
@@ -58,6 +53,21 @@ def read_instance_ids(path: Path, coded: np.ndarray, classes: ClassTable, base: 
             f"{path}: needed id * {base} + k of the class table {classes.name}, found {_counted(coded[unknown])}"
         )
     return ids
+
+
+def check_thousands(classes: ClassTable, where: str) -> None:
+    """Refuses a table whose instances cannot be told in 16 bits by ``id * 1000 + k``.
+
+    Raises:
+        UserError: naming the class.
+    """
+    most = ((1 << 16) - 1) // INSTANCE_BASE
+    for label in classes.labels:
+        if label.has_instances and label.id is not None and not 1 <= label.id <= most:
+            raise UserError(
+                f"{where}: class {label.name!r} of {classes.name}: needed an id from 1 to {most}, since its instances "
+                f"are coded as id * {INSTANCE_BASE} + k in 16 bits, found {label.id}"
+            )
 
 
 @cache

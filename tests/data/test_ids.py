@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from multitask.data.ids import contradiction, read_class_ids, read_instance_ids
+from multitask.data.ids import check_thousands, contradiction, read_class_ids, read_instance_ids
 from multitask.data.tables import built_in, table_of
 from tests.cityscapes import CITYSCAPES, ID, TRAIN_ID
 
@@ -70,11 +70,9 @@ def test_unknown_instance_ids_are_refused_and_all_others_are_not(unknown: int) -
 
 
 def test_instances_of_a_class_with_the_id_0_need_another_coding() -> None:
-    table = table_of({"classes": [{"name": "cup", "id": 0, "instances": True}, {"name": "floor", "id": 1}]}, "mine")
-    with pytest.raises(
-        ValueError, match=r"a\.png: needed another coding than id \* 1000 \+ k, since 'cup' has the id 0"
-    ):
-        read_instance_ids(PATH, np.array([[0, 1]], dtype=np.uint16), table, 1000, first=0)
+    table = table_of({"classes": [{"name": "cup", "id": 0, "instances": True}, {"name": "floor", "id": 1}]}, "", "mine")
+    with pytest.raises(ValueError, match=r"mine: class 'cup' of mine: needed an id from 1 to 65, .*, found 0"):
+        check_thousands(table, "mine")
     coded = np.array([[0, 1, 2, 256, 257]], dtype=np.uint16)  # a group and two cups, the floor twice
     cup, floor = table.class_id["cup"], table.class_id["floor"]
     expected = [cup, cup * 1000 + 1, cup * 1000 + 2, floor, floor]

@@ -213,8 +213,10 @@ def test_module_outside_the_tasks_names_none_of_them(path: Path) -> None:
     if path.parent.name == "tasks":
         assert path.is_file()
         return
-    named = [f"{path.name}:{line} {value!r}" for line, value in _literals(path.read_text()) if value in TASK_NAMES]
-    assert named == []
+    # One's own files of metric depth are described under the key data.depth, whatever is learned from them.
+    allowed = {"depth"} if path == PACKAGE / "data/description.py" else set()
+    names = TASK_NAMES - allowed
+    assert [f"{path.name}:{line} {value!r}" for line, value in _literals(path.read_text()) if value in names] == []
 
 
 NAMES_A_TABLE = {

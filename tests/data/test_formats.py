@@ -135,7 +135,7 @@ NEEDED = (
         (
             ("cityscapes",),
             {"classes": "voc"},
-            "data.classes: needed one of ['camvid', 'cityscapes'] or the path of a f",
+            "data.classes: needed one of ['camvid', 'cityscapes', ",
         ),
         (("cityscapes",), {"classes": "-"}, "data.classes: needed a name or the path of a YAML file, found None"),
     ],

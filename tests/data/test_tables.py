@@ -11,10 +11,13 @@ from multitask.data.ids import read_class_ids, read_instance_ids
 from multitask.data.tables import FOLDER, built_in, read_mapping, read_table, table_of
 from multitask.errors import UserError
 from tests.cityscapes import CITYSCAPES
+from tests.compose import ROOT
 
 FLOOR = {"name": "floor", "id": 3}
 BOX = {"name": "box", "id": 0, "instances": True}
 VOID = {"name": "void", "id": 9, "ignored": True}
+
+TABLES = sorted(path.stem for path in (ROOT / "configs/classes").glob("*.yaml") if "_to_" not in path.stem)
 
 
 def written(path: Path, content: Any) -> Path:
@@ -309,7 +312,7 @@ def test_table_that_is_no_text_or_not_there_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("given", ["voc", "../data/kitti", "camvid_to_cityscapes", "mine.txt"])
 def test_name_that_is_no_table_s_is_refused_with_those_that_are(given: str) -> None:
-    message = "data.classes: needed one of ['camvid', 'cityscapes'] or the path of a file that ends with .yaml, found "
+    message = f"data.classes: needed one of {TABLES} or the path of a file that ends with .yaml, found "
     with pytest.raises(UserError, match=f"^{re.escape(message + repr(given))}$"):
         read_table(given)
 
@@ -403,7 +406,7 @@ def test_mapping_to_the_same_classes_keeps_the_numbers() -> None:
         ({"classes": [1]}, "classes: needed a class of few for each of many, found [1]"),
         ({"classes": "-"}, "classes: needed a class of few for each of many, found None"),
         ({"from": "-"}, "from: needed a name or the path of a YAML file, found None"),
-        ({"to": "voc"}, "to: needed one of ['camvid', 'cityscapes'] or the path of a file that ends with .yaml, found"),
+        ({"to": "voc"}, f"to: needed one of {TABLES} or the path of a file that ends with .yaml, found"),
         ({"until": "few.yml"}, "'until': unknown key, needed some of ['from', 'to', 'classes']"),
     ],
 )

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from multitask.errors import UserError
 
@@ -59,8 +59,9 @@ def for_each(work: Callable[[T], R], items: Sequence[T], workers: int) -> Iterat
     # Spawned, not forked: the caller may run threads, whose locks a fork would copy in any state.
     context = multiprocessing.get_context("spawn")
     number = min(workers, len(chunks))
-    with ProcessPoolExecutor(number, context, initializer=die_with_parent, initargs=(os.getpid(),)) as pool:
-        tasks = [pool.submit(_work_on, work, chunk) for chunk in chunks]
+    # What is done goes to each process once, since it may carry the names of a hundred thousand frames.
+    with ProcessPoolExecutor(number, context, initializer=_begin, initargs=(os.getpid(), work)) as pool:
+        tasks = [pool.submit(_work_on, chunk) for chunk in chunks]
         try:
             for task in as_completed(tasks):
                 yield task.result()
@@ -84,5 +85,14 @@ def num_loaders(cpus: int) -> int:
     return max(1, min(_MOST_LOADERS, cpus - 1))
 
 
-def _work_on(work: Callable[[T], R], chunk: Sequence[T]) -> list[R]:
-    return [work(item) for item in chunk]
+_WORK: list[Callable[[Any], Any]] = []
+"""What a process of `for_each` does on every item."""
+
+
+def _begin(parent: int, work: Callable[[Any], Any]) -> None:
+    die_with_parent(parent)
+    _WORK[:] = [work]
+
+
+def _work_on(chunk: Sequence[Any]) -> list[Any]:
+    return [_WORK[0](item) for item in chunk]

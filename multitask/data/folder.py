@@ -169,6 +169,10 @@ class Folder(Split):
         return kind, UserError(f"{self.path(kind, name)}: needed the classes of {other}, found {words}")
 
     def kinds_of(self, name: str) -> frozenset[str]:
+        return self.files_of(name)
+
+    def files_of(self, name: str) -> frozenset[str]:
+        """The kinds of labels, and ``camera``, for which a frame has a file."""
         return self.kinds.difference(kind for kind in self._missing if self._is_missing(kind, name))
 
     @property
@@ -189,12 +193,16 @@ class Folder(Split):
             UserError: naming the file, if it is damaged, of another bit depth, or holds unknown ids.
         """
         path = self.path(kind, name)
-        array = read_png(path, kind)
+        array = read_png(path, self.coding(kind, name))
         return array if kind == "image" else self._decode(kind, path, array)
 
     @abstractmethod
     def _decode(self, kind: str, path: Path, coded: np.ndarray) -> np.ndarray:
         """A label file's values (H, W) -> the layer, as `read` returns it."""
+
+    def coding(self, kind: str, name: str) -> str:
+        """The kind of file whose bits a picture or label file of a frame must have."""
+        return kind
 
     def read_camera(self, name: str) -> Camera:
         """The camera of a frame, in px of its files.
@@ -210,7 +218,7 @@ class Folder(Split):
         Raises:
             UserError: naming the file, if it is not what it should be.
         """
-        return read_header(self.path(kind, name), kind)
+        return read_header(self.path(kind, name), self.coding(kind, name))
 
     def check_file(self, kind: str, name: str) -> None:
         """Checks what reading a picture or label file does not: that a PNG holds all rows and no more.
@@ -232,7 +240,7 @@ class Folder(Split):
     def _check_frame(self, name: str) -> None:
         image = self.path("image", name)
         size = self.header("image", name)
-        kinds = self.kinds_of(name)
+        kinds = self.kinds_of(name) & self.files_of(name)
         for kind in LABEL_KINDS:
             if kind in kinds and (found := self.header(kind, name)) != size:
                 raise size_error(self.path(kind, name), image, size, found)

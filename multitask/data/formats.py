@@ -46,6 +46,22 @@ _KEYS: dict[str, tuple[str, ...]] = dict.fromkeys(FORMATS, ("root",)) | {"citysc
 _KEYS |= {MIXED: ("roots",), FOLDER: ("root", *KEYS)}
 """Keys of ``data`` that only some formats have."""
 
+_ALL = (
+    "name",
+    "format",
+    "classes",
+    "mappings",
+    "image_size",
+    "val_split",
+    "held_out",
+    "draw",
+    "partial",
+    "folds",
+    "fold",
+)
+_ALL += ("augmentation",)
+"""Keys of ``data`` that every format has."""
+
 
 def open_split(data: Mapping[str, Any], split: str, fold: Fold | None = None) -> Split:
     """One split of the data set that the configuration group ``data`` describes.
@@ -91,6 +107,8 @@ def check_keys(data: Mapping[str, Any]) -> str:
         raise UserError(f"data.format: needed one of {list(_KEYS)}, found {shown(name)}")
     for key in sorted({key for keys in _KEYS.values() for key in keys}.intersection(data).difference(_KEYS[name])):
         raise UserError(f"data.{key}: no key of data.format={name}, needed some of {list(_KEYS[name])}")
+    if name == FOLDER and (unknown := [key for key in data if key not in (*_KEYS[FOLDER], *_ALL)]):
+        raise UserError(f"data.{str(unknown[0])[:80]}: unknown key, needed some of {[*_KEYS[FOLDER], *_ALL]}")
     if not isinstance(partial := data.get("partial", False), bool):
         raise UserError(f"data.partial: needed true or false, found {shown(partial)}")
     if name == MIXED:

@@ -43,6 +43,7 @@ class Described(Folder):
         self.description = description
         self.images = description.image.text
         self._found: dict[str, dict[str, Path]] = {}
+        self._own_names: dict[str, str] = {}
         self._segments: dict[Path, Segments] = {}
         check_splits(description.splits, description.image)
         check_split(description.splits, split)
@@ -60,8 +61,8 @@ class Described(Folder):
     def path(self, kind: str, name: str) -> Path:
         if name in (found := self._index(kind)):
             return found[name]
-        pattern = self.description.pattern(kind)
-        return pattern.path(self.root, self.split, name) if pattern else self.root / f"{kind} of {name}"
+        pattern, own = self.description.pattern(kind), self._own_names.get(name, name)
+        return pattern.path(self.root, self.split, own) if pattern else self.root / f"{kind} of {own}"
 
     def find(self, kind: str) -> dict[Path, str]:
         return {path: name for name, path in self._index(kind).items()}
@@ -154,7 +155,9 @@ class Described(Folder):
             if not any(other.name_of(self.root, split, path) for other in others)  # a label file beside the pictures
         }
         found = _by_name(names, pattern)
-        listed = frames_of(self.description.splits, split, self.root, {name: path for path, name in names.items()})
+        self._own_names = {_flat(name): name for name in names.values()}
+        pictures = {name: path for path, name in names.items()}
+        listed = frames_of(self.description.splits, split, self.root, pictures)
         kept = found if listed is None else map(_flat, listed)
         return {name: found[name] for name in kept}
 

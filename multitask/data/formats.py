@@ -43,7 +43,7 @@ MIXED = "mixed"
 
 _WRITTEN = ("source", "seed", "num_train", "num_val", "num_test")
 _KEYS: dict[str, tuple[str, ...]] = dict.fromkeys(FORMATS, ("root",)) | {"cityscapes": ("root", *_WRITTEN)}
-_KEYS |= {MIXED: ("roots",), FOLDER: ("root", *KEYS)}
+_KEYS |= {MIXED: ("roots",), FOLDER: ("root", *KEYS, "train_split")}
 """Keys of ``data`` that only some formats have."""
 
 _ALL = (

@@ -89,8 +89,10 @@ def quoted_path(argument: str, several: bool = False) -> str:
     if not typed:
         return argument
     front, key, value = typed.groups()
-    if (several and _SWEEP.fullmatch(value)) or (key in _PATTERNS and _GROUP.match(value)):
+    if several and _SWEEP.fullmatch(value):
         return argument
+    if key in _PATTERNS and _GROUP.match(value):
+        return front + _quoted_group(value)
     quoted = _quoted_list if key in _LISTS_OF_PATHS else _quoted
     return front + ",".join(map(quoted, _ITEM.findall(value) if several else [value]))
 
@@ -99,6 +101,15 @@ def _quoted_list(text: str) -> str:
     if not (text.startswith("[") and text.endswith("]")):
         return text
     return f"[{','.join(_quoted(item.strip()) for item in _ITEM.findall(text[1:-1]) if item.strip())}]"
+
+
+def _quoted_group(text: str) -> str:
+    """A group of keys, as in ``{path: a/{name}.png, labels: ids}``, in which patterns are quoted."""
+    parts = []
+    for part in text.strip()[1:-1].split(","):
+        key, _, value = part.partition(":")
+        parts.append(f"{key}: {_quoted(value.strip())}" if "{" in value else part)
+    return f"{{{','.join(parts)}}}"
 
 
 def _quoted(text: str) -> str:

@@ -23,6 +23,8 @@ from tests.cityscapes import CITYSCAPES
 PACKAGE = Path(multitask.__file__).parent
 TASK_NAMES = {"semantic", "instance", "depth"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
+KINDS_OF_FILES = {"data/description.py": {"depth"}}
+"""Keys of ``data`` that say where files are, of which one is called as a task is."""
 
 ORDER = {
     "errors": -2,
@@ -212,7 +214,9 @@ def test_module_outside_the_tasks_names_none_of_them(path: Path) -> None:
     if path.parent.name == "tasks":
         assert path.is_file()
         return
-    named = [f"{path.name}:{line} {value!r}" for line, value in _literals(path.read_text()) if value in TASK_NAMES]
+    own = KINDS_OF_FILES.get(path.relative_to(PACKAGE).as_posix(), set())
+    names = TASK_NAMES - own
+    named = [f"{path.name}:{line} {value!r}" for line, value in _literals(path.read_text()) if value in names]
     assert named == []
 
 

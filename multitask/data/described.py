@@ -1,5 +1,6 @@
 """A data set in folders of one's own, as a configuration describes it."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,16 +8,19 @@ from pathlib import Path
 import numpy as np
 
 from multitask.data.classes import IGNORE, INSTANCE_BASE, ClassMapping, ClassTable
+from multitask.data.counts import check_counts
 from multitask.data.description import CODINGS, NUMBER, DepthFiles, Description, DisparityFiles
 from multitask.data.folder import Folder
 from multitask.data.ids import number_instances, read_class_ids, read_instance_ids, read_train_ids
 from multitask.data.layout import INDICES, Camera, read_camera
-from multitask.data.listed import check_split, check_splits, frames_of, split_names
+from multitask.data.listed import are_shares, check_split, check_splits, frames_of, split_names
 from multitask.data.panoptic import Segments
 from multitask.data.patterns import Pattern
 from multitask.data.pictures import is_plain_png, is_png, is_shallow_png, read_rgb, read_size
 from multitask.data.split import LABEL_KINDS
 from multitask.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 class Described(Folder):
@@ -50,6 +54,17 @@ class Described(Folder):
         super().__init__(root, split, image_size, classes, strict=strict, partial=partial)
         for kind in self.kinds.intersection(LABEL_KINDS):
             self._table(kind)
+
+    def say_what_fits_nothing(self) -> None:
+        """Names in a line each the patterns that no file of the split fits, as one with a mistake in it does not."""
+        for kind in (*LABEL_KINDS, "camera"):
+            if kind not in self.kinds and (pattern := self.description.pattern(kind)):
+                log.warning("%s=%s: no file for the pictures of split %r", pattern.key, pattern.text, self.split)
+
+    def _check_counts(self, there: Mapping[str, int]) -> None:
+        if not are_shares(self.description.splits):  # whose frames may be others at any time
+            kinds = [kind for kind in ("image", *LABEL_KINDS, "camera") if self.description.pattern(kind)]
+            check_counts(self.root, (self.split,), there, kinds)
 
     def splits_there(self) -> list[str]:
         return DescribedLayout(self.description).splits(self.root)

@@ -109,7 +109,11 @@ class Folder(Split):
         self._missing = {kind: names for kind, names in absent.items() if names and kind in self.kinds}
         if strict:
             there = {kind: len(self.names) - len(self._missing.get(kind, ())) for kind in ("image", *self.kinds)}
-            check_counts(self.root, self.whole if split == WHOLE else (split,), there)
+            self._check_counts(there)
+
+    def _check_counts(self, there: Mapping[str, int]) -> None:
+        """Compares the numbers of files by kind with what they should be."""
+        check_counts(self.root, self.whole if self.split == WHOLE else (self.split,), there)
 
     @abstractmethod
     def splits_there(self) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from multitask.data.cityscapes import Cityscapes
 from multitask.data.classes import ClassMapping, ClassTable
-from multitask.data.described import DescribedLayout
+from multitask.data.described import Described, DescribedLayout
 from multitask.data.description import KEYS, describe
 from multitask.data.folder import WHOLE, Layout
 from multitask.data.folds import Fold, of_fold
@@ -47,19 +47,9 @@ _KEYS |= {MIXED: ("roots",), FOLDER: ("root", *KEYS, "train_split")}
 """Keys of ``data`` that only some formats have."""
 
 _ALL = (
-    "name",
-    "format",
-    "classes",
-    "mappings",
-    "image_size",
-    "val_split",
-    "held_out",
-    "draw",
-    "partial",
-    "folds",
-    "fold",
+    *("name", "format", "classes", "mappings", "image_size", "augmentation", "partial"),
+    *("val_split", "held_out", "draw", "folds", "fold"),
 )
-_ALL += ("augmentation",)
 """Keys of ``data`` that every format has."""
 
 
@@ -81,6 +71,8 @@ def open_split(data: Mapping[str, Any], split: str, fold: Fold | None = None) ->
         return open_mixed(split, data, partial=partial)
     classes = classes_of(data, name)
     frames = layout_of(data)(data["root"], WHOLE if fold else split, data["image_size"], classes, partial=partial)
+    if name == FOLDER and isinstance(frames, Described):
+        frames.say_what_fits_nothing()
     return of_fold(frames, split, fold) if fold else frames
 
 

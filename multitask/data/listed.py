@@ -40,6 +40,11 @@ def split_names(splits: Any, image: Pattern, pattern: Pattern, root: Path) -> li
     return found if splits is None else [name for name in splits if name in found]
 
 
+def are_shares(splits: Any) -> bool:
+    """Whether splits are shares of all frames that there are."""
+    return isinstance(splits, Mapping) and not all(isinstance(splits[name], str) for name in _names(splits))
+
+
 def check_splits(splits: Any, image: Pattern) -> None:
     """Refuses splits that make no sense, whatever files there are.
 

@@ -162,6 +162,11 @@ def test_split_may_lack_a_kind_of_file(write: Write) -> None:
     assert opened(write("mapillary_vistas"), "testing").kinds == set()
 
 
+def test_pattern_that_no_file_fits_is_named(write: Write, caplog: pytest.LogCaptureFixture) -> None:
+    opened(write("rgbd"), "val", class_ids="label/{split}/{name}.png")
+    assert caplog.messages == ["data.class_ids.path=label/{split}/{name}.png: no file for the pictures of split 'val'"]
+
+
 # Codings that no ready description has
 
 

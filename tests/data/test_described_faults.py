@@ -66,6 +66,22 @@ def test_checked_numbers_are_those_of_the_files(write: Write, caplog: pytest.Log
     }
 
 
+def test_what_is_described_otherwise_than_at_a_check_is_not_lost(
+    write: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    written = write("rgbd")
+    check({"data": data_of(written), "num_workers": 1})
+    opened(written, "train", depth=None)
+    shares = {"image": "train/rgb/{name}.*", "class_ids": None, "depth": None, "splits": {"train": 0.5, "val": 0.5}}
+    assert len(opened(written, "train", **shares)) == 2
+    assert caplog.messages == []
+    next((written.root / "train/depth").iterdir()).unlink()
+    opened(written, "train", partial=True)
+    assert caplog.messages == [
+        f"data.root={written.root}: split 'train' has lost files since it was checked: 3 of 4 disparity"
+    ]
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
 

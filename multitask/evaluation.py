@@ -157,12 +157,14 @@ def evaluate_checkpoint(config: Config, overrides: Sequence[str]) -> tuple[dict[
     frames = build.make_frames(merged, split)
     if difference := trained.classes.difference(frames.classes):
         raise UserError(f"checkpoint={source}: was trained on other classes than {frames.where} has: {difference}")
+    # The class ids of labels are those of their own table, which may have other classes that are ignored.
+    known = build.make_tasks({**merged, "tasks": list(trained.tasks)}, frames.classes)
     frames.check_headers()
     folder = _folder(config["output_dir"], source, merged["data"]["name"], split)
     for name in merged["tasks"]:
         if name not in trained.tasks and name in merged["task"]:
             log.warning("task %r is off: checkpoint=%s was trained without it", name, source)
-    asked = {name: task for name, task in trained.tasks.items() if name in merged["tasks"]}
+    asked = {name: task for name, task in known.items() if name in merged["tasks"]}
     # Results are also written for the server, which alone has the labels.
     tasks = build.tasks_with_labels(asked, frames, any_needed=not results_dir)
     if results_dir and Semantic.name not in trained.tasks:  # results of instances have classes, too
@@ -170,7 +172,7 @@ def evaluate_checkpoint(config: Config, overrides: Sequence[str]) -> tuple[dict[
     evaluation = Evaluation(frames, tasks, merged)
     compute = evaluation.compute
     trained.network.to(memory_format=compute.memory_format).to(compute.device)
-    with write_results(results_dir, trained.classes, frames.source_size) if results_dir else nullcontext() as writer:
+    with write_results(results_dir, frames.classes, frames.source_size) if results_dir else nullcontext() as writer:
         figures = evaluation.all_figures(network_predictor(trained.network, compute), writer=writer)
         write_json(folder / "metrics.json", figures)  # before result files appear, over which no second call writes
     if results_dir:

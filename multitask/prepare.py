@@ -15,6 +15,7 @@ from multitask.instantiate import call
 from multitask.progress import Progress
 
 _OF_TRAINING = ("format", "augmentation", "val_split", "held_out", "draw", "folds", "fold", "mappings")
+"""Keys of ``data`` that nothing which is written depends on."""
 
 Counts = dict[str, int]
 """Frames of each split."""
@@ -28,16 +29,7 @@ def prepare(config: Config) -> None:
     """
     data = dict(config["data"])
     name = data.pop("name")
-    for key in (
-        "format",
-        "augmentation",
-        "val_split",
-        "held_out",
-        "draw",
-        "folds",
-        "fold",
-        "mappings",
-    ):  # of training alone
+    for key in _OF_TRAINING:
         data.pop(key, None)
     writers: dict[str, Callable[..., Counts]] = {"synthetic": _synthetic, "tiny_cityscapes": _tiny}
     if name not in writers:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from multitask.build import Config
+from multitask.data.formats import MAPPED_BEFORE
 from multitask.data.split import Split
 from multitask.engine import checkpoint
 from multitask.engine.tracking import flatten
@@ -46,8 +47,11 @@ run's own is its ``model.pretrained``.
 _FREE_ELSEWHERE = ("name", "trainer.max_steps", "trainer.val_every")
 """What may also differ where a run goes on in another folder."""
 
+_TABLE = "data.classes"
+"""Names the class table, whose file may have moved: the checkpoint has the table itself."""
+
 SINCE = {
-    "data.classes": "cityscapes",
+    _TABLE: "cityscapes",
     "data.held_out": 0,
     "data.partial": False,
     "data.folds": None,
@@ -102,7 +106,9 @@ def find(folder: Path, config: Config, resume: str | None) -> Resumed | None:
     own = [folder / path for path in (LAST, PREVIOUS) if (folder / path).exists()]
     if (folder / CONFIG).exists():
         # One that ended before it had anything to keep may start again otherwise.
-        if own or (folder / METRICS).exists():
+        if own:
+            _check_same_config(folder, config, _TABLE)
+        elif (folder / METRICS).exists():
             _check_same_config(folder, config)
     # A run that was killed while it wrote its first files is nobody else's.
     elif folder.exists() and any(path.name != LOCK and not is_leftover(path) for path in folder.iterdir()):
@@ -150,17 +156,16 @@ def check(resumed: Resumed, config: Config, frames: Split, weighting: Weighting)
             f"checkpoint={source}: was trained with another likelihood of task {vectors[0]!r}, in which s counted once "
             f"for all components; model.pretrained={source} starts a new run from its weights"
         )
-    if different := difference(config, flatten(state["config"]), *_FREE_ELSEWHERE):
+    if different := difference(config, flatten(state["config"]), *_FREE_ELSEWHERE, _TABLE):
         raise UserError(
             f"trainer.resume={source}: of another configuration: {different}; model.pretrained={source} starts a new "
             "run from its weights"
         )
     before = checkpoint.table_of_run(state, f"checkpoint={source}")
     if before != frames.classes:
-        other = before.difference(frames.classes) or f"{frames.classes.name} has changed since"
         raise UserError(
-            f"checkpoint={source}: was trained on other classes: {other}; model.pretrained={source} starts a new run "
-            "from its weights"
+            f"checkpoint={source}: was trained on other classes: {before.change(frames.classes)}; "
+            f"model.pretrained={source} starts a new run from its weights"
         )
     if (found := state.get("frames", frames.fingerprint)) != frames.fingerprint:
         raise UserError(f"checkpoint={source}: was trained on {found}; {frames.where} has {frames.fingerprint}")
@@ -169,19 +174,21 @@ def check(resumed: Resumed, config: Config, frames: Split, weighting: Weighting)
 def difference(config: Config, before: Mapping[str, Any], *more_free: str) -> str | None:
     """The first key of a flat configuration that is given otherwise in ``config``, in words; None if there is none."""
     previous, now = SINCE | dict(before), flatten(config)
+    if _TABLE not in before and "data.mappings" in now:
+        previous = {"data.mappings": MAPPED_BEFORE.get(str(before.get("data.format")))} | previous
     for key in [*now, *(key for key in previous if key not in now)]:
         if not is_free(key) and key not in more_free and previous.get(key) != now.get(key):
             return f"{key} was {previous.get(key)!r}, is {now.get(key)!r}"
     return None
 
 
-def _check_same_config(folder: Path, config: Config) -> None:
+def _check_same_config(folder: Path, config: Config, *more_free: str) -> None:
     path = folder / CONFIG
     try:
         previous = flatten(yaml.safe_load(path.read_text()))
     except (yaml.YAMLError, AttributeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not the configuration of a run ({error})") from error
-    if different := difference(config, previous):
+    if different := difference(config, previous, *more_free):
         raise UserError(
             f"output_dir={folder}: holds a run of another configuration: {different}; choose another output_dir"
         )

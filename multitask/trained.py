@@ -12,7 +12,7 @@ import torch
 from multitask import build
 from multitask.build import Config
 from multitask.data.classes import ClassTable
-from multitask.data.formats import MIXED
+from multitask.data.formats import MAPPED_BEFORE
 from multitask.engine import checkpoint
 from multitask.errors import UserError, shown
 from multitask.instantiate import is_dotted
@@ -73,8 +73,8 @@ def _with_classes(config: Config, classes: ClassTable) -> Config:
     Of older versions, whose configurations have none, CamVid's labels were read as those of Cityscapes.
     """
     data = dict(config["data"])
-    if "classes" not in data and data.get("format") in ("camvid", MIXED):
-        data["mappings"] = ["camvid_to_cityscapes"]
+    if "classes" not in data and data.get("format") in MAPPED_BEFORE:
+        data["mappings"] = MAPPED_BEFORE[data["format"]]
     return {**config, "data": {**data, "classes": classes.content()}}
 
 

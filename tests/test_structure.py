@@ -11,6 +11,7 @@ from multitask import build
 from multitask.data.classes import ClassTable
 from multitask.data.loader import Batch, EncodedFrames, Loader, in_order
 from multitask.data.sample import Sample, Target
+from multitask.data.tables import FOLDER, built_in
 from multitask.engine.compute import Compute
 from multitask.engine.inference import evaluate, fit_position_prior, network_predictor, score
 from multitask.engine.objective import Objective
@@ -23,8 +24,6 @@ from tests.cityscapes import CITYSCAPES
 PACKAGE = Path(multitask.__file__).parent
 TASK_NAMES = {"semantic", "instance", "depth"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
-KINDS_OF_FILES = {"data/description.py": {"depth"}}
-"""Keys of ``data`` that say where files are, of which one is called as a task is."""
 
 ORDER = {
     "errors": -2,
@@ -214,10 +213,56 @@ def test_module_outside_the_tasks_names_none_of_them(path: Path) -> None:
     if path.parent.name == "tasks":
         assert path.is_file()
         return
-    own = KINDS_OF_FILES.get(path.relative_to(PACKAGE).as_posix(), set())
-    names = TASK_NAMES - own
-    named = [f"{path.name}:{line} {value!r}" for line, value in _literals(path.read_text()) if value in names]
-    assert named == []
+    # One's own files of metric depth are described under the key data.depth, whatever is learned from them.
+    allowed = {"depth"} if path == PACKAGE / "data/description.py" else set()
+    names = TASK_NAMES - allowed
+    assert [f"{path.name}:{line} {value!r}" for line, value in _literals(path.read_text()) if value in names] == []
+
+
+NAMES_A_TABLE = {
+    "data/synthetic": "draws street scenes, whose classes are those of Cityscapes",
+    "official.py": "calls the official scripts, which know these classes alone",
+    "metrics/results.py": "writes the files of Cityscapes' server",
+    "prepare.py": "refuses to write synthetic scenes in other ids than theirs",
+    "data/formats.py": "says which table each published layout's files have, by whose folders data=mixed knows them",
+    "engine/checkpoint.py": "reads checkpoints of before there were tables",
+    "resume.py": "goes on with runs of before there were tables",
+}
+"""Where a class table is named, and why; everything else gets the table of its data."""
+
+
+def _tables_named(source: str) -> list[str]:
+    """Where a module gets a table by its name, or has the name of a table or mapping in a literal."""
+    tables = {path.stem for path in FOLDER.glob("*.yaml")}
+    lines = [line for line, value in _literals(source) if value.removesuffix(".yaml").rpartition("/")[2] in tables]
+    for node in ast.walk(ast.parse(source)):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.ImportFrom) else []
+        names += [node.attr] if isinstance(node, ast.Attribute) else []
+        lines += [node.lineno for name in names if name == built_in.__name__]
+    return [source.splitlines()[line - 1].strip() for line in sorted(set(lines))]
+
+
+def test_only_where_there_is_a_reason_a_class_table_is_named() -> None:
+    named = {
+        path.relative_to(PACKAGE).as_posix(): found for path in MODULES if (found := _tables_named(path.read_text()))
+    }
+    by_place = {name: next((place for place in NAMES_A_TABLE if name.startswith(place)), None) for name in named}
+    assert {name: named[name] for name, place in by_place.items() if place is None} == {}
+    assert set(by_place.values()) == NAMES_A_TABLE.keys(), "a place that names no table needs no reason"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from multitask.data.tables import built_in, read_table",
+        "CLASSES = tables.built_in(name)",
+        "CLASSES = read_table('camvid')",
+        "CLASSES = read_table(f'{folder}/configs/classes/cityscapes.yaml')",
+        "MAPPINGS = ['camvid_to_cityscapes']",
+    ],
+)
+def test_scan_would_find_a_new_module_that_names_a_table(line: str) -> None:
+    assert _tables_named(f'"""cityscapes"""\n\nOTHER = "cityscapes of mine"\n{line}\n') == [line]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -8,6 +8,7 @@ from multitask.engine import checkpoint
 from multitask.errors import UserError
 from multitask.run import LAST, Run
 from multitask.trained import load_trained
+from tests.cityscapes import CITYSCAPES
 from tests.compose import small
 
 
@@ -27,7 +28,9 @@ def test_load_trained_has_the_tasks_and_parameters_of_the_run(saved: Path) -> No
     trained = load_trained(saved)
     assert list(trained.tasks) == ["depth", "semantic"]
     state = checkpoint.load(saved)
-    assert trained.config == state["config"]
+    data = {**state["config"]["data"], "classes": CITYSCAPES.content()}
+    assert trained.config == {**state["config"], "data": data}
+    assert trained.classes == CITYSCAPES
     for key, value in trained.network.state_dict().items():
         torch.testing.assert_close(value, state["network"][key])
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from multitask.data.classes import IGNORE, INSTANCE_BASE, ClassMapping, ClassTable
 from multitask.data.folder import Folder, size_error
-from multitask.data.ids import read_class_ids, read_instance_ids
+from multitask.data.ids import check_thousands, read_class_ids, read_instance_ids
 from multitask.data.layout import SUFFIX, decode_disparity, file_path
 from multitask.data.reading import visible
 
@@ -39,6 +39,8 @@ class Cityscapes(Folder):
         partial: bool = False,
     ) -> None:
         super().__init__(root, split, image_size, classes, strict=strict, partial=partial)
+        if "instance_ids" in self.kinds:
+            check_thousands(self.table, self.where)
         self._only_unseen = strict and split == "test" and self._has_placeholders()
         if self._only_unseen:
             log.info(
@@ -80,5 +82,5 @@ class Cityscapes(Folder):
         if kind == "class_ids":
             return read_class_ids(path, coded, self.table)
         if kind == "instance_ids":
-            return read_instance_ids(path, coded, self.table, INSTANCE_BASE)
+            return read_instance_ids(path, coded, self.table, INSTANCE_BASE, first=0)
         return decode_disparity(coded)

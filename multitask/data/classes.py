@@ -102,6 +102,11 @@ class ClassTable:
         return found
 
     @cached_property
+    def num_identical(self) -> int:
+        """How many values of label files, from 0 on, are class ids themselves."""
+        return next((value for value in range(256) if self.class_ids[value] != value), 255)
+
+    @cached_property
     def label_ids(self) -> np.ndarray:
         """(256,) uint8: value in label files by class id; 0 where there is none."""
         return _padded([label.id or 0 for label in self.labels], 0)
@@ -142,13 +147,29 @@ class ClassTable:
 
     def difference(self, other: "ClassTable") -> str | None:
         """The first class by whose channel another table means something else, in words; None if there is none."""
-        mine, theirs = ([(label.name, label.has_instances) for label in table.evaluated] for table in (self, other))
+        mine, theirs = ([_words(label) for label in table.evaluated] for table in (self, other))
         for train_id, (one, another) in enumerate(zip(mine, theirs, strict=False)):
             if one != another:
-                return f"class {train_id} is {_words(*one)} in {self.name}, {_words(*another)} in {other.name}"
+                return f"class {train_id} is {one} in {self.name}, {another} in {other.name}"
         if len(mine) != len(theirs):
             return f"{self.name} has {len(mine)} classes, {other.name} {len(theirs)}"
         return None
+
+    def change(self, other: "ClassTable") -> str:
+        """What another table, which is not equal, has otherwise, in words: a class's meaning, or its label files'."""
+        if found := self.difference(other):
+            return found
+        mine, theirs = (
+            {row["name"]: {key: value for key, value in row.items() if key != "color"} for row in content["classes"]}
+            for content in (self.content(), other.content())
+        )
+        for name in (name for name in [*mine, *theirs] if mine.get(name) != theirs.get(name)):
+            if name not in mine or name not in theirs:
+                return f"class {name!r} is in one of {self.name} and {other.name} alone"
+            before, now = mine[name], theirs[name]
+            key = next(key for key in [*before, *now] if before.get(key) != now.get(key))
+            return f"class {name!r}: {key} was {before.get(key)}, is {now.get(key)} in {other.name}"
+        return f"other classes are unseen, the sky or listed in another order in {other.name}"
 
     def content(self) -> dict[str, Any]:
         """The table as plain values, of which `multitask.data.tables.table_of` makes it again."""
@@ -185,12 +206,24 @@ class ClassMapping:
             return self.class_ids[layer]
         return self._instance_ids(layer) if kind == "instance_ids" else layer
 
+    @cached_property
+    def _joined(self) -> list[int]:
+        """Class ids of the target, with instances, of what are several classes with instances in the source."""
+        sources = np.flatnonzero(self.source.has_instances)
+        counts = np.bincount(self.class_ids[sources], minlength=256)
+        return [int(class_id) for class_id in np.flatnonzero((counts > 1) & self.target.has_instances)]
+
     def _instance_ids(self, instance_ids: np.ndarray) -> np.ndarray:
         """Of a class that has no instances in the target the bare class id is left."""
         single = instance_ids >= INSTANCE_BASE
         classes = self.class_ids[np.where(single, instance_ids // INSTANCE_BASE, instance_ids)].astype(np.int32)
         kept = single & self.target.has_instances[classes]
-        return np.where(kept, classes * INSTANCE_BASE + instance_ids % INSTANCE_BASE, classes)
+        ids = np.where(kept, classes * INSTANCE_BASE + instance_ids % INSTANCE_BASE, classes)
+        for class_id in self._joined:  # whose instances may have the same numbers before
+            members = kept & (classes == class_id)
+            _, numbers = np.unique(instance_ids[members], return_inverse=True)
+            ids[members] = class_id * INSTANCE_BASE + np.minimum(numbers, INSTANCE_BASE - 1)
+        return ids
 
 
 def distinct_color(number: int) -> Color:
@@ -204,5 +237,5 @@ def _padded(values: list[Any], rest: Any) -> np.ndarray:
     return np.array(values + [rest] * (256 - len(values)), dtype=dtype)
 
 
-def _words(name: str, has_instances: bool) -> str:
-    return f"{name!r} with instances" if has_instances else repr(name)
+def _words(label: Label) -> str:
+    return f"{label.name!r} with instances" if label.has_instances else repr(label.name)

@@ -11,7 +11,7 @@ from multitask.data.classes import IGNORE, INSTANCE_BASE, ClassMapping, ClassTab
 from multitask.data.counts import check_counts
 from multitask.data.description import CODINGS, NUMBER, DepthFiles, Description, DisparityFiles
 from multitask.data.folder import Folder
-from multitask.data.ids import number_instances, read_class_ids, read_instance_ids, read_train_ids
+from multitask.data.ids import check_thousands, number_instances, read_class_ids, read_instance_ids, read_train_ids
 from multitask.data.layout import INDICES, Camera, read_camera
 from multitask.data.listed import are_shares, check_split, check_splits, frames_of, split_names
 from multitask.data.panoptic import Segments
@@ -54,6 +54,9 @@ class Described(Folder):
         super().__init__(root, split, image_size, classes, strict=strict, partial=partial)
         for kind in self.kinds.intersection(LABEL_KINDS):
             self._table(kind)
+        instances = description.instance_ids
+        if "instance_ids" in self.kinds and instances and CODINGS.get(instances.coding) == INSTANCE_BASE:
+            check_thousands(self.table, "data.instance_ids.coding")
 
     def say_what_fits_nothing(self) -> None:
         """Names in a line each the patterns that no file of the split fits, as one with a mistake in it does not."""
@@ -107,7 +110,7 @@ class Described(Folder):
             self._product_of(name)
         if table := self._table(kind):
             table.check(path)
-        return read_size(path) if kind == "image" and not is_plain_png(path) else super().header(kind, name)
+        return read_size(path) if kind == "image" and not self._is_plain(path) else super().header(kind, name)
 
     def check_file(self, kind: str, name: str) -> None:
         if is_png(self.path(kind, name)):
@@ -117,7 +120,7 @@ class Described(Folder):
         path, description = self.path(kind, name), self.description
         if table := self._table(kind):
             return table.read(path, kind)
-        if kind == "image" and not is_plain_png(path):
+        if kind == "image" and not self._is_plain(path):
             return read_rgb(path)
         layer = super().read(kind, name)
         if kind == "instance_ids" and description.instance_ids and description.class_ids:
@@ -184,6 +187,10 @@ class Described(Folder):
         others = pictures.difference(self._index("image"))
         found = _by_name(pattern.find(self.root, self.split), pattern)
         return {name: path for name, path in found.items() if name not in others}
+
+    def _is_plain(self, picture: Path) -> bool:
+        """Whether a picture is read as a PNG of 8-bit RGB, with all checks, and must be one."""
+        return self.description.plain or is_plain_png(picture)
 
     def _table(self, kind: str) -> Segments | None:
         """The table of the segments in a kind of file; None if it has another coding."""

@@ -90,6 +90,7 @@ class Description:
         class_ids, instance_ids, disparity, camera: the other kinds of files; None where there are none. What is
             measured is disparity or depth.
         splits: which frames a split has: see `multitask.data.listed`; None: those in a folder of its name.
+        plain: whether pictures are 8-bit RGB PNGs, and any other is a fault.
     """
 
     image: Pattern
@@ -98,6 +99,7 @@ class Description:
     disparity: DisparityFiles | DepthFiles | None = None
     camera: Pattern | None = None
     splits: Any = None
+    plain: bool = False
 
     def pattern(self, kind: str) -> Pattern | None:
         """Where the files of a kind are; None where there are none."""
@@ -160,7 +162,7 @@ def _instances(given: Any) -> InstanceFiles | None:
     if coding == PANOPTIC:
         return InstanceFiles(pattern, coding, table=_table(found, key))
     _refuse(found, key, ("json",), coding)
-    first = found.get("first", 1)
+    first = found.get("first", 0 if coding == "id*1000+k" else 1)
     if type(first) is not int or first not in (0, 1):
         raise UserError(f"{key}.first: needed 0 or 1, found {shown(first)}")
     return InstanceFiles(pattern, coding, first, _palette(found, key))

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ _CAMVID = {"image": "{split}/{name}.png", "class_ids": "{split}annot/{name}.png"
 FORMATS: dict[str, Layout] = {
     "cityscapes": Cityscapes,
     "kitti": Kitti,
-    "camvid": DescribedLayout(describe(_CAMVID)),
+    "camvid": DescribedLayout(replace(describe(_CAMVID), plain=True)),
 }
 """Layouts of one root, by name."""
 
@@ -33,6 +34,9 @@ FOLDER = "folder"
 
 _TABLES = {"cityscapes": "cityscapes", "kitti": "cityscapes", "camvid": "camvid"}
 """The class table of a layout's files, where `MIXED` finds them by their folders."""
+
+MAPPED_BEFORE = {"camvid": ["camvid_to_cityscapes"], "mixed": ["camvid_to_cityscapes"]}
+"""``data.mappings`` by format, as older versions read labels, whose configurations have neither it nor a table."""
 
 _MARKS = {"cityscapes": "leftImg8bit", "kitti": "training/image_2", "camvid": "trainannot"}
 """A folder that lies in every data set of a layout and in no other."""
@@ -149,7 +153,11 @@ def classes_of(data: Mapping[str, Any], layout: str) -> ClassTable | ClassMappin
     if data.get("format") != MIXED:
         if len(mappings) > 1:
             raise UserError(f"data.mappings: needed one at most, since there is one root, found {shown(given)}")
-        return mappings[0] if mappings else target
+        if mappings:
+            return mappings[0]
+        own = built_in(_TABLES[layout]) if layout in _TABLES else target
+        if target == own or target not in map(built_in, _TABLES.values()):
+            return target  # one's own, of files that lie as those of this layout do
     source = built_in(_TABLES[layout])
     if source == target:
         return target

@@ -8,12 +8,12 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from multitask.data.classes import ClassMapping, ClassTable
+from multitask.data.classes import UNKNOWN, ClassMapping, ClassTable
 from multitask.data.folder import WHOLE, Folder
 from multitask.data.ids import read_class_ids, read_instance_ids
 from multitask.data.layout import Camera
@@ -31,7 +31,7 @@ FOLDERS = {
 """Kind of file -> folder."""
 
 _PLATE = 255
-"""Cityscapes' class -1, licence plate, in 8 bits: read as unlabeled, where Cityscapes' own files say 0."""
+"""Cityscapes' class -1, licence plate, in 8 bits: read as no class, as Cityscapes' own files have it."""
 
 _BASE = 256
 """Of ``class id * 256 + k`` in instance files."""
@@ -88,13 +88,24 @@ class Kitti(Folder):
 
     def _decode(self, kind: str, path: Path, coded: np.ndarray) -> np.ndarray:
         if kind == "class_ids":
-            return read_class_ids(path, np.where(coded == _PLATE, np.uint8(0), coded), self.table)
+            return self._without_plates(coded, coded, lambda ids: read_class_ids(path, ids, self.table))
         if kind == "instance_ids":
-            coded = np.where(coded >= _PLATE * _BASE, np.uint16(0), coded)
-            return read_instance_ids(path, coded, self.table, _BASE)
+            plates = coded // _BASE
+            return self._without_plates(coded, plates, lambda ids: read_instance_ids(path, ids, self.table, _BASE))
         disparity = coded.astype(np.float32) / 256
         disparity[coded == 0] = np.nan
         return disparity
+
+    def _without_plates(
+        self, coded: np.ndarray, label_ids: np.ndarray, read: Callable[[np.ndarray], np.ndarray]
+    ) -> np.ndarray:
+        """The class or instance ids of values (H, W), where those of `_PLATE` are no class, unless the table has it."""
+        plates = label_ids == _PLATE
+        if self.table.class_ids[_PLATE] != UNKNOWN or not plates.any():
+            return read(coded)
+        ids = np.zeros_like(coded, dtype=np.uint8 if coded.dtype == np.uint8 else np.int32)
+        ids[~plates] = read(coded[~plates])
+        return ids
 
     def read_camera(self, name: str) -> Camera:
         return read_calibration(self.path("camera", name))

@@ -20,6 +20,9 @@ _TABLE_KEYS = ("name", "classes", "unseen", "sky")
 _CLASS_KEYS = ("name", "id", "train_id", "ignored", "category", "instances", "color", "average_pixels")
 _MAPPING_KEYS = ("from", "to", "classes")
 
+_OF_MAPPINGS = "_to_"
+"""Tells the names of mappings in `FOLDER` from those of tables."""
+
 _NOTHING = Label("(no class)", None, IGNORE, "(no class)", False, (0, 0, 0))
 """What pixels without a class are, where a table has no ignored class for them."""
 
@@ -35,7 +38,7 @@ def read_table(given: Any, key: str = "data.classes") -> ClassTable:
     """
     if isinstance(given, Mapping):
         return table_of(given, key)
-    path = _find(given, key)
+    path = _find(given, key, mappings=False)
     return table_of(_read(path), str(path), path.stem)
 
 
@@ -53,20 +56,17 @@ def table_of(content: Any, source: str, name: str = "") -> ClassTable:
             ``ignored``, ``category``, ``instances``, ``color`` and ``average_pixels``; and optionally ``name``,
             ``unseen`` (names of classes) and ``sky`` (a class).
         source: what errors begin with.
-        name: of the table, where the content has none.
+        name: of the table, where the content has none; the source's, where there is none here either.
     Raises:
         UserError: naming the class and the key.
     """
     _check_keys(content, source, _TABLE_KEYS)
+    if not isinstance(name := content.get("name", name or source), str) or not name.isprintable():
+        raise UserError(f"{source}: name: needed a name, found {shown(name)}")
     rows = content.get("classes")
     if not isinstance(rows, list) or not rows:
         raise UserError(f"{source}: classes: needed a list of classes, found {shown(rows)}")
-    for place, row in enumerate(rows, start=1):
-        named = isinstance(row, Mapping) and isinstance(row.get("name"), str) and row["name"]
-        if not named or not row["name"].isprintable() or "/" in row["name"]:
-            raise UserError(f"{source}: class {place}: needed a name without '/', found {shown(row)}")
-        _check_keys(row, f"{source}: class {row['name']!r}", _CLASS_KEYS)
-    _check_once(source, "name", [(row["name"], row["name"]) for row in rows])
+    _check_rows(source, rows)
     unseen, sky = content.get("unseen", []), content.get("sky")
     if not isinstance(unseen, list):
         raise UserError(f"{source}: unseen: needed a list of classes, found {shown(unseen)}")
@@ -74,12 +74,12 @@ def table_of(content: Any, source: str, name: str = "") -> ClassTable:
     labels = _ordered(listed, unseen)
     _check_train_ids(source, labels)
     _check_once(source, "id", [(label.id, label.name) for label in labels if label.id is not None])
-    table = ClassTable(str(content.get("name", name)), labels)
+    table = ClassTable(name, labels)
     ids = tuple(_class_id(table, found, f"{source}: unseen") for found in unseen)
     if evaluated := [table.labels[class_id].name for class_id in ids if table.labels[class_id].evaluated]:
         raise UserError(f"{source}: unseen: needed ignored classes, found {evaluated[0]!r}")
     sky_id = None if sky is None else _class_id(table, sky, f"{source}: sky")
-    return ClassTable(table.name, labels, ids, sky_id)
+    return ClassTable(name, labels, ids, sky_id)
 
 
 def read_mapping(given: Any, key: str = "data.mappings") -> ClassMapping:
@@ -91,7 +91,7 @@ def read_mapping(given: Any, key: str = "data.mappings") -> ClassMapping:
     Raises:
         UserError: naming the file, the class and what is wrong with it.
     """
-    path = _find(given, key)
+    path = _find(given, key, mappings=True)
     content = _read(path)
     _check_keys(content, str(path), _MAPPING_KEYS)
     source, target = (read_table(_beside(path, content.get(end)), f"{path}: {end}") for end in ("from", "to"))
@@ -108,16 +108,15 @@ def read_mapping(given: Any, key: str = "data.mappings") -> ClassMapping:
     return ClassMapping(source, target, class_ids)
 
 
-def _find(given: Any, key: str) -> Path:
+def _find(given: Any, key: str, *, mappings: bool) -> Path:
     """The file of a table or mapping: one in `FOLDER` by its name, any other by its path."""
     if not isinstance(given, str) or not given:
         raise UserError(f"{key}: needed a name or the path of a YAML file, found {shown(given)}")
     if Path(given).suffix in _SUFFIXES:
         return Path(given)
-    path = FOLDER / f"{given}.yaml"
-    if path.is_file():
-        return path
-    known = sorted(found.stem for found in FOLDER.glob("*.yaml"))
+    known = sorted(found.stem for found in FOLDER.glob("*.yaml") if (_OF_MAPPINGS in found.stem) == mappings)
+    if given in known:
+        return FOLDER / f"{given}.yaml"
     raise UserError(f"{key}: needed one of {known} or the path of a file that ends with .yaml, found {shown(given)}")
 
 
@@ -128,10 +127,23 @@ def _beside(path: Path, given: Any) -> Any:
     return given
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that a mapping has twice, of which YAML's own loader takes the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        found = super().construct_mapping(node, deep)
+        if len(found) < len(node.value):
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            twice = next(key for place, key in enumerate(keys) if key in keys[:place])
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} twice", node.start_mark)
+        return found
+
+
 def _read(path: Path) -> Any:
+    text = read_text(path)
     try:
-        return yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
+        return yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that is none, for example
         raise UserError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from error
 
 
@@ -141,6 +153,18 @@ def _check_keys(content: Any, source: str, known: tuple[str, ...]) -> None:
     for key in content:
         if key not in known:
             raise UserError(f"{source}: {shown(key)}: unknown key, needed some of {list(known)}")
+
+
+def _check_rows(source: str, rows: list[Any]) -> None:
+    """Refuses what is no class, too many of them, and a name twice."""
+    for place, row in enumerate(rows, start=1):
+        named = isinstance(row, Mapping) and isinstance(row.get("name"), str) and row["name"]
+        if not named or not row["name"].isprintable() or "/" in row["name"]:
+            raise UserError(f"{source}: class {place}: name: needed one without '/', found {shown(row)}")
+        _check_keys(row, f"{source}: class {row['name']!r}", _CLASS_KEYS)
+    if (number := sum(row["name"] != _NOTHING.name for row in rows)) > MOST_CLASSES:
+        raise UserError(f"{source}: classes: needed at most {MOST_CLASSES}, found {number}")
+    _check_once(source, "name", [(row["name"], row["name"]) for row in rows])
 
 
 def _check_once(source: str, what: str, values: list[tuple[Any, str]]) -> None:
@@ -182,16 +206,23 @@ def _numbered(rows: list[Any], source: str) -> list[tuple[int, Any]]:
 def _label(row: Mapping[str, Any], where: str, train_id: int) -> Label:
     if not isinstance(instances := row.get("instances", False), bool):
         raise UserError(f"{where}: instances: needed true or false, found {shown(instances)}")
-    if not isinstance(category := row.get("category", row["name"]), str):
-        raise UserError(f"{where}: category: needed a name, found {shown(category)}")
+    category = _text(row.get("category", row["name"]), f"{where}: category")
     average = row.get("average_pixels")
     if average is not None and not (type(average) in (int, float) and 0 < average < 1e12):
         raise UserError(f"{where}: average_pixels: needed a number above 0, found {shown(average)}")
+    if average is not None and not instances:
+        raise UserError(f"{where}: average_pixels: needed instances: true, whose mean size it is, found none")
     id = _whole(row["id"], f"{where}: id", 255) if "id" in row else None
     if id is None and train_id != IGNORE:
         raise UserError(f"{where}: id: needed its value in label files, found none")
     color = _color(row["color"], where) if "color" in row else _color_of(train_id)
     return Label(row["name"], id, train_id, category, instances, color, None if average is None else float(average))
+
+
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not value.isprintable():
+        raise UserError(f"{where}: needed a name, found {shown(value)}")
+    return value
 
 
 def _whole(value: Any, where: str, most: int) -> int:
@@ -221,8 +252,6 @@ def _check_train_ids(source: str, labels: tuple[Label, ...]) -> None:
     evaluated = [label for label in labels if label.evaluated]
     if not evaluated:
         raise UserError(f"{source}: classes: needed one that is not ignored, found none")
-    if len(labels) > MOST_CLASSES:
-        raise UserError(f"{source}: classes: needed at most {MOST_CLASSES}, found {len(labels)}")
     _check_once(source, "train_id", [(label.train_id, label.name) for label in evaluated])
     last = max(evaluated, key=lambda label: label.train_id)
     if last.train_id >= len(evaluated):

@@ -102,7 +102,7 @@ def write_results(
         UserError: if ``results_dir`` is anything else, or the classes are others.
     """
     check_results_dir(results_dir)
-    if other := built_in("cityscapes").difference(classes):
+    if other := _difference(built_in("cityscapes"), classes):
         raise UserError(f"results_dir={results_dir}: needed Cityscapes' classes, which its server knows, but {other}")
     final = Path(results_dir).resolve()
     make_folder(final.parent)
@@ -115,3 +115,13 @@ def write_results(
         folder.rename(final)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _difference(official: ClassTable, classes: ClassTable) -> str | None:
+    """The first class that has another meaning or another value in files, in words; None if there is none."""
+    if other := official.difference(classes):
+        return other
+    for one, another in zip(official.evaluated, classes.evaluated, strict=True):
+        if one.id != another.id:
+            return f"class {one.name!r} has the id {one.id} in {official.name}, {another.id} in {classes.name}"
+    return None

@@ -91,6 +91,7 @@ def test_annotation_of_another_size_names_both_files(camvid: Path) -> None:
 def test_folder_without_pictures_is_named(camvid: Path) -> None:
     shutil.rmtree(camvid / "val")
     (camvid / "val").mkdir()
-    needed = re.escape(f"{camvid / 'val'}: needed images {{split}}/{{name}}.png, found none")
-    with pytest.raises(ValueError, match=needed):
+    with pytest.raises(
+        ValueError, match=re.escape(f"{camvid / 'val'}: needed images {{split}}/{{name}}.png, found none")
+    ):
         FORMATS["camvid"](camvid, "val", SIZE, CAMVID)

@@ -13,6 +13,7 @@ from multitask.data.cityscapes import Cityscapes
 from multitask.data.layout import SUFFIX, file_path, read_camera, read_png, write_png
 from multitask.data.sample import Sample
 from multitask.data.split import check_size
+from multitask.data.tables import table_of
 from multitask.tasks.depth import Depth
 from multitask.tasks.instance import Instance
 from tests.cityscapes import CITYSCAPES, ID
@@ -325,7 +326,8 @@ def test_every_known_id_is_accepted(tmp_path: Path) -> None:
     class_ids = np.where(instance_ids < 1000, instance_ids, instance_ids // 1000)
     sample = one_frame(tmp_path, class_ids=class_ids, instance_ids=instance_ids)
     assert np.array_equal(sample.class_ids, class_ids)
-    assert np.array_equal(sample.instance_ids, instance_ids)
+    # Of a class without instances the number is passed over.
+    assert np.array_equal(sample.instance_ids, np.where(CITYSCAPES.has_instances[class_ids], instance_ids, class_ids))
 
 
 def test_disparity_all_invalid_is_no_error_and_has_no_valid_pixel(tmp_path: Path) -> None:
@@ -352,3 +354,23 @@ def test_path_is_where_the_reader_looks(shared_tree: Path) -> None:
     assert {kind: frames.path(kind, name).is_file() for kind in SUFFIX} == dict.fromkeys(SUFFIX, True)
     assert np.array_equal(read_png(frames.path("image", name), "image"), frames[len(frames) - 1].image)
     assert read_camera(frames.path("camera", name)) == frames[len(frames) - 1].camera
+
+
+@pytest.mark.parametrize(("id", "refused"), [(0, True), (1, False), (65, False), (66, True)])
+def test_class_whose_instances_the_coding_cannot_say_is_refused(tmp_path: Path, id: int, refused: bool) -> None:
+    floor = {"name": "floor", "id": 7}
+    table = table_of({"name": "mine", "classes": [floor, {"name": "box", "id": id}]}, "")
+    with_instances = table_of({"name": "mine", "classes": [floor, {"name": "box", "id": id, "instances": True}]}, "")
+    ids = np.full(SIZE, 7)
+    layers = {"image": np.zeros((*SIZE, 3)), "class_ids": ids, "instance_ids": ids}
+    write_frame(tmp_path, "train", "ulm_000000_000019", layers)
+    Cityscapes(tmp_path, "train", SIZE, table)
+    if not refused:
+        Cityscapes(tmp_path, "train", SIZE, with_instances)
+        return
+    needed = rf"class 'box' of mine: needed an id from 1 to 65, since .* id \* 1000 \+ k in 16 bits, found {id}$"
+    with pytest.raises(ValueError, match=rf"^data\.root={re.escape(str(tmp_path))}: {needed}"):
+        Cityscapes(tmp_path, "train", SIZE, with_instances)
+    shutil.rmtree(tmp_path / "gtFine")  # without instance files there is nothing to tell
+    write_frame(tmp_path, "train", "ulm_000000_000019", {"class_ids": ids})
+    Cityscapes(tmp_path, "train", SIZE, with_instances)

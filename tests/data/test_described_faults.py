@@ -175,6 +175,16 @@ def test_instances_of_a_class_that_the_table_lacks_are_refused(write: Write) -> 
         assert fault == f"{path}: needed {coding} of the class table {written.classes.name}, found {value} in 5 px"
 
 
+def test_coding_that_cannot_say_all_classes_of_the_table_is_refused(write: Write) -> None:
+    written = write("mapillary_vistas")
+    given = {"path": data_of(written)["instance_ids"]["path"], "coding": "id*1000+k"}
+    needed = (
+        r"^data\.instance_ids\.coding: class 'animal--bird' of mapillary_vistas: needed an id from 1 to .*, found 0$"
+    )
+    with pytest.raises(ValueError, match=needed):
+        opened(written, "training", instance_ids=given)
+
+
 def test_number_above_its_base_is_another_class_than_the_class_file_s(write: Write) -> None:
     frames = opened(written := write("cityscapes_coarse"), "train")
     path = frames.path("instance_ids", frames.names[0])

@@ -4,19 +4,24 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from multitask import build
 from multitask.data.cityscapes import Cityscapes
-from multitask.data.formats import check_keys, format_of, open_split
+from multitask.data.formats import FORMATS, check_keys, format_of, open_split
 from multitask.data.loader import EncodedFrames, Loader, StepSampler
+from multitask.data.split import Split
+from multitask.engine import checkpoint
 from multitask.engine.tracking import read_history
+from multitask.errors import UserError
 from multitask.evaluation import evaluate_checkpoint
-from multitask.run import LAST, Run
+from multitask.run import CONFIG, LAST, Run
 from tests.cityscapes import CITYSCAPES
 from tests.compose import SMALL, config
-from tests.layouts import write_all
+from tests.layouts import CAMVID, mixed_data, write_all
 from tests.trees import write_tree
 
 WHOLE = "data.augmentation.crop=null"
@@ -60,7 +65,7 @@ def test_layout_is_known_by_its_folders(roots: dict[str, Path], tmp_path: Path) 
     [
         (
             {"format": "voc", "root": "a"},
-            r"data\.format: needed one of \['cityscapes', 'kitti', 'camvid', 'mixed', 'folder'\]",
+            r"data\.format: needed one of \['cityscapes', .*, 'mixed', 'folder'\]",
         ),
         ({"format": "kitti", "root": "a", "roots": ["b"]}, r"data\.roots: no key of data\.format=kitti, needed some"),
         ({"format": "camvid", "root": "a", "num_val": 3}, r"data\.num_val: no key of data\.format=camvid"),
@@ -92,6 +97,100 @@ def test_configuration_without_a_format_is_of_the_cityscapes_layout(roots: dict[
         "source": None,
     }
     assert isinstance(open_split(data, "val"), Cityscapes)
+
+
+# Class tables
+
+
+def opened(roots: dict[str, Path], layouts: tuple[str, ...], **changes: object) -> Split:
+    """The training frames of these roots as ``data=mixed`` joins them."""
+    data = mixed_data([str(roots[layout]) for layout in layouts], (32, 64))
+    return open_split({key: value for key, value in (data | changes).items() if value != "-"}, "train")
+
+
+NEEDED = (
+    "data.mappings: needed a mapping from {}, the classes of data sets with the layout {}, to data.classes, {}; found "
+)
+
+
+@pytest.mark.parametrize(
+    ("layouts", "changes", "message"),
+    [
+        (("cityscapes", "camvid"), {"mappings": []}, NEEDED.format("camvid", "camvid", "cityscapes") + "[]"),
+        (("camvid",), {"mappings": "-"}, NEEDED.format("camvid", "camvid", "cityscapes") + "[]"),
+        (("camvid", "kitti"), {"classes": "camvid", "mappings": []}, NEEDED.format("cityscapes", "kitti", "camvid")),
+        (("cityscapes",), {"classes": "camvid", "mappings": []}, NEEDED.format("cityscapes", "cityscapes", "camvid")),
+        (
+            ("cityscapes", "camvid"),
+            {"classes": "camvid"},
+            "data.mappings: needed mappings to data.classes, camvid, found one to cityscapes",
+        ),
+        (
+            ("cityscapes",),
+            {"mappings": "camvid_to_cityscapes"},
+            "data.mappings: needed a list of names or files, found",
+        ),
+        (("cityscapes",), {"mappings": ["voc_to_cityscapes"]}, "data.mappings: needed one of ['camvid_to_cityscapes']"),
+        (("cityscapes",), {"mappings": [3]}, "data.mappings: needed a name or the path of a YAML file, found 3"),
+        (
+            ("cityscapes",),
+            {"classes": "voc"},
+            "data.classes: needed one of ['camvid', 'cityscapes', ",
+        ),
+        (("cityscapes",), {"classes": "-"}, "data.classes: needed a name or the path of a YAML file, found None"),
+    ],
+)
+def test_mixed_tables_without_a_mapping_to_one_are_refused(
+    roots: dict[str, Path], layouts: tuple[str, ...], changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UserError, match=f"^{re.escape(message)}") as caught:
+        opened(roots, layouts, **changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_mixed_of_one_table_needs_no_mapping(roots: dict[str, Path]) -> None:
+    assert opened(roots, ("cityscapes", "kitti"), mappings=[]).classes == CITYSCAPES
+    assert opened(roots, ("camvid",), classes="camvid", mappings=[]).classes == CAMVID.source
+
+
+def test_mixed_is_mapped_to_one_s_own_table_by_files(roots: dict[str, Path], tmp_path: Path) -> None:
+    content = {"classes": [{"name": "moves", "id": 4, "instances": True}, {"name": "stays", "id": 9}]}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    given = []
+    for source in (CITYSCAPES, CAMVID.source):
+        moves = [label.name for label in source.labels if label.has_instances or label.name == "pedestrian"]
+        names = {label.name: "moves" if label.name in moves else "stays" for label in source.labels}
+        path = tmp_path / f"{source.name}.yaml"
+        path.write_text(yaml.safe_dump({"from": source.name, "to": "mine.yaml", "classes": names}))
+        given.append(str(path))
+    frames = opened(roots, ("cityscapes", "camvid"), classes=str(tmp_path / "mine.yaml"), mappings=given)
+    assert frames.classes.names == ("moves", "stays")
+    moves, stays = (frames.classes.class_id[name] for name in frames.classes.names)
+    parts = {number: frames[frames.parts.index(number)] for number in (1, 2)}
+    for number, own in ((1, CITYSCAPES), (2, CAMVID.source)):
+        layout, name = ("cityscapes", "camvid")[number - 1], parts[number].name[2:]
+        before = FORMATS[layout](roots[layout], "train", (32, 64), own)
+        class_ids = before[before.names.index(name)].class_ids
+        assert class_ids is not None
+        moving = own.has_instances[class_ids] | (class_ids == own.class_id.get("pedestrian", 255))
+        np.testing.assert_array_equal(parts[number].class_ids, np.where(moving, moves, stays))
+    ids = parts[1].instance_ids
+    assert ids is not None
+    # A car and a person with numbers, beside half a group of persons.
+    assert {id // 1000 for id in np.unique(ids).tolist() if id >= 1000} == {moves}
+    assert len([id for id in np.unique(ids).tolist() if id >= 1000]) == 2
+    assert moves in ids
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_one_root_has_one_mapping_at_most(roots: dict[str, Path], number: int) -> None:
+    data = {"format": "camvid", "root": str(roots["camvid"]), "image_size": [24, 32], "classes": "cityscapes"}
+    given = {**data, "name": "camvid", "mappings": ["camvid_to_cityscapes"] * number}
+    if number == 1:
+        assert open_split(given, "train").classes == CITYSCAPES
+        return
+    with pytest.raises(UserError, match=r"data\.mappings: needed one at most, since there is one root, found \["):
+        open_split(given, "train")
 
 
 # Training and evaluating
@@ -133,6 +232,18 @@ def test_checkpoint_is_evaluated_on_another_data_set(roots: dict[str, Path], mix
         evaluated(mixed_run, f"data.root={roots['camvid']}")
     part = evaluated(mixed_run, "data=mixed", f"data.roots=[{roots['kitti']}]", "data.image_size=[32,64]")
     assert "depth/mean_error_px" in part
+
+
+def test_mixed_run_of_before_there_were_tables_goes_on(roots: dict[str, Path], mixed_run: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(mixed_run, tmp_path / "run")
+    state = checkpoint.load(folder / LAST)
+    for key in ("classes", "mappings"):
+        del state["config"]["data"][key]
+    checkpoint.save(folder / LAST, {**state, "version": 3, "classes": list(CITYSCAPES.names)})
+    (folder / CONFIG).write_text(yaml.safe_dump({**state["config"], "output_dir": str(folder)}))
+    options = config(*SMALL, *given(roots, "mixed"), "trainer.max_steps=1", f"output_dir={folder}")
+    assert Run(options).trainer.step == 1
+    assert evaluated(folder) == pytest.approx(evaluated(mixed_run))
 
 
 def test_results_of_mixed_frames_have_the_size_of_their_files(mixed_run: Path, tmp_path: Path) -> None:

@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from multitask.data.ids import contradiction, read_class_ids, read_instance_ids
+from multitask.data.ids import check_thousands, contradiction, read_class_ids, read_instance_ids
+from multitask.data.tables import built_in, table_of
 from tests.cityscapes import CITYSCAPES, ID, TRAIN_ID
 
 PATH = Path("gtFine/a.png")
@@ -60,7 +61,31 @@ def test_train_ids_without_instances_are_known_by_what_they_ignore() -> None:
 
 @pytest.mark.parametrize("unknown", [34, 999, 34_000, 65_535])
 def test_unknown_instance_ids_are_refused_and_all_others_are_not(unknown: int) -> None:
-    known = np.array([*range(34), *range(1000, 34_000)])
-    assert (read_instance_ids(PATH, known, CITYSCAPES, 1000) == known).all()
+    known = np.array([*range(34), *range(1000, 34_000)], dtype=np.uint16)
+    # Of a class without instances the number is passed over.
+    expected = [n if n < 1000 or CITYSCAPES.has_instances[n // 1000] else n // 1000 for n in known.tolist()]
+    assert read_instance_ids(PATH, known, CITYSCAPES, 1000, first=0).tolist() == expected
     with pytest.raises(ValueError, match=rf"{PATH}: needed id \* 1000 \+ k of .*, found {unknown} in 1 px"):
-        read_instance_ids(PATH, np.append(known, unknown), CITYSCAPES, 1000)
+        read_instance_ids(PATH, np.append(known, np.uint16(unknown)), CITYSCAPES, 1000, first=0)
+
+
+def test_instances_of_a_class_with_the_id_0_need_another_coding() -> None:
+    table = table_of({"classes": [{"name": "cup", "id": 0, "instances": True}, {"name": "floor", "id": 1}]}, "", "mine")
+    with pytest.raises(ValueError, match=r"mine: class 'cup' of mine: needed an id from 1 to 65, .*, found 0"):
+        check_thousands(table, "mine")
+    coded = np.array([[0, 1, 2, 256, 257]], dtype=np.uint16)  # a group and two cups, the floor twice
+    cup, floor = table.class_id["cup"], table.class_id["floor"]
+    expected = [cup, cup * 1000 + 1, cup * 1000 + 2, floor, floor]
+    assert read_instance_ids(PATH, coded, table, 256).tolist() == [expected]
+    assert read_instance_ids(PATH, coded, table, 256, first=0)[0, 0] == cup * 1000
+
+
+def test_class_ids_of_any_table_are_looked_up() -> None:
+    rng = np.random.default_rng(0)
+    for name in ("cityscapes", "camvid", "mapillary_vistas", "coco_panoptic"):
+        table = built_in(name)
+        known = np.array([label.id for label in table.labels if label.id is not None], dtype=np.uint8)
+        coded = rng.choice(known, size=(9, 13))
+        found = read_class_ids(PATH, coded, table)
+        assert found.dtype == np.uint8
+        assert [table.labels[class_id].id for class_id in found.ravel().tolist()] == coded.ravel().tolist()

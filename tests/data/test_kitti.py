@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from multitask.data.classes import IGNORE
 from multitask.data.ids import read_instance_ids
 from multitask.data.kitti import FOLDERS, Kitti, read_calibration
 from multitask.data.layout import Camera, write_png
+from multitask.data.tables import table_of
 from multitask.tasks.depth import Depth
 from multitask.tasks.instance import Instance
 from tests.cityscapes import CITYSCAPES, ID
@@ -165,6 +167,26 @@ def test_unknown_ids_name_the_file(kitti: Path) -> None:
     write_png(path, np.full(SIZE, 34 * 256 + 1, dtype=np.uint16))
     with pytest.raises(ValueError, match=rf"{path}: needed id \* 256 \+ k .* table cityscapes, found 8705 in 2048 px"):
         Kitti(kitti, "train", SIZE, CITYSCAPES)[0]
+
+
+@pytest.mark.parametrize("has_255", [True, False])
+def test_255_is_no_class_where_the_table_has_another_one_at_0(kitti: Path, has_255: bool) -> None:
+    classes = [{"name": "box", "id": 0, "instances": True}, {"name": "floor", "id": 3}]
+    rest = [{"name": "rest", "id": 255, "ignored": True}] if has_255 else []
+    table = table_of({"classes": [*classes, *rest]}, "mine")
+    box, floor = table.class_id["box"], table.class_id["floor"]
+    layers = {"semantic": np.full(SIZE, 3, np.uint8), "instance": np.full(SIZE, 3 * 256 + 9, np.uint16)}
+    layers["semantic"][:2] = [[0], [255]]
+    layers["instance"][:2] = [[4], [255 * 256 + 1]]
+    for kind, layer in layers.items():
+        write_png(kitti / f"training/{kind}/000000_10.png", layer)
+    sample = Kitti(kitti, "train", SIZE, table)[0]
+    assert sample.class_ids is not None
+    assert sample.instance_ids is not None
+    assert sample.class_ids[:3, 0].tolist() == [box, 0, floor]
+    assert sample.instance_ids[:3, 0].tolist() == [box * 1000 + 4, 0, floor]
+    assert (sample.class_ids.dtype, sample.instance_ids.dtype) == (np.uint8, np.int32)
+    assert table.train_ids[0] == IGNORE
 
 
 def test_licence_plates_are_unlabeled(kitti: Path) -> None:

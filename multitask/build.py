@@ -91,7 +91,10 @@ HELD_OUT = "held_out"
 
 
 def make_frames(config: Config, split: str) -> Split:
-    """One split of the data set: one of its own or of a fold, of whose ``train`` a part may be drawn, or `HELD_OUT`."""
+    """One split of the data set: one of its own or of a fold, of whose ``train`` a part may be drawn, or `HELD_OUT`.
+
+    ``train`` is the split to train on, whatever the data set calls it.
+    """
     data = group(config, "data")
     check_keys(data)
     fold = make_fold(config)
@@ -99,7 +102,9 @@ def make_frames(config: Config, split: str) -> Split:
         check_manifest(Path(data["root"]), data)
     if split not in ("train", HELD_OUT):
         return open_split(data, split, fold)
-    frames = open_split(data, "train", fold)
+    if not isinstance(train := data.get("train_split", "train"), str):
+        raise UserError(f"data.train_split: needed the name of a split, found {shown(train)}")
+    frames = open_split(data, train, fold)
     held_out, draw = data.get("held_out", 0), data.get("draw")
     if not fits(held_out, int) or not 0 <= held_out < len(frames):
         raise UserError(f"data.held_out: needed 0 to {len(frames) - 1} frames, found {held_out!r}")

@@ -27,19 +27,19 @@ def check(config: Config) -> None:
     data, workers = config["data"], num_workers(config["num_workers"])
     name = check_keys(data)
     roots = {root: format_of(root) for root in data["roots"]} if name == MIXED else {data["root"]: name}
-    partial = data.get("partial", False)
+    partial, train = data.get("partial", False), data.get("train_split", "train")
     faults = 0
     for root, found in roots.items():
         layout = FORMATS[found] if name == MIXED else layout_of(data)
-        faults += _check_root(Path(root), layout, source_table(data, found), workers, partial)
+        faults += _check_root(Path(root), layout, source_table(data, found), workers, partial, train)
     if faults:
         raise UserError(f"{', '.join(roots)}: needed files without a fault, found {faults} faults, listed above")
 
 
-def _check_root(root: Path, layout: Layout, classes: ClassTable, workers: int, partial: bool) -> int:
+def _check_root(root: Path, layout: Layout, classes: ClassTable, workers: int, partial: bool, train: str) -> int:
     """Prints what one data set holds, and returns how many faults it has."""
     if not layout.splits(root):
-        layout(root, "train", (1, 1), classes, strict=False)  # which says what is missing
+        layout(root, train, (1, 1), classes, strict=False)  # which says what is missing
     splits = dict.fromkeys(split for file in KINDS for split in layout.splits(root, file))
     faults, counts = 0, {}
     for split in splits:

@@ -15,21 +15,30 @@ from omegaconf.errors import OmegaConfBaseException
 from multitask.engine.interruption import Interrupted
 from multitask.errors import UserError, of_the_machine, reason
 
+_TABLE = "data.classes"
 _PATHS = (
     *("checkpoint", "input", "output", "output_dir", "results_dir", "camera"),
-    *("data.root", "data.source", "model.pretrained", "trainer.resume"),
+    *("data.root", "data.source", _TABLE, "model.pretrained", "trainer.resume"),
 )
 _LISTS_OF_PATHS = ("data.roots", "runs")
 """Keys whose values are paths, in all scripts."""
 
-_TEXTS = ("name", "split", "data.val_split")
+_TEXTS = ("name", "split", "data.train_split", "data.val_split")
 """Keys whose values are parts of paths."""
+
+_PATTERNS = tuple(
+    f"data.{kind}{part}"
+    for kind in ("image", "class_ids", "instance_ids", "disparity", "depth", "camera")
+    for part in ("", ".path", ".json")
+)
+"""Keys whose values are patterns of paths, such as ``{split}/{name}.jpg``, or groups of keys, which have a colon."""
 
 _STARTS = r"starts\.\w+"
 """Keys of paths that users name themselves, as a pattern."""
 
-_NAMES = "|".join([*map(re.escape, _PATHS + _LISTS_OF_PATHS + _TEXTS), _STARTS])
+_NAMES = "|".join([*map(re.escape, _PATHS + _LISTS_OF_PATHS + _TEXTS + _PATTERNS), _STARTS])
 _TYPED = re.compile(rf"(\+{{0,2}}({_NAMES})=)(.+)", re.DOTALL)
+_GROUP = re.compile(r"\{\s*\w+\s*:")
 _SWEEP = re.compile(r"(choice|range|interval|glob|shuffle|sort)\(.*\)", re.DOTALL)
 _ITEM = re.compile(r"\[[^\]]*\]|'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|[^,]+", re.DOTALL)
 """What commas part: lists and what is quoted as a whole."""
@@ -82,6 +91,8 @@ def quoted_path(argument: str, several: bool = False) -> str:
     front, key, value = typed.groups()
     if several and _SWEEP.fullmatch(value):
         return argument
+    if key in _PATTERNS and _GROUP.match(value):
+        return front + _quoted_group(value)
     quoted = _quoted_list if key in _LISTS_OF_PATHS else _quoted
     return front + ",".join(map(quoted, _ITEM.findall(value) if several else [value]))
 
@@ -90,6 +101,15 @@ def _quoted_list(text: str) -> str:
     if not (text.startswith("[") and text.endswith("]")):
         return text
     return f"[{','.join(_quoted(item.strip()) for item in _ITEM.findall(text[1:-1]) if item.strip())}]"
+
+
+def _quoted_group(text: str) -> str:
+    """A group of keys, as in ``{path: a/{name}.png, labels: ids}``, in which patterns are quoted."""
+    parts = []
+    for part in text.strip()[1:-1].split(","):
+        key, _, value = part.partition(":")
+        parts.append(f"{key}: {_quoted(value.strip())}" if "{" in value else part)
+    return f"{{{','.join(parts)}}}"
 
 
 def _quoted(text: str) -> str:
@@ -113,7 +133,9 @@ def plain(config: DictConfig) -> dict[str, Any]:
         group: Any = content
         for parent in parents:
             group = group.get(parent) if isinstance(group, dict) else None
-        if isinstance(group, dict) and group.get(last) is not None:
+        if not isinstance(group, dict) or group.get(last) is None:
+            continue
+        if key != _TABLE or not isinstance(group[last], dict):  # a class table may stand in the configuration itself
             group[last] = _expanded(key, group[last])
     return {str(key): value for key, value in content.items()}
 

@@ -100,7 +100,7 @@ def count_frame(frames: Folder, name: str) -> Census:
     """Reads every file of one frame."""
     census = Census(num_frames=1)
     layers: dict[str, np.ndarray] = {}
-    there = {"image"} | frames.kinds_of(name)
+    there = {"image"} | (frames.kinds_of(name) & frames.files_of(name))
     census.labels[" + ".join(kind for kind in LABEL_KINDS if kind in there) or "no labels"] = 1
     for kind in (kind for kind in KINDS if kind in there):
         census.files[kind] = 0

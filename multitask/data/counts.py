@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,16 @@ Counts = dict[str, dict[str, int]]
 """Files of each split and kind."""
 
 
-def check_counts(root: Path, splits: Sequence[str], there: Mapping[str, int]) -> None:
+def check_counts(
+    root: Path, splits: Sequence[str], there: Mapping[str, int], kinds: Collection[str] | None = None
+) -> None:
     """Compares what is there of a split with what should be, and says in one line that files are fewer than at a check.
 
     Args:
         root: of the data set.
         splits: its name, or those of the splits that it is made of.
         there: number of files of each kind.
+        kinds: that are compared; None: all that were there at a check.
     Raises:
         UserError: if the manifest of a data set that the project has written names more frames.
     """
@@ -39,7 +42,9 @@ def check_counts(root: Path, splits: Sequence[str], there: Mapping[str, int]) ->
     for split in splits:
         before.update(kept.get(split, {}))
     if fewer := [
-        f"{there.get(kind, 0)} of {count} {kind}" for kind, count in before.items() if there.get(kind, 0) < count
+        f"{there.get(kind, 0)} of {count} {kind}"
+        for kind, count in before.items()
+        if there.get(kind, 0) < count and (kinds is None or kind in kinds)
     ]:
         name = " and ".join(map(repr, splits))
         log.warning("data.root=%s: split %s has lost files since it was checked: %s", root, name, ", ".join(fewer))

@@ -1,20 +1,26 @@
 """A data set in folders of one's own, as a configuration describes it."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from multitask.data.classes import IGNORE, INSTANCE_BASE, ClassMapping, ClassTable
-from multitask.data.description import CODINGS, NUMBER, DepthFiles, Description
+from multitask.data.counts import check_counts
+from multitask.data.description import CODINGS, NUMBER, DepthFiles, Description, DisparityFiles
 from multitask.data.folder import Folder
-from multitask.data.ids import read_class_ids, read_instance_ids, read_train_ids
-from multitask.data.layout import Camera, read_camera
-from multitask.data.listed import frames_of, split_names
+from multitask.data.ids import check_thousands, number_instances, read_class_ids, read_instance_ids, read_train_ids
+from multitask.data.layout import INDICES, Camera, read_camera
+from multitask.data.listed import are_shares, check_split, check_splits, frames_of, split_names
 from multitask.data.panoptic import Segments
-from multitask.data.pictures import is_plain_png, read_indices, read_rgb, read_size
+from multitask.data.patterns import Pattern
+from multitask.data.pictures import is_plain_png, is_png, is_shallow_png, read_rgb, read_size
 from multitask.data.split import LABEL_KINDS
 from multitask.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 class Described(Folder):
@@ -41,14 +47,27 @@ class Described(Folder):
         self.description = description
         self.images = description.image.text
         self._found: dict[str, dict[str, Path]] = {}
+        self._own_names: dict[str, str] = {}
         self._segments: dict[Path, Segments] = {}
+        check_splits(description.splits, description.image)
+        check_split(description.splits, split)
         super().__init__(root, split, image_size, classes, strict=strict, partial=partial)
         for kind in self.kinds.intersection(LABEL_KINDS):
-            files = getattr(description, kind)
-            if table := getattr(files, "table", None):
-                self._table(table.path(self.root, split))
-        if isinstance(description.disparity, DepthFiles) and description.disparity.focal_times_baseline:
-            self.kinds |= {"camera"} if "disparity" in self.kinds else set()
+            self._table(kind)
+        instances = description.instance_ids
+        if "instance_ids" in self.kinds and instances and CODINGS.get(instances.coding) == INSTANCE_BASE:
+            check_thousands(self.table, "data.instance_ids.coding")
+
+    def say_what_fits_nothing(self) -> None:
+        """Names in a line each the patterns that no file of the split fits, as one with a mistake in it does not."""
+        for kind in (*LABEL_KINDS, "camera"):
+            if kind not in self.kinds and (pattern := self.description.pattern(kind)):
+                log.warning("%s=%s: no file for the pictures of split %r", pattern.key, pattern.text, self.split)
+
+    def _check_counts(self, there: Mapping[str, int]) -> None:
+        if not are_shares(self.description.splits):  # whose frames may be others at any time
+            kinds = [kind for kind in ("image", *LABEL_KINDS, "camera") if self.description.pattern(kind)]
+            check_counts(self.root, (self.split,), there, kinds)
 
     def splits_there(self) -> list[str]:
         return DescribedLayout(self.description).splits(self.root)
@@ -60,50 +79,67 @@ class Described(Folder):
     def path(self, kind: str, name: str) -> Path:
         if name in (found := self._index(kind)):
             return found[name]
-        pattern = self.description.pattern(kind)
-        return pattern.path(self.root, self.split, name) if pattern else self.root / f"{kind} of {name}"
+        pattern, own = self.description.pattern(kind), self._own_names.get(name, name)
+        return pattern.path(self.root, self.split, own) if pattern else self.root / f"{kind} of {own}"
 
     def find(self, kind: str) -> dict[Path, str]:
         return {path: name for name, path in self._index(kind).items()}
 
+    def kinds_of(self, name: str) -> frozenset[str]:
+        kinds, description = super().kinds_of(name), self.description
+        if description.instance_ids and description.instance_ids.coding == NUMBER and "class_ids" not in kinds:
+            kinds -= {"instance_ids"}  # of whose classes nothing is known
+        if "disparity" in kinds and _product(description):
+            kinds |= {"camera"}
+        return kinds
+
+    def coding(self, kind: str, name: str) -> str:
+        files = self.description.class_ids if kind == "class_ids" else self.description.instance_ids
+        if kind not in ("class_ids", "instance_ids") or not files:
+            return kind
+        if files.table:
+            return "image"
+        if files.palette:
+            return INDICES
+        is_number = kind == "instance_ids" and getattr(files, "coding", None) == NUMBER
+        return "class_ids" if is_number and is_shallow_png(self.path(kind, name)) else kind
+
     def header(self, kind: str, name: str) -> tuple[int, int]:
         path = self.path(kind, name)
-        return super().header(kind, name) if self._is_checked_png(kind, path) else read_size(path)
+        if kind == "disparity" and isinstance(self.description.disparity, DepthFiles):
+            self._product_of(name)
+        if table := self._table(kind):
+            table.check(path)
+        return read_size(path) if kind == "image" and not self._is_plain(path) else super().header(kind, name)
 
     def check_file(self, kind: str, name: str) -> None:
-        if self._is_checked_png(kind, self.path(kind, name)):
+        if is_png(self.path(kind, name)):
             super().check_file(kind, name)
 
     def read(self, kind: str, name: str) -> np.ndarray:
         path, description = self.path(kind, name), self.description
-        if not self._is_checked_png(kind, path):
-            if kind == "image":
-                return read_rgb(path)
-            coded = description.class_ids if kind == "class_ids" else description.instance_ids
-            if coded and coded.table:
-                return self._table(coded.table.path(self.root, self.split)).read(path, kind)
-            return self._decode(kind, path, read_indices(path))
+        if table := self._table(kind):
+            return table.read(path, kind)
+        if kind == "image" and not self._is_plain(path):
+            return read_rgb(path)
         layer = super().read(kind, name)
         if kind == "instance_ids" and description.instance_ids and description.class_ids:
             if description.instance_ids.coding == NUMBER:
-                return _numbered(path, layer, self.read("class_ids", name), self.table)
+                return number_instances(path, layer, self.read("class_ids", name), self.table)
             if description.class_ids.train_ids:  # which say nothing of ignored classes
                 class_ids = np.where(layer < INSTANCE_BASE, layer, layer // INSTANCE_BASE)
                 return np.where(self.table.train_ids[class_ids] == IGNORE, 0, layer)
-        if kind == "disparity" and isinstance(files := description.disparity, DepthFiles):
-            camera = None if files.focal_times_baseline else self._camera_of_depth(path, name)
-            product = files.focal_times_baseline or (camera.baseline * camera.fx if camera else 0.0)
-            with np.errstate(divide="ignore"):
-                return (np.float32(product) / layer).astype(np.float32)
+        if kind == "disparity" and isinstance(description.disparity, DepthFiles):
+            return np.float32(self._product_of(name)) / layer
         return layer
 
     def read_camera(self, name: str) -> Camera:
-        if self.description.camera:
-            return super().read_camera(name)
-        assert isinstance(self.description.disparity, DepthFiles)
+        product = _product(self.description)
+        if "camera" in self.files_of(name) or not product:
+            camera = super().read_camera(name)
+            return replace(camera, baseline=product / camera.fx) if product else camera
         height, width = self.source_size(name)
         # Of a baseline and a focal length no more is known, and needed, than their product.
-        product = self.description.disparity.focal_times_baseline or 0.0
         return Camera(1.0, product, product, (width - 1) / 2, (height - 1) / 2)
 
     def _decode(self, kind: str, path: Path, coded: np.ndarray) -> np.ndarray:
@@ -118,70 +154,64 @@ class Described(Folder):
                 return coded.astype(np.int32)
             base = CODINGS[description.instance_ids.coding]
             return read_instance_ids(path, coded, self.table, base, description.instance_ids.first)
-        files = description.disparity
-        assert files
-        values = coded.astype(np.float32)
-        values = (
-            values * np.float32(files.unit_m)
-            if isinstance(files, DepthFiles)
-            else ((values - np.float32(files.offset)) / np.float32(files.scale))
-        )
-        wrong = ~(values > 0) if isinstance(files, DepthFiles) else values < 0
-        values[(coded == files.invalid) | wrong] = np.nan
-        return values
+        assert description.disparity
+        return _measured(coded, description.disparity)
 
     def _index(self, kind: str) -> dict[str, Path]:
-        """The file of each frame of the split, by its name."""
+        """The file of each frame of the split, by its name, and those that are of no frame of any split."""
         if kind not in self._found:
-            self._found[kind] = self._search(kind)
+            pattern = self.description.pattern(kind)
+            self._found[kind] = {} if pattern is None else self._pictures() if kind == "image" else self._files(pattern)
         return self._found[kind]
 
-    def _search(self, kind: str) -> dict[str, Path]:
-        pattern = self.description.pattern(kind)
-        if pattern is None:
-            return {}
-        found: dict[str, Path] = {}
-        raw: dict[str, str] = {}
-        others = [p for k in (*LABEL_KINDS, "camera") if k != kind and (p := self.description.pattern(k))]
-        for path, name in sorted(pattern.find(self.root, self.split).items()):
-            if kind == "image" and any(other.name_of(self.root, self.split, path) for other in others):
-                continue  # a label file beside the pictures
-            if (own := _flat(name)) in found:
-                raise UserError(
-                    f"{pattern.key}: needed one file for each name, found {found[own]} and {path} for {own!r}"
-                )
-            found[own], raw[name] = path, own
-        there = raw if kind == "image" else self._names()
-        listed = frames_of(self.description.splits, self.split, self.root, there)
-        if listed is None:
-            return found
-        kept = {_flat(name) for name in listed}
-        return {name: path for name, path in found.items() if name in kept}
+    def _pictures(self) -> dict[str, Path]:
+        pattern, split = self.description.image, self.split
+        others = [p for kind in (*LABEL_KINDS, "camera") if (p := self.description.pattern(kind))]
+        names = {
+            path: name
+            for path, name in pattern.find(self.root, split).items()
+            if not any(other.name_of(self.root, split, path) for other in others)  # a label file beside the pictures
+        }
+        found = _by_name(names, pattern)
+        self._own_names = {_flat(name): name for name in names.values()}
+        pictures = {name: path for path, name in names.items()}
+        listed = frames_of(self.description.splits, split, self.root, pictures)
+        kept = found if listed is None else map(_flat, listed)
+        return {name: found[name] for name in kept}
 
-    def _names(self) -> list[str]:
-        """Names of all frames that have a picture, of all splits that share a folder."""
-        return list(self.description.image.find(self.root, self.split).values())
+    def _files(self, pattern: Pattern) -> dict[str, Path]:
+        image, splits = self.description.image, [self.split]
+        if image.has_split and not pattern.has_split:
+            splits = self.splits_there()
+        pictures = {_flat(name) for split in splits for name in image.find(self.root, split).values()}
+        others = pictures.difference(self._index("image"))
+        found = _by_name(pattern.find(self.root, self.split), pattern)
+        return {name: path for name, path in found.items() if name not in others}
 
-    def _table(self, path: Path) -> Segments:
+    def _is_plain(self, picture: Path) -> bool:
+        """Whether a picture is read as a PNG of 8-bit RGB, with all checks, and must be one."""
+        return self.description.plain or is_plain_png(picture)
+
+    def _table(self, kind: str) -> Segments | None:
+        """The table of the segments in a kind of file; None if it has another coding."""
+        files = {"class_ids": self.description.class_ids, "instance_ids": self.description.instance_ids}.get(kind)
+        if not files or not files.table:
+            return None
+        path = files.table.path(self.root, self.split)
         if path not in self._segments:
             self._segments[path] = Segments(path, self.table)
         return self._segments[path]
 
-    def _is_checked_png(self, kind: str, path: Path) -> bool:
-        """Whether a file is a PNG in one of the codings that `multitask.data.layout` checks."""
-        if kind == "image":
-            return is_plain_png(path)
-        files = self.description.class_ids if kind == "class_ids" else self.description.instance_ids
-        if kind in ("class_ids", "instance_ids") and files:
-            return not (files.table or getattr(files, "palette", False))
-        return True
-
-    def _camera_of_depth(self, path: Path, name: str) -> Camera:
-        if "camera" not in self.kinds_of(name):
-            raise UserError(
-                f"{path}: needed {self.path('camera', name)}, since depth is learned as disparity; found none"
-            )
-        return read_camera(self.path("camera", name))
+    def _product_of(self, name: str) -> float:
+        """Focal length times baseline of a frame with depth, px m."""
+        if product := _product(self.description):
+            return product
+        path = self.path("camera", name)
+        if "camera" not in self.files_of(name):
+            depth = self.path("disparity", name)
+            raise UserError(f"{depth}: needed {path}, since depth is learned as disparity; found none")
+        camera = read_camera(path)
+        return camera.baseline * camera.fx
 
 
 class DescribedLayout:
@@ -206,11 +236,10 @@ class DescribedLayout:
 
     def splits(self, root: Path, kind: str = "image") -> list[str]:
         """Names of the splits for which there are files of one kind."""
-        names = split_names(self.description.splits, self.description.image, root)
         pattern = self.description.pattern(kind)
         if pattern is None:
             return []
-        return [name for name in names if pattern.folder(root, name).is_dir()]
+        return split_names(self.description.splits, self.description.image, pattern, root)
 
 
 def _flat(name: str) -> str:
@@ -218,13 +247,29 @@ def _flat(name: str) -> str:
     return name.replace("/", "_")
 
 
-def _numbered(path: Path, numbers: np.ndarray, class_ids: np.ndarray, classes: ClassTable) -> np.ndarray:
-    """Instance ids (H, W) int32 of instances' numbers, 0 for none, and the class of each pixel."""
-    if numbers.shape != class_ids.shape:
-        raise UserError(f"{path}: needed the size of the class file, {class_ids.shape}, found {numbers.shape}")
-    known, index = np.unique(numbers, return_inverse=True)
-    if len(known) > INSTANCE_BASE - 1:
-        raise UserError(f"{path}: needed fewer than {INSTANCE_BASE - 1} instances, found {len(known)}")
-    ids = class_ids.astype(np.int32)
-    single = (numbers > 0) & classes.has_instances[class_ids]
-    return np.where(single, ids * INSTANCE_BASE + index.reshape(numbers.shape).astype(np.int32) + 1, ids)
+def _by_name(names: Mapping[Path, str], pattern: Pattern) -> dict[str, Path]:
+    """The file of each frame, by its name, if it has no more than one."""
+    found: dict[str, Path] = {}
+    for path, name in sorted(names.items()):
+        if (own := _flat(name)) in found:
+            raise UserError(f"{pattern.key}: needed one file for each name, found {found[own]} and {path} for {own!r}")
+        found[own] = path
+    return found
+
+
+def _product(description: Description) -> float | None:
+    """Focal length times baseline of all frames, px m; None if there is no depth, or each frame's camera says it."""
+    return description.disparity.focal_times_baseline if isinstance(description.disparity, DepthFiles) else None
+
+
+def _measured(coded: np.ndarray, files: DisparityFiles | DepthFiles) -> np.ndarray:
+    """Disparity in px, or depth in m, (H, W) float32 of a file's values, NaN where nothing was measured."""
+    values = coded.astype(np.float32)
+    if isinstance(files, DepthFiles):
+        values = values * np.float32(files.unit_m)
+        values[values <= 0] = np.nan
+    else:
+        values = (values - np.float32(files.offset)) / np.float32(files.scale)
+        values[values < 0] = np.nan
+    values[coded == files.invalid] = np.nan
+    return values

@@ -43,12 +43,14 @@ class InstanceFiles:
         pattern: where they are.
         coding: what a value means.
         first: the first number of an instance in a class; one below it says that no single instance is known.
+        palette: as of `ClassFiles`.
         table: where the segments' table is, in the panoptic format; None in all others.
     """
 
     pattern: Pattern
     coding: str
     first: int = 1
+    palette: bool = False
     table: Pattern | None = None
 
 
@@ -88,6 +90,7 @@ class Description:
         class_ids, instance_ids, disparity, camera: the other kinds of files; None where there are none. What is
             measured is disparity or depth.
         splits: which frames a split has: see `multitask.data.listed`; None: those in a folder of its name.
+        plain: whether pictures are 8-bit RGB PNGs, and any other is a fault.
     """
 
     image: Pattern
@@ -96,6 +99,7 @@ class Description:
     disparity: DisparityFiles | DepthFiles | None = None
     camera: Pattern | None = None
     splits: Any = None
+    plain: bool = False
 
     def pattern(self, kind: str) -> Pattern | None:
         """Where the files of a kind are; None where there are none."""
@@ -136,26 +140,32 @@ def _classes(given: Any) -> ClassFiles | None:
         return None
     pattern = Pattern(found.get("path"), f"{key}.path")
     if found.get("coding") is not None:
-        _one_of(found["coding"], f"{key}.coding", (PANOPTIC,))
+        coding = _one_of(found["coding"], f"{key}.coding", (PANOPTIC,))
+        _refuse(found, key, ("labels", "palette"), coding)
         return ClassFiles(pattern, table=_table(found, key))
+    _refuse(found, key, ("json",), None)
     labels = _one_of(found.get("labels", "ids"), f"{key}.labels", ("ids", "train_ids"))
-    if not isinstance(palette := found.get("palette", False), bool):
-        raise UserError(f"{key}.palette: needed true or false, found {shown(palette)}")
-    return ClassFiles(pattern, labels == "train_ids", palette)
+    return ClassFiles(pattern, labels == "train_ids", _palette(found, key))
 
 
 def _instances(given: Any) -> InstanceFiles | None:
-    key, found = "data.instance_ids", _group(given, "data.instance_ids", ("path", "coding", "first", "json"))
+    known = ("path", "coding", "first", "palette", "json")
+    key, found = "data.instance_ids", _group(given, "data.instance_ids", known)
     if found is None:
         return None
     pattern = Pattern(found.get("path"), f"{key}.path")
     coding = _one_of(found.get("coding"), f"{key}.coding", (*CODINGS, NUMBER, PANOPTIC))
+    if coding != "id*256+k":
+        _refuse(found, key, ("first",), coding)
+    if coding != NUMBER:
+        _refuse(found, key, ("palette",), coding)
     if coding == PANOPTIC:
         return InstanceFiles(pattern, coding, table=_table(found, key))
-    first = found.get("first", 1)
+    _refuse(found, key, ("json",), coding)
+    first = found.get("first", 0 if coding == "id*1000+k" else 1)
     if type(first) is not int or first not in (0, 1):
         raise UserError(f"{key}.first: needed 0 or 1, found {shown(first)}")
-    return InstanceFiles(pattern, coding, first)
+    return InstanceFiles(pattern, coding, first, _palette(found, key))
 
 
 def _disparity(given: Any) -> DisparityFiles | None:
@@ -194,6 +204,19 @@ def _group(given: Any, key: str, known: tuple[str, ...]) -> dict[str, Any] | Non
         if name not in known:
             raise UserError(f"{key}.{str(name)[:80]}: unknown key, needed some of {list(known)}")
     return dict(given)
+
+
+def _refuse(found: Mapping[str, Any], key: str, names: tuple[str, ...], coding: str | None) -> None:
+    """Refuses keys that say nothing of a coding, and would be passed over."""
+    for name in names:
+        if found.get(name) is not None:
+            raise UserError(f"{key}.{name}: no key of {key}.coding={coding or 'null'}, found {shown(found[name])}")
+
+
+def _palette(found: Mapping[str, Any], key: str) -> bool:
+    if not isinstance(palette := found.get("palette", False), bool):
+        raise UserError(f"{key}.palette: needed true or false, found {shown(palette)}")
+    return palette
 
 
 def _table(found: Mapping[str, Any], key: str) -> Pattern:

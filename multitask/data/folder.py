@@ -109,7 +109,11 @@ class Folder(Split):
         self._missing = {kind: names for kind, names in absent.items() if names and kind in self.kinds}
         if strict:
             there = {kind: len(self.names) - len(self._missing.get(kind, ())) for kind in ("image", *self.kinds)}
-            check_counts(self.root, self.whole if split == WHOLE else (split,), there)
+            self._check_counts(there)
+
+    def _check_counts(self, there: Mapping[str, int]) -> None:
+        """Compares the numbers of files by kind with what they should be."""
+        check_counts(self.root, self.whole if self.split == WHOLE else (self.split,), there)
 
     @abstractmethod
     def splits_there(self) -> list[str]:
@@ -169,6 +173,10 @@ class Folder(Split):
         return kind, UserError(f"{self.path(kind, name)}: needed the classes of {other}, found {words}")
 
     def kinds_of(self, name: str) -> frozenset[str]:
+        return self.files_of(name)
+
+    def files_of(self, name: str) -> frozenset[str]:
+        """The kinds of labels, and ``camera``, for which a frame has a file."""
         return self.kinds.difference(kind for kind in self._missing if self._is_missing(kind, name))
 
     @property
@@ -189,12 +197,16 @@ class Folder(Split):
             UserError: naming the file, if it is damaged, of another bit depth, or holds unknown ids.
         """
         path = self.path(kind, name)
-        array = read_png(path, kind)
+        array = read_png(path, self.coding(kind, name))
         return array if kind == "image" else self._decode(kind, path, array)
 
     @abstractmethod
     def _decode(self, kind: str, path: Path, coded: np.ndarray) -> np.ndarray:
         """A label file's values (H, W) -> the layer, as `read` returns it."""
+
+    def coding(self, kind: str, name: str) -> str:
+        """The kind of file whose bits a picture or label file of a frame must have."""
+        return kind
 
     def read_camera(self, name: str) -> Camera:
         """The camera of a frame, in px of its files.
@@ -210,7 +222,7 @@ class Folder(Split):
         Raises:
             UserError: naming the file, if it is not what it should be.
         """
-        return read_header(self.path(kind, name), kind)
+        return read_header(self.path(kind, name), self.coding(kind, name))
 
     def check_file(self, kind: str, name: str) -> None:
         """Checks what reading a picture or label file does not: that a PNG holds all rows and no more.
@@ -232,7 +244,7 @@ class Folder(Split):
     def _check_frame(self, name: str) -> None:
         image = self.path("image", name)
         size = self.header("image", name)
-        kinds = self.kinds_of(name)
+        kinds = self.kinds_of(name) & self.files_of(name)
         for kind in LABEL_KINDS:
             if kind in kinds and (found := self.header(kind, name)) != size:
                 raise size_error(self.path(kind, name), image, size, found)

@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from multitask.data.cityscapes import Cityscapes
 from multitask.data.classes import ClassMapping, ClassTable
-from multitask.data.described import DescribedLayout
+from multitask.data.described import Described, DescribedLayout
 from multitask.data.description import KEYS, describe
 from multitask.data.folder import WHOLE, Layout
 from multitask.data.folds import Fold, of_fold
@@ -24,7 +25,7 @@ _CAMVID = {"image": "{split}/{name}.png", "class_ids": "{split}annot/{name}.png"
 FORMATS: dict[str, Layout] = {
     "cityscapes": Cityscapes,
     "kitti": Kitti,
-    "camvid": DescribedLayout(describe(_CAMVID)),
+    "camvid": DescribedLayout(replace(describe(_CAMVID), plain=True)),
 }
 """Layouts of one root, by name."""
 
@@ -46,8 +47,14 @@ MIXED = "mixed"
 
 _WRITTEN = ("source", "seed", "num_train", "num_val", "num_test")
 _KEYS: dict[str, tuple[str, ...]] = dict.fromkeys(FORMATS, ("root",)) | {"cityscapes": ("root", *_WRITTEN)}
-_KEYS |= {MIXED: ("roots",), FOLDER: ("root", *KEYS)}
+_KEYS |= {MIXED: ("roots",), FOLDER: ("root", *KEYS, "train_split")}
 """Keys of ``data`` that only some formats have."""
+
+_ALL = (
+    *("name", "format", "classes", "mappings", "image_size", "augmentation", "partial"),
+    *("val_split", "held_out", "draw", "folds", "fold"),
+)
+"""Keys of ``data`` that every format has."""
 
 
 def open_split(data: Mapping[str, Any], split: str, fold: Fold | None = None) -> Split:
@@ -68,6 +75,8 @@ def open_split(data: Mapping[str, Any], split: str, fold: Fold | None = None) ->
         return open_mixed(split, data, partial=partial)
     classes = classes_of(data, name)
     frames = layout_of(data)(data["root"], WHOLE if fold else split, data["image_size"], classes, partial=partial)
+    if name == FOLDER and isinstance(frames, Described):
+        frames.say_what_fits_nothing()
     return of_fold(frames, split, fold) if fold else frames
 
 
@@ -94,6 +103,8 @@ def check_keys(data: Mapping[str, Any]) -> str:
         raise UserError(f"data.format: needed one of {list(_KEYS)}, found {shown(name)}")
     for key in sorted({key for keys in _KEYS.values() for key in keys}.intersection(data).difference(_KEYS[name])):
         raise UserError(f"data.{key}: no key of data.format={name}, needed some of {list(_KEYS[name])}")
+    if name == FOLDER and (unknown := [key for key in data if key not in (*_KEYS[FOLDER], *_ALL)]):
+        raise UserError(f"data.{str(unknown[0])[:80]}: unknown key, needed some of {[*_KEYS[FOLDER], *_ALL]}")
     if not isinstance(partial := data.get("partial", False), bool):
         raise UserError(f"data.partial: needed true or false, found {shown(partial)}")
     if name == MIXED:

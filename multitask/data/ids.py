@@ -84,6 +84,24 @@ def _instance_codes(classes: ClassTable, base: int, first: int) -> np.ndarray:
     return np.where(class_ids == UNKNOWN, -1, np.where(single, ids * INSTANCE_BASE + numbers, ids)).astype(np.int32)
 
 
+def number_instances(path: Path, numbers: np.ndarray, class_ids: np.ndarray, classes: ClassTable) -> np.ndarray:
+    """Instance ids (H, W) int32 of instances' numbers (H, W), 0 for none, and the class ids (H, W) of the same pixels.
+
+    An instance of several classes becomes one of each.
+
+    Raises:
+        UserError: naming the file, if it has another size, or more instances than instance ids can number.
+    """
+    if numbers.shape != class_ids.shape:
+        raise UserError(f"{path}: needed the size of the class file, {class_ids.shape}, found {numbers.shape}")
+    known = np.unique(numbers[numbers > 0])
+    if len(known) >= INSTANCE_BASE:
+        raise UserError(f"{path}: needed at most {INSTANCE_BASE - 1} instances, found {len(known)}")
+    ids = class_ids.astype(np.int32)
+    single = (numbers > 0) & classes.has_instances[class_ids]
+    return np.where(single, ids * INSTANCE_BASE + np.searchsorted(known, numbers).astype(np.int32) + 1, ids)
+
+
 def _counted(values: np.ndarray) -> str:
     """Values (N,) that should not be there, and in how many pixels they are."""
     found, pixels = np.unique(values, return_counts=True)

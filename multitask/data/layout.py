@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from multitask.data import png
-from multitask.data.png_chunks import Damaged, Header
+from multitask.data.png_chunks import GREY, PALETTE, Damaged, Header
 from multitask.data.png_chunks import read_header as read_png_header
 from multitask.data.reading import opened, read_text
 from multitask.errors import UserError
@@ -33,6 +33,9 @@ SUFFIX: dict[str, tuple[str, str]] = {
     "camera": ("camera", "_camera.json"),
 }
 """Kind of file -> (top folder, how its name ends)."""
+
+INDICES = "indices"
+"""A kind of file whose numbers are the pixels' places in a palette, whatever its colours, or greys of 8 bits."""
 
 _DEEP = ("instance_ids", "disparity")
 """Kinds of 16 bits."""
@@ -57,16 +60,17 @@ def read_png(path: Path, kind: str) -> np.ndarray:
 
     Args:
         path: the file.
-        kind: a key of `SUFFIX` other than ``camera``.
+        kind: a key of `SUFFIX` other than ``camera``, or `INDICES`.
     Returns:
-        (H, W, 3) uint8 for images, (H, W) uint8 for class ids, (H, W) uint16 for instance ids and disparity.
+        (H, W, 3) uint8 for images, (H, W) uint8 for class ids and `INDICES`, (H, W) uint16 for instance ids and
+        disparity.
     Raises:
         UserError: naming the file, if it is missing, damaged, or of another bit depth or coding.
     """
     with _opened(path) as file:
         header = read_png_header(file)
         _check_coding(path, kind, header)
-        pixels = png.read_pixels(file, header)
+        pixels = png.read_pixels(file, header, indices=kind == INDICES)
     return _deep(path, header, pixels) if kind in _DEEP else pixels
 
 
@@ -110,6 +114,8 @@ def _check_coding(path: Path, kind: str, header: Header) -> None:
     """Refuses colours where ids are needed, and the like."""
     if kind == "image":
         needed, is_right = "8-bit RGB", header.is_rgb and header.depth == 8
+    elif kind == INDICES:
+        needed, is_right = "8-bit palette or grey", header.color in (GREY, PALETTE) and header.depth <= 8
     elif kind in _DEEP:
         needed, is_right = "16-bit single-channel (grey)", header.is_grey
     else:

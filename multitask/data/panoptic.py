@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from multitask.data.classes import INSTANCE_BASE, UNKNOWN, ClassTable
-from multitask.data.pictures import read_rgb
+from multitask.data.layout import read_png
 from multitask.data.reading import opened
 from multitask.errors import UserError, shown
 
@@ -44,7 +44,27 @@ class Segments:
         annotations = content.get("annotations") if isinstance(content, Mapping) else None
         if not isinstance(annotations, list):
             raise UserError(f"{path}: needed a list of annotations, found {shown(annotations)}")
-        self._of = {self._stem(found): self._segments(found, classes) for found in annotations}
+        self._of: dict[str, list[Segment]] = {}
+        for found in annotations:
+            if (name := self._name(found)) in self._of:
+                raise UserError(f"{path}: {found['file_name']}: needed the segments of each picture once, found two")
+            self._of[name] = self._segments(found, classes)
+
+    def check(self, path: Path) -> None:
+        """Checks that the table has the segments of a picture.
+
+        Raises:
+            UserError: naming both, if it has none.
+        """
+        self._of_picture(path)
+
+    def _of_picture(self, path: Path) -> list[Segment]:
+        """The segments of a picture, which the table names by its name alone, or with folders."""
+        parts = path.with_suffix("").parts
+        for start in range(len(parts) - 1, 0, -1):
+            if (found := self._of.get("/".join(parts[start:]))) is not None:
+                return found
+        raise UserError(f"{self.path}: needed the segments of {path}, found none")
 
     def read(self, path: Path, kind: str) -> np.ndarray:
         """Class ids (H, W) uint8 or instance ids (H, W) int32 of a frame's picture.
@@ -53,11 +73,9 @@ class Segments:
             path: of the picture, whose name the table has.
             kind: ``class_ids`` or ``instance_ids``.
         Raises:
-            UserError: naming the picture or the table, if one lacks what the other has.
+            UserError: naming the picture or the table, if it is damaged or lacks what the other has.
         """
-        if path.stem not in self._of:
-            raise UserError(f"{self.path}: needed the segments of {path}, found none")
-        picture, segments = read_rgb(path).astype(np.int32), self._of[path.stem]
+        segments, picture = self._of_picture(path), read_png(path, "image").astype(np.int32)
         numbers = picture[..., 0] + 256 * picture[..., 1] + 65536 * picture[..., 2]
         found, index, pixels = np.unique(numbers, return_inverse=True, return_counts=True)
         values = {0: 0}  # nothing, or nothing that has a class
@@ -80,18 +98,19 @@ class Segments:
             )
         return segment.class_id * INSTANCE_BASE + count
 
-    def _stem(self, annotation: Any) -> str:
+    def _name(self, annotation: Any) -> str:
+        """The name of an annotation's picture, without its ending."""
         name = annotation.get("file_name") if isinstance(annotation, Mapping) else None
-        if not isinstance(name, str):
+        if not isinstance(name, str) or not PurePosixPath(name).name:
             raise UserError(f"{self.path}: annotations: needed a file_name, found {shown(name)}")
-        return PurePosixPath(name).stem
+        return PurePosixPath(name).with_suffix("").as_posix()
 
     def _segments(self, annotation: Mapping[str, Any], classes: ClassTable) -> list[Segment]:
         where = f"{self.path}: {annotation['file_name']}"
         found = annotation.get("segments_info")
         if not isinstance(found, list) or not all(isinstance(row, Mapping) for row in found):
             raise UserError(f"{where}: segments_info: needed a list of segments, found {shown(found)}")
-        segments = []
+        segments: dict[int, Segment] = {}
         for row in found:
             number, category = row.get("id"), row.get("category_id")
             if type(number) is not int or not 0 < number < 1 << 24:
@@ -99,11 +118,12 @@ class Segments:
             known = type(category) is int and 0 <= category < 256 and classes.class_ids[category] != UNKNOWN
             if not known:
                 raise UserError(f"{where}: category_id: needed an id of {classes.name}, found {shown(category)}")
+            if number in segments:
+                raise UserError(f"{where}: id: needed each segment once, found {number} twice")
             class_id = int(classes.class_ids[category])
-            segments.append(
-                Segment(number, class_id, bool(classes.has_instances[class_id]) and not row.get("iscrowd", 0))
-            )
-        return segments
+            single = bool(classes.has_instances[class_id]) and not row.get("iscrowd", 0)
+            segments[number] = Segment(number, class_id, single)
+        return list(segments.values())
 
 
 def _read_json(path: Path) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from multitask.data.reading import visible
 from multitask.errors import UserError, shown
 
-_FIELD = re.compile(r"\{(.*?)\}|(\*)")
+_FIELD = re.compile(r"\{(.*?)\}")
 
 
 class Pattern:
@@ -26,7 +26,7 @@ class Pattern:
     def __init__(self, text: Any, key: str, *, named: bool = True) -> None:
         if not isinstance(text, str) or not text:
             raise UserError(f"{key}: needed a pattern such as images/{{split}}/{{name}}.png, found {shown(text)}")
-        fields = [field for field, _ in _FIELD.findall(text) if field]
+        fields = _FIELD.findall(text)
         if unknown := sorted(set(fields) - {"split", "name"}):
             raise UserError(
                 f"{key}: needed no fields but {{split}} and {{name}}, found {{{unknown[0]}}} in {shown(text)}"
@@ -37,9 +37,15 @@ class Pattern:
         parts = PurePosixPath(text).parts
         if text.startswith("/") or ".." in parts:
             raise UserError(f"{key}: needed a path relative to data.root, found {shown(text)}")
-        if named and "{split}" in parts[-1]:
-            raise UserError(f"{key}: needed {{split}} in the name of a folder, found {shown(text)}")
+        if not named and "*" in text:
+            raise UserError(f"{key}: needed one file, and so no *, found {shown(text)}")
+        wild = next((place for place, part in enumerate(parts) if "{name}" in part or "*" in part), len(parts))
+        if any("{split}" in part for part in parts[wild:]):
+            raise UserError(
+                f"{key}: needed {{split}} in the name of a folder before those with {{name}} or *, found {shown(text)}"
+            )
         self.text, self.key = "/".join(parts), key
+        self._folders = parts[:wild] if named else parts[:-1]
 
     @property
     def has_split(self) -> bool:
@@ -52,23 +58,17 @@ class Pattern:
 
     def folder(self, root: Path, split: str) -> Path:
         """The folder below which all files of a split lie."""
-        parts = PurePosixPath(self.text).parts[:-1]
-        stop = next((place for place, part in enumerate(parts) if "{name}" in part or "*" in part), len(parts))
-        return (
-            root.joinpath(*parts[:stop])
-            if not stop
-            else Path(str(root / "/".join(parts[:stop])).replace("{split}", split))
-        )
+        return root.joinpath(*(part.replace("{split}", split) for part in self._folders))
 
     def splits(self, root: Path) -> list[str]:
-        """Names of the splits that have a folder."""
-        parts = PurePosixPath(self.text).parts
-        place = next(place for place, part in enumerate(parts) if "{split}" in part)
-        wanted = re.compile(_regex(parts[place], split=r"(?P<split>[^/]+)"))
-        rest = "/".join(parts[place + 1 : -1]).split("{")[0].split("*")[0].rpartition("/")[0]
-        found = (wanted.fullmatch(path.name) for path in visible(root.joinpath(*parts[:place]), "*"))
+        """Names of the splits that have a folder; none where the pattern has no ``{split}``."""
+        place = next((place for place, part in enumerate(self._folders) if "{split}" in part), None)
+        if place is None:
+            return []
+        wanted = re.compile(_regex(self._folders[place], split=r"(?P<split>[^/]+)"))
+        found = (wanted.fullmatch(path.name) for path in visible(root.joinpath(*self._folders[:place]), "*"))
         names = {match["split"] for match in found if match}
-        return sorted(name for name in names if (self._top(root, name, place) / rest).is_dir())
+        return sorted(name for name in names if self.folder(root, name).is_dir())
 
     def find(self, root: Path, split: str) -> dict[Path, str]:
         """Every file of a split that is there, and the name of its frame."""
@@ -84,10 +84,6 @@ class Pattern:
         match = self._matcher(split).fullmatch(path.relative_to(root).as_posix())
         return match["name"] if match else None
 
-    def _top(self, root: Path, split: str, place: int) -> Path:
-        parts = PurePosixPath(self.text).parts[: place + 1]
-        return root.joinpath(*(part.replace("{split}", split) for part in parts))
-
     def _matcher(self, split: str) -> "re.Pattern[str]":
         if split not in self._matchers:
             self._matchers[split] = re.compile(_regex(self.text, split=re.escape(split)))
@@ -101,13 +97,19 @@ class Pattern:
 def _regex(text: str, split: str) -> str:
     """A pattern as a regular expression."""
     fields = {"{split}": split, "{name}": "(?P<name>.+)", "*": "[^/]*"}
-    return "".join(fields.get(part, re.escape(part)) for part in re.split(r"(\{split\}|\{name\}|\*)", text))
+    words = []
+    for part in re.split(r"(\{split\}|\{name\}|\*)", text):
+        words.append(fields.get(part, re.escape(part)))
+        if part == "{split}" and split.startswith("(?P<"):
+            fields["{split}"] = "(?P=split)"  # the same again
+    return "".join(words)
 
 
 def _files(folder: Path) -> Iterator[Path]:
     """Every file below a folder, but for hidden ones."""
     for path in visible(folder, "*"):
         if path.is_dir():
-            yield from _files(path)
+            if not (path.is_symlink() and folder.resolve().is_relative_to(path.resolve())):  # no way in circles
+                yield from _files(path)
         else:
             yield path

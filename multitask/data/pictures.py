@@ -1,20 +1,23 @@
-"""Reading the pictures of data sets that are no PNGs of the usual kind: photographs in any format, and palettes."""
+"""Reading the pictures of data sets that are no PNGs of the usual kind: photographs in any format."""
 
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from multitask.data.png_chunks import Damaged
+from multitask.data.png_chunks import Damaged, Header
 from multitask.data.png_chunks import read_header as read_png_header
 from multitask.data.reading import opened
 from multitask.errors import UserError, reason
 
 _MOST_PIXELS = 225_000_000
 """Of one picture, as of PNGs."""
+
+_one = threading.Lock()
 
 
 def read_rgb(path: Path) -> np.ndarray:
@@ -24,19 +27,9 @@ def read_rgb(path: Path) -> np.ndarray:
         UserError: naming the file, if it is missing, damaged or too large.
     """
     with _picture(path) as image:
+        if image.mode.startswith(("I", "F")):  # whose values Pillow would cut off at 255
+            raise UserError(f"{path}: needed a picture of 8 bits, found one of mode {image.mode}")
         return np.asarray(image.convert("RGB"))
-
-
-def read_indices(path: Path) -> np.ndarray:
-    """The numbers of a PNG's pixels in its palette, whatever its colours, or its greys, (H, W) uint8.
-
-    Raises:
-        UserError: naming the file, if it is missing, damaged, too large, or has neither.
-    """
-    with _picture(path) as image:
-        if image.mode not in ("P", "L"):
-            raise UserError(f"{path}: needed a palette or 8-bit greys, found {image.mode}")
-        return np.asarray(image)
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -51,18 +44,34 @@ def read_size(path: Path) -> tuple[int, int]:
 
 def is_plain_png(path: Path) -> bool:
     """Whether a file is an 8-bit RGB PNG, which `multitask.data.layout` reads with all its checks."""
-    with opened(path) as file:
-        try:
-            header = read_png_header(file)
-        except Damaged:
-            return path.suffix.lower() == ".png"  # which reading it says better
-    return header.is_rgb and header.depth == 8
+    header = _png_header(path)
+    return header.is_rgb and header.depth == 8 if header else path.suffix.lower() == ".png"  # which reading it says
+
+
+def is_shallow_png(path: Path) -> bool:
+    """Whether a file is a PNG of 8 bits or fewer."""
+    header = _png_header(path)
+    return header is not None and header.depth <= 8
+
+
+def is_png(path: Path) -> bool:
+    """Whether a file is a PNG, whatever its coding, or says so by its name."""
+    return _png_header(path) is not None or path.suffix.lower() == ".png"
+
+
+def _png_header(path: Path) -> Header | None:
+    """The header of a PNG; None of what is none, or damaged."""
+    with opened(path) as file, suppress(Damaged):
+        return read_png_header(file)
+    return None
 
 
 @contextmanager
 def _picture(path: Path) -> Iterator[Image.Image]:
-    with opened(path) as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of large pictures, whose size is checked below
+    # What is odd in a file is no fault, and large pictures are refused below. The lock is there since headers are read
+    # in threads, which share what Python keeps of warnings.
+    with opened(path) as file, _one, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         try:
             with Image.open(file) as image:
                 if image.width * image.height > _MOST_PIXELS:

@@ -35,7 +35,7 @@ def check(file: BinaryIO) -> Header:
     return header
 
 
-def read_pixels(file: BinaryIO, header: Header) -> np.ndarray:
+def read_pixels(file: BinaryIO, header: Header, *, indices: bool = False) -> np.ndarray:
     """The pixels of a PNG: greys as they are seen, whatever the coding.
 
     A program that makes PNGs smaller without loss may store greys of 8 bits as indices into a palette in any order, or
@@ -44,6 +44,7 @@ def read_pixels(file: BinaryIO, header: Header) -> np.ndarray:
     Args:
         file: of which every check sum is compared.
         header: what `read_header` says of it.
+        indices: whether to return the places in a palette, (H, W) uint8, whatever colours it has there, if any.
     Returns:
         (H, W) uint8, or uint16 for 16 bits; (H, W, 3) uint8 for RGB and for palettes of colours.
     Raises:
@@ -56,7 +57,7 @@ def read_pixels(file: BinaryIO, header: Header) -> np.ndarray:
         # Rows that lack Pillow leaves at zero: they need be counted only where the last one is, or came in passes.
         if (header.interlaced or not samples[-1].any()) and _num_bytes(file, header)[0] < header.num_bytes:
             raise Damaged(f"needed {header.num_bytes} bytes in {header.height} rows, found fewer")
-    if header.color != PALETTE:
+    if indices or header.color != PALETTE:
         return samples
     if (largest := int(samples.max())) >= len(header.palette):
         raise Damaged(f"a pixel has colour {largest} of a palette of {len(header.palette)}")

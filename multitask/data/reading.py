@@ -11,7 +11,7 @@ from typing import BinaryIO
 from multitask.errors import UserError, reason
 
 _MOST_TEXT = 2**20
-"""Bytes of the largest text that is read: a camera's or a manifest has some hundreds."""
+"""Bytes of the largest text of most kinds: a camera's or a manifest has some hundreds."""
 
 
 @contextmanager
@@ -33,16 +33,19 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         raise UserError(f"{path}: could not be read ({reason(error)})") from error
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, most: int = _MOST_TEXT) -> str:
     """The text of a small file in UTF-8, without the mark that some editors of Windows put in front.
 
+    Args:
+        path: the file.
+        most: bytes of the largest that is read.
     Raises:
         UserError: naming the file, if it cannot be read, is too large, or is no text.
     """
     with opened(path) as file:
-        content = file.read(_MOST_TEXT + 1)
-    if len(content) > _MOST_TEXT:
-        raise UserError(f"{path}: needed a text of at most {_MOST_TEXT} bytes, found more")
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise UserError(f"{path}: needed a text of at most {most} bytes, found more")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -146,7 +146,38 @@ def test_what_asks_for_several_jobs(argument: str, several: bool, monkeypatch: p
     assert sys.argv[2] == ("output_dir='a','b'" if several else "output_dir='a,b'")
 
 
-@pytest.mark.parametrize("key", ["name", "split", "data.val_split"])
+@pytest.mark.parametrize(
+    ("typed", "value"),
+    [
+        ("data.image=images/{split}/{name}.jpg", "images/{split}/{name}.jpg"),
+        ("data.image={split}/rgb/{name}.*", "{split}/rgb/{name}.*"),
+        ("+data.class_ids.path={split}2017/{name}.png", "{split}2017/{name}.png"),
+        ("data.class_ids.json=panoptic_{split}.json", "panoptic_{split}.json"),
+        ("data.camera=null", None),
+        (
+            "data.instance_ids={path: a/{split}/{name}.png, coding: id*256+k,first:0}",
+            {"path": "a/{split}/{name}.png", "coding": "id*256+k", "first": 0},
+        ),
+        ("data.class_ids={path: 'a, b/{name}.png', palette: true}", {"path": "a, b/{name}.png", "palette": True}),
+        ('data.class_ids={labels: ids, path: "{name}.png"}', {"labels": "ids", "path": "{name}.png"}),
+        (
+            "data.depth={path: {split}/d/{name}.png, unit_m: 0.001}",
+            {"path": "{split}/d/{name}.png", "unit_m": 0.001},
+        ),
+    ],
+)
+def test_patterns_of_files_are_the_texts_that_were_typed(typed: str, value: object) -> None:
+    (override,) = PARSER.parse_overrides([entry.quoted_path(typed)])
+    assert override.value() == value
+
+
+def test_class_table_is_a_path_or_stands_in_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    for given, expected in (("~/mine.yaml", "/home/me/mine.yaml"), ({"classes": []}, {"classes": []})):
+        assert entry.plain(OmegaConf.create({"data": {"classes": given}})) == {"data": {"classes": expected}}
+
+
+@pytest.mark.parametrize("key", ["name", "split", "data.val_split", "data.train_split"])
 def test_names_of_folders_are_the_texts_that_were_typed(key: str) -> None:
     (override,) = PARSER.parse_overrides([entry.quoted_path(f"{key}=2024_01_15")])
     assert override.value() == "2024_01_15"

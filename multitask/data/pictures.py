@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from multitask.data.png_chunks import Damaged, Header
 from multitask.data.png_chunks import read_header as read_png_header
@@ -17,11 +17,14 @@ from multitask.errors import UserError, reason
 _MOST_PIXELS = 225_000_000
 """Of one picture, as of PNGs."""
 
+_LYING = (5, 6, 7, 8)
+"""Orientations of EXIF in which columns are stored as rows."""
+
 _one = threading.Lock()
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """A picture in any format that Pillow reads, (H, W, 3) uint8 RGB, its pixels as they are stored.
+    """A picture in any format that Pillow reads, (H, W, 3) uint8 RGB, turned upright as its EXIF says.
 
     Raises:
         UserError: naming the file, if it is missing, damaged or too large.
@@ -29,17 +32,18 @@ def read_rgb(path: Path) -> np.ndarray:
     with _picture(path) as image:
         if image.mode.startswith(("I", "F")):  # whose values Pillow would cut off at 255
             raise UserError(f"{path}: needed a picture of 8 bits, found one of mode {image.mode}")
-        return np.asarray(image.convert("RGB"))
+        return np.asarray(ImageOps.exif_transpose(image.convert("RGB")))
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """(H, W) px of a picture, which is not decoded.
+    """(H, W) px of a picture, upright, which is not decoded.
 
     Raises:
         UserError: naming the file, if it is missing or no picture.
     """
     with _picture(path) as image:
-        return image.height, image.width
+        lies = image.getexif().get(ExifTags.Base.Orientation) in _LYING
+        return (image.width, image.height) if lies else (image.height, image.width)
 
 
 def is_plain_png(path: Path) -> bool:

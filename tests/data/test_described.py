@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from multitask.data.census import take_census
 from multitask.data.described import Described
 from multitask.data.formats import layout_of, open_split
 from multitask.data.layout import write_camera, write_png
+from multitask.data.pictures import read_rgb, read_size
 from multitask.data.split import LABEL_KINDS
 from tests.described import CAMERA, Miniature, Write, data_of, opened
 
@@ -281,3 +283,28 @@ def test_ignored_classes_of_train_ids_have_no_instances(tmp_path: Path) -> None:
     assert sample.instance_ids is not None
     assert sample.class_ids.tolist() == [[33, 24, 0], [7, 24, 0]]
     assert sample.instance_ids.tolist() == [[33004, 24004, 0], [7, 24004, 0]]
+
+
+STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda x: x,
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.swapaxes(0, 1),
+    6: lambda x: np.rot90(x),  # counterclockwise; to be turned clockwise
+    7: lambda x: x.swapaxes(0, 1)[::-1, ::-1],
+    8: lambda x: np.rot90(x, -1),
+}
+"""How each orientation of EXIF has an upright picture in its file."""
+
+
+@pytest.mark.parametrize("orientation", list(STORED))
+def test_photographs_are_upright(tmp_path: Path, orientation: int) -> None:
+    upright = np.zeros((16, 24, 3), dtype=np.uint8)
+    upright[:8, :12] = 255  # white at the top left alone
+    exif, path = Image.Exif(), tmp_path / "a.jpg"
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(STORED[orientation](upright))).save(path, exif=exif, quality=95)
+    found = read_rgb(path)
+    assert read_size(path) == found.shape[:2] == (16, 24)
+    assert (np.abs(found.astype(int) - upright) < 40).all()

@@ -1,12 +1,11 @@
 """Data sets in the Cityscapes layout."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from multitask.data.classes import IGNORE, INSTANCE_BASE, ClassMapping, ClassTable
+from multitask.data.classes import IGNORE, INSTANCE_BASE
 from multitask.data.folder import Folder, size_error
 from multitask.data.ids import check_thousands, read_class_ids, read_instance_ids
 from multitask.data.layout import SUFFIX, decode_disparity, file_path
@@ -28,25 +27,15 @@ class Cityscapes(Folder):
         """Names of the splits for which there are files of one kind."""
         return sorted(path.name for path in visible(root / SUFFIX[kind][0], "*") if path.is_dir())
 
-    def __init__(
-        self,
-        root: str | Path,
-        split: str,
-        image_size: Sequence[int],
-        classes: ClassTable | ClassMapping,
-        *,
-        strict: bool = True,
-        partial: bool = False,
-    ) -> None:
-        super().__init__(root, split, image_size, classes, strict=strict, partial=partial)
+    def _finish(self, strict: bool) -> None:
         if "instance_ids" in self.kinds:
             check_thousands(self.table, self.where)
-        self._only_unseen = strict and split == "test" and self._has_placeholders()
+        self._only_unseen = strict and self.split == "test" and self._has_placeholders()
         if self._only_unseen:
             log.info(
                 "data.root=%s: the labels of split 'test' are placeholders without an evaluated class; they say which "
                 "pixels depth leaves out, but not where the sky is",
-                root,
+                self.root,
             )
             self.kinds -= {"class_ids", "instance_ids"}
 

@@ -1,13 +1,14 @@
 """A data set in folders of one's own, as a configuration describes it."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from multitask.data.classes import IGNORE, INSTANCE_BASE, ClassMapping, ClassTable
+from multitask.data.classes import IGNORE, INSTANCE_BASE
 from multitask.data.counts import check_counts
 from multitask.data.description import CODINGS, NUMBER, DepthFiles, Description, DisparityFiles
 from multitask.data.folder import Folder
@@ -28,33 +29,27 @@ class Described(Folder):
 
     Args:
         description: of the data set.
-        root, split, image_size, classes, strict, partial: as of `Folder`.
+        args, kwargs: as of `Folder`.
     Raises:
         UserError: naming the key or file.
     """
 
-    def __init__(
-        self,
-        description: Description,
-        root: str | Path,
-        split: str,
-        image_size: Sequence[int],
-        classes: ClassTable | ClassMapping,
-        *,
-        strict: bool = True,
-        partial: bool = False,
-    ) -> None:
+    def __init__(self, description: Description, *args: Any, **kwargs: Any) -> None:
         self.description = description
         self.images = description.image.text
         self._found: dict[str, dict[str, Path]] = {}
         self._own_names: dict[str, str] = {}
         self._segments: dict[Path, Segments] = {}
-        check_splits(description.splits, description.image)
-        check_split(description.splits, split)
-        super().__init__(root, split, image_size, classes, strict=strict, partial=partial)
+        super().__init__(*args, **kwargs)
+
+    def _begin(self) -> None:
+        check_splits(self.description.splits, self.description.image)
+        check_split(self.description.splits, self.split)
+
+    def _finish(self, strict: bool) -> None:
         for kind in self.kinds.intersection(LABEL_KINDS):
             self._table(kind)
-        instances = description.instance_ids
+        instances = self.description.instance_ids
         if "instance_ids" in self.kinds and instances and CODINGS.get(instances.coding) == INSTANCE_BASE:
             check_thousands(self.table, "data.instance_ids.coding")
 
@@ -222,17 +217,9 @@ class DescribedLayout:
     def __init__(self, description: Description) -> None:
         self.description = description
 
-    def __call__(
-        self,
-        root: str | Path,
-        split: str,
-        image_size: Sequence[int],
-        classes: ClassTable | ClassMapping,
-        *,
-        strict: bool = True,
-        partial: bool = False,
-    ) -> Described:
-        return Described(self.description, root, split, image_size, classes, strict=strict, partial=partial)
+    def __call__(self, *args: Any, **kwargs: Any) -> Described:
+        """Opens a split; arguments as of `Folder`."""
+        return Described(self.description, *args, **kwargs)
 
     def splits(self, root: Path, kind: str = "image") -> list[str]:
         """Names of the splits for which there are files of one kind."""

@@ -92,6 +92,7 @@ class Folder(Split):
         self.partial = partial
         self.image_size = check_size("data.image_size", image_size)
         self.where = f"data.root={root}"
+        self._begin()
         if not self.root.is_dir():
             raise UserError(f"data.root={root}: no such folder; data/README.md says how to obtain each data set")
         folder = self.folder("image")
@@ -110,6 +111,17 @@ class Folder(Split):
         if strict:
             there = {kind: len(self.names) - len(self._missing.get(kind, ())) for kind in ("image", *self.kinds)}
             self._check_counts(there)
+        self._finish(strict)
+
+    def _begin(self) -> None:
+        """Notes what a layout must know before it looks for files."""
+
+    def _finish(self, strict: bool) -> None:
+        """Looks at what a layout has besides, when the files are found.
+
+        Raises:
+            UserError: naming the key or file, if that is not what it should be; of single files only if ``strict``.
+        """
 
     def _check_counts(self, there: Mapping[str, int]) -> None:
         """Compares the numbers of files by kind with what they should be."""

@@ -8,12 +8,12 @@
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from multitask.data.classes import UNKNOWN, ClassMapping, ClassTable
+from multitask.data.classes import UNKNOWN
 from multitask.data.folder import WHOLE, Folder
 from multitask.data.ids import read_class_ids, read_instance_ids
 from multitask.data.layout import Camera
@@ -46,19 +46,11 @@ class Kitti(Folder):
     images = "NNNNNN_10.png"
     whole = ("train", "val")
 
-    def __init__(
-        self,
-        root: str | Path,
-        split: str,
-        image_size: Sequence[int],
-        classes: ClassTable | ClassMapping,
-        *,
-        strict: bool = True,
-        partial: bool = False,
-    ) -> None:
-        self._top = "testing" if split == "test" else "training"  # what a fold's test frames lie in, too
-        super().__init__(root, split, image_size, classes, strict=strict, partial=partial)
-        if strict and split != "test" and not self.kinds.intersection(LABEL_KINDS):
+    def _begin(self) -> None:
+        self._top = "testing" if self.split == "test" else "training"  # what a fold's test frames lie in, too
+
+    def _finish(self, strict: bool) -> None:
+        if strict and self.split != "test" and not self.kinds.intersection(LABEL_KINDS):
             folders = " or ".join(str(self.folder(kind)) for kind in LABEL_KINDS)
             raise UserError(f"{self.where}: needed labels in {folders}, found none")
 

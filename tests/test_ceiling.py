@@ -4,6 +4,7 @@ import pytest
 from multitask.ceiling import ceiling, noisy_truth
 from multitask.data.classes import INSTANCE_BASE
 from multitask.instances import Grouping
+from tests.cityscapes import CITYSCAPES
 
 CAR, ROAD = 26, 7
 
@@ -18,7 +19,7 @@ def _box(side: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_noisy_truth_is_right_in_the_median_and_as_noisy_as_it_says() -> None:
     classes, ids = _box(100)
-    train_ids, vectors = noisy_truth(classes, ids, np.random.default_rng(0))
+    train_ids, vectors = noisy_truth(classes, ids, CITYSCAPES, np.random.default_rng(0))
     inside = ids == CAR * INSTANCE_BASE + 1
     assert (train_ids[inside] == 13).all()
     assert not train_ids[~inside].any(), "groups are no instance"

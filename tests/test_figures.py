@@ -7,13 +7,14 @@ from multitask import figures
 from multitask.ceiling import noisy_truth
 from multitask.data.synthetic import render
 from multitask.instances import group
+from tests.cityscapes import CITYSCAPES
 
 
 def _owners(frame: int, number: int) -> np.ndarray:
     """Shares of a true instance's pixels by the found instance that they are given to, the largest first."""
     scene = render(0, "val", frame, figures._SIZE)
-    classes, vectors = noisy_truth(scene.class_ids, scene.instance_ids, np.random.default_rng(0))
-    found = group(classes, vectors).ids[scene.instance_ids == number]
+    classes, vectors = noisy_truth(scene.class_ids, scene.instance_ids, CITYSCAPES, np.random.default_rng(0))
+    found = group(classes, vectors, CITYSCAPES).ids[scene.instance_ids == number]
     return np.unique(found, return_counts=True)
 
 

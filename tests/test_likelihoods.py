@@ -180,7 +180,7 @@ VARIANCE = 9.0
 
 def _simulated(name: str, components: int) -> tuple[Instance, Tensor, Target]:
     """A task of vectors, predictions, and targets that are these with noise of `VARIANCE`, as the likelihood has it."""
-    task = type("Vectors", (Instance,), {"channels": components})(name)
+    task = type("Vectors", (Instance,), {"channels": components})(CITYSCAPES, name)
     noise = {"laplace": Laplace(0.0, math.sqrt(VARIANCE / 2)), "gaussian": Normal(0.0, math.sqrt(VARIANCE))}[name]
     prediction = torch.randn(2, components, 100, 100) * 20
     return task, prediction, Target(prediction + noise.sample(prediction.shape), torch.rand(2, 100, 100) < 0.8)
@@ -218,7 +218,7 @@ def test_descent_finds_the_variance_of_simulated_noise(name: str, components: in
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
 def test_descent_finds_the_temperature_of_simulated_labels(temperature: float) -> None:
-    logits = 3 * torch.randn(1, Semantic.channels, 100, 100)
+    logits = 3 * torch.randn(1, len(CITYSCAPES.names), 100, 100)
     labels = Categorical(logits=logits.movedim(1, -1) / temperature).sample()
     target = Target(labels, torch.rand(1, 100, 100) < 0.8)
     assert _learned(Semantic(CITYSCAPES, "softmax_exact"), logits, target, 0.0) == pytest.approx(temperature, rel=0.05)

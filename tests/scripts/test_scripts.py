@@ -261,7 +261,7 @@ def test_train_py_on_a_damaged_picture_names_it_in_one_line(frames: Path, tmp_pa
         write_png(path, np.full((64, 128), 77, dtype=np.uint8))
     result = run("train.py", *TINY, "trainer.num_workers=1", f"data.root={copy}", "output_dir=run", cwd=tmp_path)
     assert result.returncode == 2
-    assert [line for line in result.stderr.splitlines() if "labelIds.png: needed class ids" in line] == [
+    assert [line for line in result.stderr.splitlines() if "labelIds.png: needed ids" in line] == [
         result.stderr.strip().splitlines()[-1]
     ]
     assert "Traceback" not in result.stderr

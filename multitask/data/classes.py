@@ -112,6 +112,11 @@ class ClassTable:
         return _padded([label.id or 0 for label in self.labels], 0)
 
     @cached_property
+    def evaluated_label_ids(self) -> np.ndarray:
+        """(C,) uint8: value in label files by train id."""
+        return self.label_ids[self.evaluated_ids]
+
+    @cached_property
     def has_instances(self) -> np.ndarray:
         """(256,) bool by class id: single instances are annotated."""
         return _padded([label.has_instances for label in self.labels], False)
@@ -216,7 +221,7 @@ class ClassMapping:
     def _instance_ids(self, instance_ids: np.ndarray) -> np.ndarray:
         """Of a class that has no instances in the target the bare class id is left."""
         single = instance_ids >= INSTANCE_BASE
-        classes = self.class_ids[np.where(single, instance_ids // INSTANCE_BASE, instance_ids)].astype(np.int32)
+        classes = self.class_ids[class_of(instance_ids)].astype(np.int32)
         kept = single & self.target.has_instances[classes]
         ids = np.where(kept, classes * INSTANCE_BASE + instance_ids % INSTANCE_BASE, classes)
         for class_id in self._joined:  # whose instances may have the same numbers before
@@ -224,6 +229,11 @@ class ClassMapping:
             _, numbers = np.unique(instance_ids[members], return_inverse=True)
             ids[members] = class_id * INSTANCE_BASE + np.minimum(numbers, INSTANCE_BASE - 1)
         return ids
+
+
+def class_of(instance_ids: np.ndarray) -> np.ndarray:
+    """Class ids of instance ids: ``class id * 1000 + k`` or the bare class id."""
+    return np.where(instance_ids < INSTANCE_BASE, instance_ids, instance_ids // INSTANCE_BASE)
 
 
 def distinct_color(number: int) -> Color:

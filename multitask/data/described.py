@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from multitask.data.classes import IGNORE, INSTANCE_BASE
+from multitask.data.classes import IGNORE, INSTANCE_BASE, class_of
 from multitask.data.counts import check_counts
 from multitask.data.description import CODINGS, NUMBER, DepthFiles, Description, DisparityFiles
 from multitask.data.folder import Folder
@@ -122,8 +122,7 @@ class Described(Folder):
             if description.instance_ids.coding == NUMBER:
                 return number_instances(path, layer, self.read("class_ids", name), self.table)
             if description.class_ids.train_ids:  # which say nothing of ignored classes
-                class_ids = np.where(layer < INSTANCE_BASE, layer, layer // INSTANCE_BASE)
-                return np.where(self.table.train_ids[class_ids] == IGNORE, 0, layer)
+                return np.where(self.table.train_ids[class_of(layer)] == IGNORE, 0, layer)
         if kind == "disparity" and isinstance(description.disparity, DepthFiles):
             return np.float32(self._product_of(name)) / layer
         return layer

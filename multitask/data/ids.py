@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from multitask.data.classes import IGNORE, INSTANCE_BASE, UNKNOWN, ClassTable
+from multitask.data.classes import IGNORE, INSTANCE_BASE, UNKNOWN, ClassTable, class_of
 from multitask.errors import UserError
 
 
@@ -126,7 +126,7 @@ def contradiction(class_ids: np.ndarray, instance_ids: np.ndarray, classes: Clas
     bits = np.uint16 if len(classes.labels) <= (1 << 16) // INSTANCE_BASE else np.uint32
     if _agree(class_ids.astype(bits), instance_ids.astype(bits)).all():
         return None
-    others = np.where(instance_ids < INSTANCE_BASE, instance_ids, instance_ids // INSTANCE_BASE)
+    others = class_of(instance_ids)
     differs = others != class_ids
     place = np.unravel_index(int(differs.argmax()), differs.shape)
     one, other = class_ids[differs], others[differs]

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import torch
 
-from multitask.data.classes import IGNORE, INSTANCE_BASE, ClassTable
-from multitask.metrics.overlaps import Overlaps, class_of
+from multitask.data.classes import IGNORE, INSTANCE_BASE, ClassTable, class_of
+from multitask.metrics.overlaps import Overlaps
 from multitask.metrics.pixels import ConfusionMatrix
 
 

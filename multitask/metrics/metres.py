@@ -4,10 +4,9 @@ import math
 
 import numpy as np
 
-from multitask.data.classes import INSTANCE_BASE, ClassTable
+from multitask.data.classes import INSTANCE_BASE, ClassTable, class_of
 from multitask.data.layout import Camera
 from multitask.metrics.matches import Distance
-from multitask.metrics.overlaps import class_of
 
 MAX_DISTANCE = 80.0
 """m; farther pixels do not count, and no prediction counts as farther."""

@@ -4,8 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from multitask.data.classes import INSTANCE_BASE
-
 _BITS = (18, 8, 8, 24)
 """Of a key: instance id, class id, train id, number of the predicted instance."""
 
@@ -59,11 +57,6 @@ def count_overlaps(
         (keys >> (end - bits)) & ((1 << bits) - 1) for bits, end in zip(_BITS, ends.tolist(), strict=True)
     ]
     return Overlaps(*columns, pixels)  # type: ignore[call-arg]
-
-
-def class_of(truth_ids: np.ndarray) -> np.ndarray:
-    """Class ids of instance ids: ``class id * 1000 + k`` or the bare class id."""
-    return np.where(truth_ids < INSTANCE_BASE, truth_ids, truth_ids // INSTANCE_BASE)
 
 
 def _runs(layers: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

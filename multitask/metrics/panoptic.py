@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from multitask.data.classes import IGNORE, INSTANCE_BASE, ClassTable
-from multitask.metrics.overlaps import Overlaps, class_of
+from multitask.data.classes import IGNORE, INSTANCE_BASE, ClassTable, class_of
+from multitask.metrics.overlaps import Overlaps
 from multitask.metrics.prediction import PredictedInstance
 
 

@@ -48,7 +48,7 @@ class ResultWriter:
         if self._size_of:
             scene = _resized(scene, self._size_of(name))
         if scene.train_ids is not None:
-            ids = self._classes.label_ids[self._classes.evaluated_ids][scene.train_ids]
+            ids = self._classes.evaluated_label_ids[scene.train_ids]
             write_png(self._folder / "pixel-level" / f"{name}_labelIds.png", ids)
         if scene.instance_map is not None:
             self._write_instances(name, scene.instance_map, scene)

@@ -1,13 +1,13 @@
 """All figures of a predicted scene, from one pass over its pixels."""
 
-from multitask.data.classes import INSTANCE_BASE, ClassTable
+from multitask.data.classes import INSTANCE_BASE, ClassTable, class_of
 from multitask.data.sample import Sample
 from multitask.errors import UserError
 from multitask.metrics.average_precision import AveragePrecision
 from multitask.metrics.classes import ClassScores
 from multitask.metrics.matches import Distance
 from multitask.metrics.metres import MetricDepth, instance_distances
-from multitask.metrics.overlaps import Overlaps, class_of, count_overlaps
+from multitask.metrics.overlaps import Overlaps, count_overlaps
 from multitask.metrics.panoptic import PanopticQuality
 from multitask.metrics.prediction import PredictedScene, check_range, layers_of
 

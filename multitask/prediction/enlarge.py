@@ -67,7 +67,7 @@ class Enlargement:
         ]
         self._class_ids = None
         if predicted.train_ids is not None:
-            self._class_ids = classes.label_ids[classes.evaluated_ids][predicted.train_ids]
+            self._class_ids = classes.evaluated_label_ids[predicted.train_ids]
         self._instance_ids = self._disparity = None
         if predicted.instance_map is not None:
             self._instance_ids = self._ordered(predicted.instance_map, predicted.instances)

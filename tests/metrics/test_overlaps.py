@@ -3,7 +3,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from multitask.metrics.overlaps import class_of, count_overlaps
+from multitask.data.classes import class_of
+from multitask.metrics.overlaps import count_overlaps
 
 
 def _layers(rng: np.random.Generator, size: tuple[int, int]) -> list[np.ndarray]:

@@ -39,6 +39,7 @@ class Described(Folder):
         self.images = description.image.text
         self._found: dict[str, dict[str, Path]] = {}
         self._own_names: dict[str, str] = {}
+        self._walked: dict[str, dict[Path, str]] = {}
         self._segments: dict[Path, Segments] = {}
         super().__init__(*args, **kwargs)
 
@@ -47,6 +48,7 @@ class Described(Folder):
         check_split(self.description.splits, self.split)
 
     def _finish(self, strict: bool) -> None:
+        self._walked.clear()  # every kind is indexed, and frames go to other processes with all that they hold
         for kind in self.kinds.intersection(LABEL_KINDS):
             self._table(kind)
         instances = self.description.instance_ids
@@ -163,7 +165,7 @@ class Described(Folder):
         others = [p for kind in (*LABEL_KINDS, "camera") if (p := self.description.pattern(kind))]
         names = {
             path: name
-            for path, name in pattern.find(self.root, split).items()
+            for path, name in self._candidates(split).items()
             if not any(other.name_of(self.root, split, path) for other in others)  # a label file beside the pictures
         }
         found = _by_name(names, pattern)
@@ -174,13 +176,19 @@ class Described(Folder):
         return {name: found[name] for name in kept}
 
     def _files(self, pattern: Pattern) -> dict[str, Path]:
-        image, splits = self.description.image, [self.split]
-        if image.has_split and not pattern.has_split:
+        splits = [self.split]
+        if self.description.image.has_split and not pattern.has_split:
             splits = self.splits_there()
-        pictures = {_flat(name) for split in splits for name in image.find(self.root, split).values()}
+        pictures = {_flat(name) for split in splits for name in self._candidates(split).values()}
         others = pictures.difference(self._index("image"))
         found = _by_name(pattern.find(self.root, self.split), pattern)
         return {name: path for name, path in found.items() if name not in others}
+
+    def _candidates(self, split: str) -> dict[Path, str]:
+        """All files of a split that may be pictures by their names, for which folders are walked through once."""
+        if split not in self._walked:
+            self._walked[split] = self.description.image.find(self.root, split)
+        return self._walked[split]
 
     def _is_plain(self, picture: Path) -> bool:
         """Whether a picture is read as a PNG of 8-bit RGB, with all checks, and must be one."""

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from multitask.build import Config
+from multitask.config.factories import Config
+from multitask.config.trained import load_trained
 from multitask.data.loader import normalize
 from multitask.errors import UserError
 from multitask.files import whole
 from multitask.models.archive import first_line
 from multitask.models.network import MultiTaskNetwork
 from multitask.tasks.base import Task
-from multitask.trained import load_trained
 
 INPUT = "images"
 """Name of the exported network's input."""

@@ -7,8 +7,8 @@ from omegaconf import DictConfig
 
 from _entry import plain, run, short_errors
 from multitask.benchmark import measure
+from multitask.console import markdown
 from multitask.files import write_json
-from multitask.report import markdown
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="benchmark")

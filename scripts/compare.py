@@ -12,10 +12,10 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from _entry import end_with, plain, run, short_errors
-from multitask import build
 from multitask.comparison import EXPERIMENTS, Plan, Report, Runner, find_places, loader_overrides
 from multitask.comparison.frames import FramesOfRuns
 from multitask.comparison.plan import check_seeds
+from multitask.config import factories as build
 from multitask.errors import UserError
 
 _OWN_KEYS = {"experiment", "comparison", "base", "seeds", "split", "rates", "search_seed", "parallel", "report"}

@@ -5,9 +5,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from _entry import plain, run, short_errors
-from multitask.evaluation import evaluate_checkpoint
-from multitask.report import results_text
-from multitask.scene import figure_groups
+from multitask.evaluation.checkpoint_evaluation import evaluate_checkpoint
+from multitask.evaluation.scenes import figure_groups
+from multitask.reporting.tables import results_text
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="evaluate")

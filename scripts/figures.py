@@ -6,7 +6,7 @@ import hydra
 from omegaconf import DictConfig
 
 from _entry import plain, run, short_errors
-from multitask.figures import figure4
+from multitask.benchmark.figure4 import figure4
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="figures")

@@ -4,8 +4,8 @@ import hydra
 from omegaconf import DictConfig
 
 from _entry import plain, run, short_errors
-from multitask.check import check
-from multitask.prepare import prepare
+from multitask.data.check import check
+from multitask.synthetic.prepare import prepare
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="prepare_data")

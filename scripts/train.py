@@ -6,10 +6,10 @@ import hydra
 from omegaconf import DictConfig
 
 from _entry import plain, run, short_errors
-from multitask.engine.tracking import read_history
-from multitask.report import results_text, weights_text
-from multitask.run import Run
-from multitask.scene import figure_groups
+from multitask.evaluation.scenes import figure_groups
+from multitask.reporting.tables import results_text, weights_text
+from multitask.reporting.tensorboard import read_history
+from multitask.runs.run import Run
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="train")

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from multitask import build
-from multitask.data.synthetic import write_dataset
+from multitask.config import factories as build
 from multitask.instances import Grouping
+from multitask.synthetic import write_dataset
 from tests.cityscapes import CITYSCAPES
 from tests.compose import ROOT, config
 from tests.layouts import write_kitti

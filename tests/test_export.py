@@ -10,7 +10,8 @@ import onnxruntime
 import pytest
 import torch
 
-from multitask import build, export
+from multitask import export
+from multitask.config import factories as build
 from multitask.data.loader import normalize
 from multitask.engine import checkpoint
 from multitask.errors import UserError

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from multitask import build
+from multitask.config import factories as build
+from multitask.config.trained import load_trained
 from multitask.data.classes import IGNORE
 from multitask.data.described import Described
 from multitask.data.layout import read_png
 from multitask.engine.inference import network_predictor
-from multitask.evaluation import Evaluation, evaluate_checkpoint
-from multitask.report import results_text
-from multitask.run import LAST, Run
-from multitask.scene import figure_groups
-from multitask.trained import load_trained
+from multitask.evaluation.checkpoint_evaluation import Evaluation, evaluate_checkpoint
+from multitask.evaluation.scenes import figure_groups
+from multitask.reporting.tables import results_text
+from multitask.runs.run import LAST, Run
 from tests.compose import config, small
 from tests.described import WRITERS, Miniature
 from tests.prediction.made import run_predict

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 import multitask
-from multitask import build
+from multitask.config import factories as build
 from multitask.data.classes import INSTANCE_BASE, ClassTable
 from multitask.data.kitti import FOLDERS
 from multitask.data.layout import file_path, read_png, write_png
@@ -20,11 +20,11 @@ from multitask.data.tables import read_table
 from multitask.engine import checkpoint
 from multitask.engine.trainer import Trainer
 from multitask.errors import UserError
-from multitask.evaluation import evaluate_checkpoint
+from multitask.evaluation.checkpoint_evaluation import evaluate_checkpoint
 from multitask.export import export_checkpoint
 from multitask.metrics import PredictedInstance, PredictedScene
-from multitask.metrics.scene import SceneMetrics
-from multitask.run import CONFIG, LAST, METRICS, Run
+from multitask.metrics.scene_metrics import SceneMetrics
+from multitask.runs.run import CONFIG, LAST, METRICS, Run
 from tests.cityscapes import CITYSCAPES, CLASS_NAMES
 from tests.compose import SMALL, config, small
 from tests.layouts import write_camvid

@@ -7,17 +7,20 @@ import torch
 from torch import Tensor
 
 import multitask
-from multitask import build
+from multitask.config import factories as build
 from multitask.data.classes import ClassTable
 from multitask.data.loader import Batch, EncodedFrames, Loader, in_order
 from multitask.data.sample import Sample, Target
 from multitask.data.tables import FOLDER, built_in
 from multitask.engine.compute import Compute
-from multitask.engine.inference import evaluate, fit_position_prior, network_predictor, score
+from multitask.engine.inference import network_predictor
 from multitask.engine.objective import Objective
+from multitask.evaluation.figures import evaluate, score
+from multitask.evaluation.position_prior import fit_position_prior
 from multitask.likelihoods import REGRESSION
 from multitask.metrics import Metric, VectorError
-from multitask.report import panel, table
+from multitask.reporting.panels import panel
+from multitask.reporting.tables import table
 from multitask.tasks.base import Figure, Task
 from tests.cityscapes import CITYSCAPES
 
@@ -28,7 +31,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = {
     "errors": -2,
     "files": -1,
-    "exclusive": -1,
+    "console": -1,
     "data": 0,
     "likelihoods": 1,
     "metrics": 1,
@@ -37,6 +40,7 @@ ORDER = {
     "tasks": 2,
     "weighting": 3,
     "engine": 4,
+    "synthetic": 5,
 }
 """The way of the data; what is not named here joins all of it and stands behind."""
 
@@ -203,7 +207,7 @@ def test_scan_finds_literals_but_not_docstrings() -> None:
 
 def test_scan_sees_the_whole_package() -> None:
     found = {path.relative_to(PACKAGE).parts[0] for path in MODULES}
-    assert {"data", "tasks", "models", "engine", "likelihoods.py", "weighting", "build.py"} <= found
+    assert {"data", "tasks", "models", "engine", "likelihoods.py", "weighting", "config"} <= found
     assert "torch" in {name.split(".")[0] for name in _imports(PACKAGE / "weighting/base.py")}
     assert _parts_imported(PACKAGE / "weighting/base.py") == {"errors", "likelihoods"}
 
@@ -220,13 +224,12 @@ def test_module_outside_the_tasks_names_none_of_them(path: Path) -> None:
 
 
 NAMES_A_TABLE = {
-    "data/synthetic": "draws street scenes, whose classes are those of Cityscapes",
-    "official.py": "calls the official scripts, which know these classes alone",
-    "metrics/results.py": "writes the files of Cityscapes' server",
-    "prepare.py": "refuses to write synthetic scenes in other ids than theirs",
+    "synthetic": "draws street scenes, whose classes are those of Cityscapes",
+    "benchmark/official.py": "calls the official scripts, which know these classes alone",
+    "evaluation/result_files.py": "writes the files of Cityscapes' server",
     "data/formats.py": "says which table each published layout's files have, by whose folders data=mixed knows them",
     "engine/checkpoint.py": "reads checkpoints of before there were tables",
-    "resume.py": "goes on with runs of before there were tables",
+    "runs/resume.py": "goes on with runs of before there were tables",
 }
 """Where a class table is named, and why; everything else gets the table of its data."""
 

@@ -4,11 +4,11 @@ from functools import partial
 
 import numpy as np
 
+from multitask.benchmark.ceiling import ceiling, noisy_truth
 from multitask.benchmark.timing import Results, median_seconds, seconds
-from multitask.ceiling import ceiling, noisy_truth
 from multitask.data.classes import INSTANCE_BASE
-from multitask.data.synthetic import CLASSES
 from multitask.instances import group, optics
+from multitask.synthetic import CLASSES
 from multitask.tasks.instance import Instance
 
 _PATIENCE = 60.0

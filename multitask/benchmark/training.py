@@ -11,12 +11,12 @@ import torch
 from multitask.benchmark.timing import Results, median_seconds, seconds
 from multitask.data.cityscapes import Cityscapes
 from multitask.data.loader import Batch, EncodedFrames, Loader, StepSampler
-from multitask.data.synthetic import CLASSES, write_dataset
 from multitask.data.transforms import Augmentation
 from multitask.engine.compute import Compute, make_compute
 from multitask.engine.memory import keep_freed_memory
 from multitask.engine.objective import Objective
 from multitask.models.network import make_network
+from multitask.synthetic import CLASSES, write_dataset
 from multitask.tasks.base import Task
 from multitask.tasks.depth import Depth
 from multitask.tasks.instance import Instance

@@ -17,7 +17,7 @@ from multitask.comparison.statistics import (
     decide,
     paired_difference,
 )
-from multitask.report import markdown
+from multitask.console import markdown
 
 _HEADING = ["claim", "is", "", "in", "by", "95 % interval", "seeds", "p, corrected", "verdict"]
 _WORDS = (HOLDS, FAILS, UNDECIDED, TOO_FEW)

@@ -3,10 +3,10 @@
 import json
 from collections.abc import Mapping, Sequence
 
-from multitask import build
-from multitask.build import Config
 from multitask.comparison.plan import Plan
 from multitask.comparison.results import describe
+from multitask.config import factories as build
+from multitask.config.factories import Config
 from multitask.data.folds import BY_SEED, Fold
 from multitask.data.split import Split
 from multitask.tasks.base import Task

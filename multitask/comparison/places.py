@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from multitask.build import Config
+from multitask.config.factories import Config
 from multitask.data.parallel import num_cpus, num_loaders
 from multitask.errors import UserError
 

@@ -4,12 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from multitask.build import HELD_OUT, MOST_SEED, is_seed
 from multitask.comparison.experiments import LEARNED
 from multitask.comparison.results import Result
 from multitask.comparison.rows import Choices, Experiment, Row
-from multitask.engine.inference import score
+from multitask.config.factories import HELD_OUT, MOST_SEED, is_seed
 from multitask.errors import UserError, shown
+from multitask.evaluation.figures import score
 from multitask.tasks.base import Task
 
 _MOST_BEYOND = 3

@@ -7,7 +7,7 @@ from typing import TextIO
 
 from multitask.comparison.plan import Job, Plan
 from multitask.comparison.results import Result
-from multitask.report import duration, markdown
+from multitask.console import duration, markdown
 
 
 def summary(plan: Plan, results: Mapping[str, Result], failed: Set[str], running: int, places: int) -> str:

@@ -3,19 +3,21 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from multitask.build import HELD_OUT
-from multitask.comparison.cells import bold, spread, weights_row
 from multitask.comparison.claims import verdicts
 from multitask.comparison.columns import COLUMNS, HIGHER_IS_BETTER, IMPROVEMENT, TABLE1
 from multitask.comparison.experiments import LEARNED, PAPER_NOISE
+from multitask.comparison.formatting import bold, spread, weights_row
 from multitask.comparison.frames import folds_in_words
 from multitask.comparison.plan import Plan
 from multitask.comparison.results import Figures, Result, early
 from multitask.comparison.rows import Experiment, Row, given_weight
 from multitask.comparison.statistics import mean_and_deviation, mean_relative_improvement
 from multitask.comparison.sweep import plot_curves, plot_sweep, swept
+from multitask.config.factories import HELD_OUT
+from multitask.console import markdown
 from multitask.files import write_text
-from multitask.report import markdown, noise_line, plot_training, plot_weights, weights_line
+from multitask.reporting.plots import plot_training, plot_weights
+from multitask.reporting.tables import noise_line, weights_line
 
 
 class Report:

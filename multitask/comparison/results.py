@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from multitask.data.split import Split
-from multitask.engine.tracking import SECONDS
 from multitask.errors import UserError
 from multitask.files import write_text
-from multitask.resume import SINCE
+from multitask.reporting.tensorboard import SECONDS
+from multitask.runs.resume import SINCE
 
 Figures = dict[str, float]
 

@@ -15,19 +15,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from multitask.build import Config
 from multitask.comparison import progress, results
 from multitask.comparison.plan import Job, Plan
 from multitask.comparison.results import Result
 from multitask.comparison.starts import PRETRAINED, check_start, start_in_words
+from multitask.config.factories import Config
 from multitask.data.parallel import die_with_parent
 from multitask.engine.finite import DIVERGED
 from multitask.engine.interruption import Interrupted, deferred_signals
-from multitask.engine.tracking import flatten, read_figures, read_history
 from multitask.errors import UserError
-from multitask.exclusive import exclusive
-from multitask.files import make_folder
-from multitask.resume import METRICS, is_free
+from multitask.files import exclusive, make_folder
+from multitask.reporting.tensorboard import flatten, read_figures, read_history
+from multitask.runs.resume import METRICS, is_free
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ import zlib
 from functools import cache
 from pathlib import Path
 
-from multitask.build import Config
-from multitask.engine.pretrained import find_run
+from multitask.config.factories import Config
+from multitask.engine.warm_start import find_run
 from multitask.errors import UserError
 
 PRETRAINED = "model.pretrained"

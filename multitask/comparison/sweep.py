@@ -7,7 +7,7 @@ from typing import Any
 from multitask.comparison.columns import TABLE1
 from multitask.comparison.rows import Row
 from multitask.comparison.statistics import mean_and_deviation
-from multitask.report import canvas
+from multitask.reporting.plots import canvas
 
 Values = Callable[[Row, str], Sequence[float]]
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from multitask.data.classes import IGNORE, INSTANCE_BASE, class_of
+from multitask.data.coco_panoptic import Segments
 from multitask.data.counts import check_counts
 from multitask.data.description import CODINGS, NUMBER, DepthFiles, Description, DisparityFiles
 from multitask.data.folder import Folder
 from multitask.data.ids import check_thousands, number_instances, read_class_ids, read_instance_ids, read_train_ids
 from multitask.data.layout import INDICES, Camera, read_camera
 from multitask.data.listed import are_shares, check_split, check_splits, frames_of, split_names
-from multitask.data.panoptic import Segments
 from multitask.data.patterns import Pattern
 from multitask.data.pictures import is_plain_png, is_png, is_shallow_png, read_rgb, read_size
 from multitask.data.split import LABEL_KINDS

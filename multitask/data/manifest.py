@@ -11,8 +11,7 @@ from typing import Any
 from multitask.data.layout import SUFFIX
 from multitask.data.reading import read_text
 from multitask.errors import UserError
-from multitask.exclusive import LOCK, exclusive
-from multitask.files import is_leftover, remove_leftovers, write_json
+from multitask.files import LOCK, exclusive, is_leftover, remove_leftovers, write_json
 
 SYNTHETIC, TINY = "synthetic.json", "tiny_cityscapes.json"
 NAMES = (SYNTHETIC, TINY)

@@ -14,7 +14,8 @@ from multitask.engine import finite
 from multitask.engine.compute import Compute
 from multitask.engine.interruption import Deferral, Interrupted, Stopped, Waiting, deferred_signals
 from multitask.engine.objective import Objective, present_tasks
-from multitask.engine.settings import Optimization, Schedule
+from multitask.engine.optimization import Optimization
+from multitask.engine.schedule import Schedule
 from multitask.engine.state import check_resumable
 from multitask.errors import UserError
 

@@ -1,13 +1,12 @@
 """Figures of merit: they stream over a data set, keep sums and small tables only, and merge across processes."""
 
 from multitask.metrics.average_precision import AveragePrecision
-from multitask.metrics.classes import ClassScores
+from multitask.metrics.iou import ClassScores
 from multitask.metrics.metres import MetricDepth
-from multitask.metrics.panoptic import PanopticQuality
+from multitask.metrics.panoptic_quality import PanopticQuality
 from multitask.metrics.pixels import ConfusionMatrix, Metric, VectorError
-from multitask.metrics.prediction import PredictedInstance, PredictedScene
-from multitask.metrics.results import ResultWriter, check_results_dir, write_results
-from multitask.metrics.scene import PANOPTIC, SceneMetrics
+from multitask.metrics.predicted import PredictedInstance, PredictedScene
+from multitask.metrics.scene_metrics import PANOPTIC, SceneMetrics
 
 __all__ = [
     "PANOPTIC",
@@ -19,9 +18,6 @@ __all__ = [
     "PanopticQuality",
     "PredictedInstance",
     "PredictedScene",
-    "ResultWriter",
     "SceneMetrics",
     "VectorError",
-    "check_results_dir",
-    "write_results",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 from multitask.data.classes import ClassTable
 from multitask.metrics.matches import Distance, Matches, join, match_frame, of_class
 from multitask.metrics.overlaps import Overlaps
-from multitask.metrics.prediction import PredictedInstance
+from multitask.metrics.predicted import PredictedInstance
 
 OVERLAPS: np.ndarray = np.arange(0.5, 1.0, 0.05)
 """Thresholds of IoU: a match has more. Made as the official tool makes them, to the last bit."""

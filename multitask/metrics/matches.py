@@ -7,7 +7,7 @@ import numpy as np
 
 from multitask.data.classes import IGNORE, INSTANCE_BASE, ClassTable, class_of
 from multitask.metrics.overlaps import Overlaps
-from multitask.metrics.prediction import PredictedInstance
+from multitask.metrics.predicted import PredictedInstance
 
 
 class Distance(NamedTuple):

@@ -12,20 +12,20 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from multitask.build import Config
+from multitask.config.factories import Config
+from multitask.console import Progress
 from multitask.data.classes import ClassTable
 from multitask.data.layout import read_camera
 from multitask.errors import UserError
 from multitask.metrics import PredictedScene
+from multitask.prediction.decoding import Picture, pillow_limits, read_picture
 from multitask.prediction.drawing import shown_size
 from multitask.prediction.enlarge import Enlargement
 from multitask.prediction.inputs import Source, find_sources, passed_over, printable
 from multitask.prediction.journal import Call, Origin, check_output_dir, state
 from multitask.prediction.output import SceneWriter, Unwritable, write_scenes
-from multitask.prediction.pictures import Picture, pillow_limits, read_picture
 from multitask.prediction.predictor import NetworkInput, Predictor, load
 from multitask.prediction.video import num_frames, read_frames
-from multitask.progress import Progress
 
 _BATCHES_AHEAD = 4
 """So many batches of pictures are read together: pictures of different sizes among them share batches."""

@@ -14,7 +14,7 @@ from multitask.prediction.enlarge import Band
 from multitask.prediction.inputs import printable
 from multitask.prediction.scene import SceneInstance
 from multitask.prediction.tags import Box, overlap, place_tag
-from multitask.report import sheet, swatches
+from multitask.reporting.panels import sheet, swatches
 from multitask.tasks.depth import Depth
 
 _LARGEST = 760, 430

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from multitask.errors import UserError, reason
-from multitask.exclusive import LOCK, exclusive
-from multitask.files import is_leftover, remove_leftovers, whole
+from multitask.files import LOCK, exclusive, is_leftover, remove_leftovers, whole
 from multitask.prediction.kinds import open_file, special
 
 LINES = "predictions.jsonl"

@@ -23,11 +23,11 @@ from multitask.data.png_chunks import Damaged, check_chunks
 from multitask.data.reading import opened
 from multitask.errors import UserError
 from multitask.files import whole
+from multitask.prediction.decoding import one_at_a_time
 from multitask.prediction.drawing import Shown, draw_panel
 from multitask.prediction.enlarge import Band, Enlargement, Medians, coded, instance_codes
 from multitask.prediction.inputs import normalized
 from multitask.prediction.journal import Call, Journal, Origin, journal
-from multitask.prediction.pictures import one_at_a_time
 from multitask.prediction.png_writer import png_rows
 from multitask.prediction.scene import SceneInstance, scene_instances
 

@@ -9,21 +9,21 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from multitask import build
+from multitask.config import factories as build
+from multitask.config.trained import Trained, load_trained
 from multitask.data.sample import Sample
 from multitask.data.split import check_size
 from multitask.data.transforms import resize
 from multitask.engine.compute import Compute, make_compute
 from multitask.engine.inference import network_predictor
 from multitask.errors import UserError
+from multitask.evaluation.scenes import make_scenes
 from multitask.metrics import PredictedScene
 from multitask.models.stride import STRIDE
-from multitask.prediction.pictures import Picture, array_to_picture, pillow_limits, read_picture, to_picture
+from multitask.prediction.decoding import Picture, array_to_picture, pillow_limits, read_picture, to_picture
 from multitask.prediction.scene import Scene, make_scene
-from multitask.scene import make_scenes
 from multitask.tasks.depth import Depth
 from multitask.tasks.semantic import Semantic
-from multitask.trained import Trained, load_trained
 
 Given = str | Path | Image.Image | np.ndarray
 """A picture as one has it."""

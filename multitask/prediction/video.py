@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from multitask.errors import UserError, reason
+from multitask.prediction.decoding import Picture, most_pixels, one_at_a_time, shrinking
 from multitask.prediction.kinds import open_file, pyav
-from multitask.prediction.pictures import Picture, most_pixels, one_at_a_time, shrinking
 
 _ALONE = {"protocol_whitelist": "none"}
 """Lists of films, which videos may be, open no other file and no address."""

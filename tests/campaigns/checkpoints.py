@@ -23,10 +23,10 @@ import torch
 
 from multitask.engine import checkpoint
 from multitask.errors import UserError, of_the_machine
-from multitask.evaluation import evaluate_checkpoint
+from multitask.evaluation.checkpoint_evaluation import evaluate_checkpoint
 from multitask.export import export_checkpoint
-from multitask.resume import LAST
-from multitask.run import Run
+from multitask.runs.resume import LAST
+from multitask.runs.run import Run
 from tests.archives import Call, Storage, damaged, entries, tensor, write, write_legacy, write_torch
 from tests.compose import config, small
 from tests.models.test_archive import same
@@ -87,7 +87,7 @@ _MODELS: dict[str, dict[str, Any]] = {
 
 _TARGETS = (
     *("os.system", "subprocess.Popen", "../../x.Depth", "..", "this.s", "antigravity.X", "torch.nn.Linear"),
-    *("multitask.evaluation.evaluate_checkpoint", "multitask.tasks.base.Task", "multitask.no.X"),
+    *("multitask.evaluation.checkpoint_evaluation.evaluate_checkpoint", "multitask.tasks.base.Task", "multitask.no.X"),
 )
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from multitask import build
 from multitask.comparison import Plan, Report, Runner
 from multitask.comparison.frames import FramesOfRuns, folds_in_words
 from multitask.comparison.plan import Job
+from multitask.config import factories as build
 from multitask.errors import UserError
 from tests.cityscapes import CITYSCAPES
 from tests.comparison.made import EXPERIMENT, IOU, LEARNED, TASKS, result

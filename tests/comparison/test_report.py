@@ -8,7 +8,7 @@ from PIL import Image
 from multitask.comparison import EXPERIMENTS, Plan, Report
 from multitask.comparison.results import Result
 from multitask.comparison.rows import Choices, Ordering
-from multitask.report import canvas
+from multitask.reporting.plots import canvas
 from tests.comparison.made import CANDIDATES, DISPARITY, EQUAL, EXPERIMENT, IOU, TASKS, result
 
 CONFIG = {

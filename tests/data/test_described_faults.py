@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from multitask.check import check
 from multitask.data.census import take_census
+from multitask.data.check import check
 from multitask.data.formats import layout_of
 from multitask.data.layout import write_png
 from tests.described import WRITERS, Miniature, Write, data_of, faults, opened

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from multitask import build
+from multitask.config import factories as build
 from multitask.data.counts import keep_counts
 from multitask.data.folds import Fold
 from multitask.data.kitti import Kitti

@@ -9,16 +9,16 @@ import pytest
 import yaml
 from PIL import Image
 
-from multitask import build
+from multitask.config import factories as build
 from multitask.data.cityscapes import Cityscapes
 from multitask.data.formats import FORMATS, check_keys, format_of, open_split
 from multitask.data.loader import EncodedFrames, Loader, StepSampler
 from multitask.data.split import Split
 from multitask.engine import checkpoint
-from multitask.engine.tracking import read_history
 from multitask.errors import UserError
-from multitask.evaluation import evaluate_checkpoint
-from multitask.run import CONFIG, LAST, Run
+from multitask.evaluation.checkpoint_evaluation import evaluate_checkpoint
+from multitask.reporting.tensorboard import read_history
+from multitask.runs.run import CONFIG, LAST, Run
 from tests.cityscapes import CITYSCAPES
 from tests.compose import SMALL, config
 from tests.layouts import CAMVID, mixed_data, write_all

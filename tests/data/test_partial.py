@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from multitask import build
+from multitask.config import factories as build
 from multitask.data.census import take_census
 from multitask.data.cityscapes import Cityscapes
 from multitask.data.counts import keep_counts
@@ -17,7 +17,7 @@ from multitask.data.formats import FORMATS, open_mixed
 from multitask.data.layout import file_path, read_png, write_png
 from multitask.data.loader import EncodedFrames, Loader, StepSampler
 from multitask.data.tiny import shrink
-from multitask.run import Run
+from multitask.runs.run import Run
 from tests.cityscapes import CITYSCAPES, ID
 from tests.compose import SMALL, config, small
 from tests.layouts import CAMVID, TABLES, mixed_data, write_all

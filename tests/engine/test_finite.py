@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from multitask.engine import checkpoint
 from multitask.engine.finite import gradient_norm
-from multitask.engine.tracking import read_history
 from multitask.engine.trainer import Trainer
 from multitask.errors import UserError
-from multitask.resume import LAST, PREVIOUS
-from multitask.run import Run
+from multitask.reporting.tensorboard import read_history
+from multitask.runs.resume import LAST, PREVIOUS
+from multitask.runs.run import Run
 from tests.compose import small
 from tests.engine.test_trainer import make_trainer, one_batch
 

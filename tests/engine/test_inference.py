@@ -8,7 +8,9 @@ from multitask.data.classes import IGNORE
 from multitask.data.loader import Batch
 from multitask.data.sample import Target
 from multitask.engine.compute import make_compute
-from multitask.engine.inference import evaluate, fit_position_prior, network_predictor, score
+from multitask.engine.inference import network_predictor
+from multitask.evaluation.figures import evaluate, score
+from multitask.evaluation.position_prior import fit_position_prior
 from multitask.tasks.depth import Depth
 from multitask.tasks.instance import Instance
 from multitask.tasks.semantic import Semantic

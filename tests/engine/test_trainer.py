@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from multitask import build
+from multitask.config import factories as build
 from multitask.data.loader import Batch, EncodedFrames, FrameKey, Loader
 from multitask.engine.interruption import Deferral, Interrupted
 from multitask.engine.objective import Objective
-from multitask.engine.settings import Optimization, Schedule
+from multitask.engine.optimization import Optimization
+from multitask.engine.schedule import Schedule
 from multitask.engine.trainer import Trainer
 from multitask.likelihoods import REGRESSION
 from multitask.weighting import Uncertainty

@@ -11,9 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 import multitask
-from multitask.data.synthetic import write_dataset
 from multitask.engine import checkpoint
-from multitask.engine.tracking import read_history
+from multitask.reporting.tensorboard import read_history
+from multitask.synthetic import write_dataset
 from normals import WITHIN, Normals
 from tests.compose import ROOT, SMALL
 

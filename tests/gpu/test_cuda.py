@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from multitask.engine.interruption import Interrupted
-from multitask.evaluation import evaluate_checkpoint
-from multitask.run import LAST, Run
+from multitask.evaluation.checkpoint_evaluation import evaluate_checkpoint
+from multitask.runs.run import LAST, Run
 from tests.compose import config, small
-from tests.test_run import stop_at
+from tests.runs.test_run import stop_at
 
 pytestmark = [
     pytest.mark.gpu,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from multitask.prediction import load
-from multitask.run import LAST, Run
+from multitask.runs.run import LAST, Run
 from tests.compose import small
 from tests.prediction.made import photo
 

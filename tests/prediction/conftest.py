@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from multitask.prediction import Predictor, load
-from multitask.run import LAST, Run
+from multitask.runs.run import LAST, Run
 from tests.compose import small
 
 

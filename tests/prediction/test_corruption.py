@@ -12,8 +12,8 @@ from PIL import Image
 
 from multitask.data.layout import read_png
 from multitask.prediction import Predictor
+from multitask.prediction.decoding import pillow_limits
 from multitask.prediction.kinds import readers
-from multitask.prediction.pictures import pillow_limits
 from tests.prediction.made import photo, run_predict, write_photo
 
 NUM_DAMAGED = 190

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from multitask.errors import UserError
-from multitask.prediction import pictures
-from multitask.prediction.pictures import one_at_a_time, pillow_limits, read_picture, shrinking, to_picture
+from multitask.prediction import decoding as pictures
+from multitask.prediction.decoding import one_at_a_time, pillow_limits, read_picture, shrinking, to_picture
 from tests.prediction.made import photo, write_photo
 
 

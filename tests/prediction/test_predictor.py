@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 
 import multitask
+from multitask.config.trained import load_trained
 from multitask.data.layout import read_png
 from multitask.engine import checkpoint
 from multitask.engine.compute import make_compute
 from multitask.errors import UserError
 from multitask.prediction import Predictor, Scene, load
-from multitask.prediction.pictures import array_to_picture
-from multitask.run import LAST, Run
-from multitask.trained import load_trained
+from multitask.prediction.decoding import array_to_picture
+from multitask.runs.run import LAST, Run
 from tests.compose import ROOT, small
 from tests.engine.test_checkpoint import Attack
 from tests.prediction.made import photo, write_photo

@@ -10,9 +10,9 @@ import pytest
 
 from multitask.data.layout import write_camera
 from multitask.errors import UserError
+from multitask.prediction.decoding import Picture, read_picture
 from multitask.prediction.journal import Journal
 from multitask.prediction.output import SceneWriter
-from multitask.prediction.pictures import Picture, read_picture
 from tests.prediction.made import run_predict, write_photo
 from tests.trees import CAMERA
 

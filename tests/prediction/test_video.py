@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from multitask.errors import UserError
-from multitask.prediction import pictures
+from multitask.prediction import decoding as pictures
+from multitask.prediction.decoding import pillow_limits
 from multitask.prediction.inputs import find_sources
 from multitask.prediction.kinds import is_video
-from multitask.prediction.pictures import pillow_limits
 from multitask.prediction.video import num_frames
 from multitask.prediction.video import read_frames as read_pictures
 from tests.prediction.made import run_predict, write_photo

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from multitask.data.layout import read_png
-from multitask.run import LAST, Run
+from multitask.runs.run import LAST, Run
 from tests.compose import ROOT, small
 from tests.prediction.made import write_photo
 from tests.scripts.called import call

@@ -1,0 +1,1 @@
+"""From frames to their metrics, one way: frames -> predictions -> scenes -> figures of merit."""

@@ -1,0 +1,127 @@
+"""Tables and lines of figures of merit, in Markdown."""
+
+from collections.abc import Mapping, Sequence
+
+from multitask.console import markdown
+from multitask.tasks.base import Figure, Task
+
+_WIDTH = 140  # characters that a line of figures has room for
+_TINY = 5e-4  # what tables show as zero, and no quotient has below the line
+
+
+def table(
+    group: str, figures: Sequence[Figure], rows: Mapping[str, Mapping[str, float]], ratio: tuple[str, str] | None = None
+) -> str:
+    """A group's figures as text, a line for each of ``rows``; a figure that no row has is left out.
+
+    Args:
+        group: what the figures' keys begin with, before ``/``, and the heading.
+        figures: to show, in this order.
+        rows: title -> figures ``<group>/<figure>``.
+        ratio: titles of two rows whose quotient makes the last line.
+    Returns:
+        Markdown, a further table below for figures that have no room beside the others; empty without any figure.
+    """
+    figures = [figure for figure in figures if any(f"{group}/{figure.key}" in row for row in rows.values())]
+    if not figures:
+        return ""
+    cells = [[group, *(figure.title for figure in figures)]]
+    for title, row in rows.items():
+        cells.append([title, *(_cell(row.get(f"{group}/{figure.key}"), figure.percent) for figure in figures)])
+    if ratio:
+        over, under = (rows[title] for title in ratio)
+        pairs = [(over.get(f"{group}/{figure.key}"), under.get(f"{group}/{figure.key}")) for figure in figures]
+        cells.append(
+            [" / ".join(ratio), *(f"{a / b:.2f}" if a is not None and b and b > _TINY else "-" for a, b in pairs)]
+        )
+    return "\n\n".join(markdown(part) for part in _narrow(cells))
+
+
+def _narrow(cells: Sequence[Sequence[str]]) -> list[list[list[str]]]:
+    """A table as ones below each other that have room in `_WIDTH`, each with the first column."""
+    first, *widths = (max(len(row[i]) for row in cells) + len(" | ") for i in range(len(cells[0])))
+    parts: list[list[int]] = []
+    room = 0
+    for column, width in enumerate(widths, start=1):
+        if width > room:
+            parts.append([0])
+            room = _WIDTH - first - 1
+        parts[-1].append(column)
+        room -= width
+    return [[[row[column] for column in part] for row in cells] for part in parts]
+
+
+def results_text(figures: Mapping[str, float], groups: Mapping[str, Sequence[Figure]], classes: bool = False) -> str:
+    """The final figures beside the position prior's: a table for each group, and one of single classes if wanted."""
+    mark = "position_prior/"
+    prior = {key.removeprefix(mark): value for key, value in figures.items() if key.startswith(mark)}
+    own = {key: value for key, value in figures.items() if not key.startswith(mark)}
+    rows = {"network": own} | ({"position prior": prior} if prior else {})
+    ratio = ("network", "position prior") if prior else None
+    tables = [table(group, listed, rows, ratio) for group, listed in groups.items()]
+    if classes:
+        tables.append(class_table(own))
+    return "\n\n".join(text for text in tables if text)
+
+
+def weights_text(history: Sequence[Mapping[str, float]], tasks: Mapping[str, Task]) -> str:
+    """What a run learned of its tasks' noise, after a tenth of the training and at its end; empty if nothing.
+
+    The sentence of figure 7: sigma^2, its inverses and the effective weights as ratios.
+    """
+    history = [entry for entry in history if any(key.startswith("sigma2/") for key in entry)]
+    if not history:
+        return ""
+    early = min(history, key=lambda entry: abs(entry["step"] - history[-1]["step"] / 10))
+    return "\n".join(weights_line(entry, list(tasks)) for entry in (early, history[-1]))
+
+
+def brief(figures: Mapping[str, float], groups: Mapping[str, Sequence[Figure]]) -> str:
+    """The first figure of each group in one line."""
+    return ", ".join(
+        f"{group} {first.title} {_cell(figures[f'{group}/{first.key}'], first.percent)}"
+        for group, (first, *_) in groups.items()
+        if f"{group}/{first.key}" in figures
+    )
+
+
+def class_table(figures: Mapping[str, float]) -> str:
+    """The figures of single classes, ``<group>/<figure>/<class>``, in per cent: a line for each class."""
+    keys = [key.rsplit("/", 1) for key in figures if key.count("/") == 2]
+    columns = list(dict.fromkeys(column for column, _ in keys))
+    if not columns:
+        return ""
+    cells = [
+        [name, *(_cell(figures.get(f"{column}/{name}"), percent=True) for column in columns)]
+        for name in dict.fromkeys(name for _, name in keys)
+    ]
+    return markdown([["%", *columns], *cells])
+
+
+def _cell(value: float | None, percent: bool) -> str:
+    if value is None:
+        return "-"
+    return f"{value * 100:.1f}" if percent else f"{value:.3f}"
+
+
+def weights_line(values: Mapping[str, float], tasks: Sequence[str]) -> str:
+    """The learned noise as in `noise_line`, and the effective weights, which hold the 1/2 of the regressions besides.
+
+    Args:
+        values: one entry of a run's history.
+        tasks: in the order of the ratios.
+    """
+    noise = noise_line({name: values[f"sigma2/{name}"] for name in tasks})
+    return f"step {values['step']:.0f}: {noise}; weights {ratio([values[f'weight/{name}'] for name in tasks])}"
+
+
+def noise_line(variances: Mapping[str, float]) -> str:
+    """sigma^2 of each task, and the inverses as a ratio."""
+    numbers = ", ".join(f"{value:.3g}" for value in variances.values())
+    inverse = ratio([1 / value for value in variances.values()])
+    return f"sigma^2 of {', '.join(variances)} = ({numbers}), inverse {inverse}"
+
+
+def ratio(values: Sequence[float]) -> str:
+    """Numbers as a ratio, the last one of which is 1."""
+    return " : ".join(f"{value / values[-1]:.3g}" for value in values)

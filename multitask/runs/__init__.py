@@ -1,0 +1,1 @@
+"""Training runs: what the folder of one holds, and the run itself."""

@@ -1,0 +1,12 @@
+"""The embedded data set: street scenes made of planar polygons, in the Cityscapes layout, with exact geometry.
+
+The way of a frame: city -> street -> props (meshes placed in the world) -> faces (polygons in the picture, each with
+its disparity plane) -> raster (which face each sample shows) -> picture and labels -> imperfections -> files.
+"""
+
+from multitask.synthetic.cities import CITIES
+from multitask.synthetic.coding import CLASSES
+from multitask.synthetic.frame import Scene, render
+from multitask.synthetic.writer import MANIFEST, VERSION, check_manifest, write_dataset
+
+__all__ = ["CITIES", "CLASSES", "MANIFEST", "VERSION", "Scene", "check_manifest", "render", "write_dataset"]

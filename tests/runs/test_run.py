@@ -21,7 +21,6 @@ from multitask.engine.trainer import Trainer
 from multitask.errors import UserError
 from multitask.evaluation import checkpoint_evaluation as evaluation_module
 from multitask.evaluation.checkpoint_evaluation import evaluate_checkpoint
-from multitask.models.backbones import _RESNETS
 from multitask.reporting.tables import weights_text
 from multitask.reporting.tensorboard import SECONDS, Tracker, read_history
 from multitask.runs import run as run_module
@@ -33,10 +32,6 @@ from tests.holding import held
 from tests.trees import write_tree
 
 
-@pytest.fixture(autouse=True)
-def _one_block_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network of less than half the parameters: what a run does with them is the same."""
-    monkeypatch.setitem(_RESNETS, "resnet18", _RESNETS["resnet10"])
 
 
 def final_state(folder: Path) -> dict[str, torch.Tensor]:

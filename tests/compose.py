@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SMALL = (
     "data.image_size=[32,64]",
     "model=resnet10",
+    f"model.encoder={tiny.NAME}",
     "model.aspp_channels=8",
     "model.aspp_rates=[1,2]",
     "model.decoder_channels=8",
@@ -30,6 +31,9 @@ SMALL = (
     "trainer.precision=fp32",
     "trainer.device=cpu",
 )
+
+IN_A_PROCESS = (*SMALL, "model.encoder=resnet10")
+"""For a process of its own, which knows no other network."""
 
 _PARSER = OverridesParser.create()
 
@@ -46,9 +50,9 @@ def config(*overrides: str, name: str = "train") -> dict[str, Any]:
 
 
 def small(root: Path, output: Path, *overrides: str) -> dict[str, Any]:
-    """A run of half a second on the data set at ``root``, of a network that this process alone knows."""
+    """A run of half a second on the data set at ``root``."""
     paths = f"data.root={root}", f"output_dir={output}"
-    return config(*SMALL, f"model.encoder={tiny.NAME}", *paths, *overrides)
+    return config(*SMALL, *paths, *overrides)
 
 
 @cache

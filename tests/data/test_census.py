@@ -53,13 +53,13 @@ def test_whole_data_set_is_counted_by_hand(roots: dict[str, Path]) -> None:
     assert found.measured.tolist() == [measured, 4 * 32 * 64]
 
 
-@pytest.mark.parametrize("layout", list(FORMATS))
-def test_several_processes_count_the_same(roots: dict[str, Path], layout: str) -> None:
+def test_several_processes_count_the_same(roots: dict[str, Path]) -> None:
     calls: list[tuple[int, int]] = []
-    if layout == "camvid":
-        write_camvid(roots["camvid"], {"train": 20})
-    one = census(FORMATS[layout], roots[layout])
-    other = take_census(FORMATS[layout], roots[layout], "train", TABLES[layout], 2, lambda *call: calls.append(call))
+    write_camvid(roots["camvid"], {"train": 20})
+    one = census(FORMATS["camvid"], roots["camvid"])
+    other = take_census(
+        FORMATS["camvid"], roots["camvid"], "train", TABLES["camvid"], 2, lambda *call: calls.append(call)
+    )
     for key, value in vars(one).items():
         np.testing.assert_equal(vars(other)[key], value)
     assert calls[-1] == (one.num_frames, one.num_frames)
@@ -318,8 +318,8 @@ def assert_named(layout: str, found: Census, frames: Folder) -> int:
     return len(wrong)
 
 
-@pytest.mark.parametrize("part", range(5))
-def test_five_hundred_spoilt_files_are_named_and_nothing_else_is_lost(tmp_path: Path, part: int) -> None:
+@pytest.mark.parametrize("part", range(2))
+def test_two_hundred_spoilt_files_are_named_and_nothing_else_is_lost(tmp_path: Path, part: int) -> None:
     roots = write_all(tmp_path)
     splits = {layout: FORMATS[layout](root, "train", SIZE, TABLES[layout]) for layout, root in roots.items()}
     outcomes: Counter[tuple[str, int]] = Counter()

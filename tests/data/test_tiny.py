@@ -83,7 +83,12 @@ def test_tiny_reads_as_the_source_reads_at_that_size(source: Path, finished: Pat
             assert np.array_equal(getattr(found, layer), getattr(expected, layer))
 
 
-def test_files_do_not_depend_on_the_number_of_workers(source: Path, finished: Path, tmp_path: Path) -> None:
+def test_files_and_faults_do_not_depend_on_the_number_of_workers(source: Path, finished: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(source, tmp_path / "source")
+    path = file_path(broken, "disparity", "train", Cityscapes(source, "train", SIZE, CITYSCAPES).names[1])
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        shrink(broken, tmp_path / "broken", SIZE, CITYSCAPES, workers=2)
     shrink(source, tmp_path / "tiny", SIZE, CITYSCAPES, workers=2)
     assert files(tmp_path / "tiny") == files(finished)
 
@@ -296,8 +301,8 @@ def test_damaged_source_is_named_and_once_repaired_the_call_is_finished(
     else:
         Image.new("I;16" if damage == "size" else "L", (32, 16)).save(path)
     with pytest.raises(ValueError, match=re.escape(str(path))):
-        shrink(broken, root, SIZE, CITYSCAPES, workers=2)
+        shrink(broken, root, SIZE, CITYSCAPES, workers=1)
     path.write_bytes(whole)
-    shrink(broken, root, SIZE, CITYSCAPES, workers=2)
+    shrink(broken, root, SIZE, CITYSCAPES, workers=1)
     expected = {path: content for path, content in files(finished).items() if path != MANIFEST}
     assert {path: content for path, content in files(root).items() if path != MANIFEST} == expected

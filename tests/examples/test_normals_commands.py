@@ -16,6 +16,10 @@ from multitask.reporting.tensorboard import read_history
 from multitask.synthetic import write_dataset
 from normals import WITHIN, Normals
 from tests.compose import IN_A_PROCESS, ROOT
+from tests.scripts.called import call
+from tests.sharing import once
+
+EXAMPLE = ROOT / "examples/normals"
 
 
 def test_package_does_not_know_the_example() -> None:
@@ -24,20 +28,13 @@ def test_package_does_not_know_the_example() -> None:
         assert not any(isinstance(node, ast.Constant) and node.value == Normals.name for node in nodes), path
 
 
-def _run(script: str, *arguments: object, cwd: Path, example: bool = True) -> subprocess.CompletedProcess[str]:
-    """A command as the example's README has it, or without the example on Python's path."""
-    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    folder = str(ROOT / "examples/normals")
-    path = [entry for entry in inherited if entry and entry != folder] + ([folder] if example else [])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
-    command = [sys.executable, str(ROOT / "scripts" / script), *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All four tasks trained on synthetic frames by the command."""
-    folder = tmp_path_factory.mktemp("normals")
+    return once(tmp_path_factory, "normals", _train) / "run"
+
+
+def _train(folder: Path) -> None:
     counts = {"train": 8, "val": 3, "test": 2}
     write_dataset(folder / "frames", counts, size=(64, 128), seed=0, workers=1)
     given = [
@@ -46,12 +43,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"data.root={folder}/frames",
     ]
     given += ["data.image_size=[64,128]", "trainer.max_steps=8", "trainer.val_every=8", f"output_dir={folder}/run"]
-    example = "--config-dir", ROOT / "examples/normals", "experiment=normals"
-    result = _run("train.py", *example, *given, cwd=folder)
+    command = [sys.executable, str(ROOT / "scripts/train.py"), "--config-dir", str(EXAMPLE), "experiment=normals"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(EXAMPLE)])}
+    result = subprocess.run(
+        [*command, *given], cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
     assert result.returncode == 0, result.stderr
     assert "| normals " in result.stdout
     assert "sigma^2 of semantic, instance, depth, normals = (" in result.stdout
-    return folder / "run"
 
 
 @pytest.mark.slow
@@ -82,19 +81,23 @@ def test_command_shows_the_fourth_task_in_its_panels(run: Path) -> None:
         assert panel.width == 5 * (512 + 4) - 4
 
 
-@pytest.mark.slow
-def test_command_evaluates_the_fourth_task(run: Path, tmp_path: Path) -> None:
+def test_checkpoint_of_the_fourth_task_is_evaluated(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(EXAMPLE))
     given = f"checkpoint={run / 'checkpoints/last.pt'}", f"output_dir={tmp_path / 'out'}"
-    result = _run("evaluate.py", *given, "split=test", cwd=tmp_path)
+    result = call("evaluate.py", *given, "split=test", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "within 11.25 degrees, %" in result.stdout
     figures = json.loads((tmp_path / "out/metrics.json").read_text())
     assert 0 < figures["normals/mean_error_deg"] < 180
 
 
-@pytest.mark.slow
-def test_checkpoint_without_the_example_says_what_is_missing(run: Path, tmp_path: Path) -> None:
-    result = _run("evaluate.py", f"checkpoint={run / 'checkpoints/last.pt'}", cwd=tmp_path, example=False)
+def test_checkpoint_without_the_example_says_what_is_missing(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder != str(EXAMPLE)])
+    monkeypatch.delitem(sys.modules, "normals")
+    result = call("evaluate.py", f"checkpoint={run / 'checkpoints/last.pt'}", cwd=tmp_path)
     assert result.returncode == 2
     assert "task.normals._target_: needed a class of this package, or of a module that is" in result.stderr
     assert "in a folder of PYTHONPATH, found 'normals.Normals'" in result.stderr

@@ -206,10 +206,12 @@ def _wrap(state: dict[str, Tensor], how: str) -> Any:
     }.get(how, prefixed)
 
 
-@pytest.mark.parametrize("with_head", [True, False])
 @pytest.mark.parametrize(
-    "how",
-    ["plain", "state_dict", "model", "model_state", "module", "backbone", "encoder", "model.backbone", "net.resnet"],
+    ("how", "with_head"),
+    [
+        *(("plain", True), ("state_dict", True), ("model", False), ("model_state", True), ("module", True)),
+        *(("backbone", False), ("encoder", True), ("model.backbone", False), ("net.resnet", True)),
+    ],
 )
 def test_resnet_pretrained_in_other_programs_files(
     original: nn.Module, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str, with_head: bool

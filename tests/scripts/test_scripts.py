@@ -20,11 +20,12 @@ from multitask.engine import checkpoint
 from tests.compose import IN_A_PROCESS, ROOT
 from tests.layouts import write_kitti
 from tests.scripts.called import call
+from tests.sharing import once
 
 pytestmark = pytest.mark.slow
 
 COUNTS = "data.num_train=8", "data.num_val=3", "data.num_test=2"
-TINY = [*IN_A_PROCESS, *COUNTS, "data.image_size=[64,128]", "trainer.max_steps=4", "trainer.val_every=4"]
+TINY = [*IN_A_PROCESS, *COUNTS, "trainer.max_steps=4", "trainer.val_every=4"]
 
 
 def run(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -32,27 +33,32 @@ def run(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedProce
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded data set, written by the command."""
-    folder = tmp_path_factory.mktemp("data")
-    result = run("prepare_data.py", "data=synthetic", "data.image_size=[64,128]", *COUNTS, cwd=folder)
+    return once(tmp_path_factory, "frames", _write_frames) / "data/synthetic"
+
+
+def _write_frames(folder: Path) -> None:
+    given = "data=synthetic", "data.image_size=[32,64]", *COUNTS, "num_workers=1"
+    result = run("prepare_data.py", *given, cwd=folder)
     assert result.returncode == 0, result.stderr
-    assert "data/synthetic: 64 x 128 px, 8 train, 3 val, 2 test" in result.stdout
+    assert "data/synthetic: 32 x 64 px, 8 train, 3 val, 2 test" in result.stdout
     assert "13/13 frames" in result.stderr
-    return folder / "data/synthetic"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def trained(frames: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run, trained by the command."""
-    folder = tmp_path_factory.mktemp("work")
-    result = run("train.py", *TINY, f"data.root={frames}", "output_dir=run", cwd=folder)
-    assert result.returncode == 0, result.stderr
-    assert "| position prior " in result.stdout
-    assert "weights " in result.stdout
-    assert [path.name for path in folder.iterdir()] == ["run"], "nothing is written but into output_dir"
-    return folder / "run"
+
+    def train(folder: Path) -> None:
+        result = run("train.py", *TINY, f"data.root={frames}", "output_dir=run", cwd=folder)
+        assert result.returncode == 0, result.stderr
+        assert "| position prior " in result.stdout
+        assert "weights " in result.stdout
+        assert [path.name for path in folder.iterdir()] == ["run"], "nothing is written but into output_dir"
+
+    return once(tmp_path_factory, "trained", train) / "run"
 
 
 def test_train_py_leaves_a_whole_run(trained: Path) -> None:
@@ -75,42 +81,28 @@ def test_train_py_again_shows_the_results(trained: Path, frames: Path) -> None:
     assert (trained / "metrics.json").read_text() == before
 
 
-def test_train_py_killed_and_started_again_ends_with_the_same_weights(
-    trained: Path, frames: Path, tmp_path: Path
-) -> None:
-    command = [
-        sys.executable,
-        str(ROOT / "scripts/train.py"),
-        *TINY,
-        f"data.root={frames}",
-        "trainer.checkpoint_every=1",
-    ]
-    for number, code in ((signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGKILL, -signal.SIGKILL)):
-        folder = tmp_path / number.name
-        process = subprocess.Popen(
-            [*command, f"output_dir={folder}"],
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+def test_train_py_ended_and_killed_ends_with_the_same_weights(trained: Path, frames: Path, tmp_path: Path) -> None:
+    given = [*TINY, f"data.root={frames}", "trainer.checkpoint_every=1", "output_dir=run"]
+    command = [sys.executable, str(ROOT / "scripts/train.py"), *given]
+    for step, number, code in ((1, signal.SIGTERM, 128 + signal.SIGTERM), (2, signal.SIGKILL, -signal.SIGKILL)):
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert process.stdout
         for line in process.stdout:
-            if line.startswith("step 2/4"):
+            if line.startswith(f"step {step}/4"):
                 process.send_signal(number)
                 break
         process.communicate(timeout=60)
         assert process.returncode == code
-        assert run("train.py", *command[2:], f"output_dir={folder}", cwd=tmp_path).returncode == 0
-        whole, again = (checkpoint.load(run / "checkpoints/last.pt") for run in (trained, folder))
-        assert again["step"] == 4
-        assert all(torch.equal(value, again["network"][key]) for key, value in whole["network"].items())
-        assert all(torch.equal(value, again["weighting"][key]) for key, value in whole["weighting"].items())
+    assert call("train.py", *given, cwd=tmp_path).returncode == 0
+    whole, again = (checkpoint.load(folder / "checkpoints/last.pt") for folder in (trained, tmp_path / "run"))
+    assert again["step"] == 4
+    assert all(torch.equal(value, again["network"][key]) for key, value in whole["network"].items())
+    assert all(torch.equal(value, again["weighting"][key]) for key, value in whole["weighting"].items())
 
 
 def test_evaluate_py_prints_tables_and_writes_figures(trained: Path, tmp_path: Path) -> None:
     last = trained / "checkpoints/last.pt"
-    result = run("evaluate.py", f"checkpoint={last}", "split=test", f"output_dir={tmp_path / 'out'}", cwd=tmp_path)
+    result = call("evaluate.py", f"checkpoint={last}", "split=test", f"output_dir={tmp_path / 'out'}", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "| network / position prior" in result.stdout
     assert "| semantic/iou |" in result.stdout
@@ -128,11 +120,13 @@ def test_evaluate_py_refuses_a_results_dir_that_is_in_use(trained: Path, tmp_pat
     assert [path.read_text() for path in (tmp_path / "mine").iterdir()] == ["precious"]
 
 
-def test_export_py_writes_a_file_once_and_says_how_exact_it_is(trained: Path, tmp_path: Path) -> None:
+def test_export_py_writes_a_file_once_and_says_how_exact_it_is(
+    trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     arguments = [f"checkpoint={trained / 'checkpoints/last.pt'}", "output=network.onnx"]
-    result = run("export.py", *arguments, cwd=tmp_path)
+    result = call("export.py", *arguments, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
+    assert result.stderr == capfd.readouterr().err == "", "nor do the libraries that are no Python say anything"
     first, *differences = result.stdout.splitlines()
     assert first.startswith("written to network.onnx; largest difference from the network's predictions")
     found = [line.split() for line in differences]
@@ -163,7 +157,7 @@ def test_compare_py_runs_what_is_missing_and_reports(frames: Path, tmp_path: Pat
     assert empty.returncode == 0, empty.stderr
     assert "* three tasks, learned: no finished run" in empty.stdout
     several = ["parallel=2", "trainer.num_workers=auto"] if num_cpus() > 1 else []
-    first = run("compare.py", *arguments, *several, cwd=tmp_path)
+    first = call("compare.py", *arguments, *several, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert "running three/test-rate1-seed0" in first.stdout
     assert "What three tasks learned (seed 0)" in first.stdout
@@ -261,16 +255,19 @@ def test_wrong_use_is_one_clear_error(script: str, arguments: list[str], message
     assert list(tmp_path.iterdir()) == []
 
 
-def test_train_py_on_a_damaged_picture_names_it_in_one_line(frames: Path, tmp_path: Path) -> None:
+def test_train_py_on_a_damaged_picture_names_it_in_one_line(
+    frames: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     copy = shutil.copytree(frames, tmp_path / "frames")
     for path in (copy / "gtFine/train").rglob("*_labelIds.png"):
-        write_png(path, np.full((64, 128), 77, dtype=np.uint8))
-    result = run("train.py", *TINY, "trainer.num_workers=1", f"data.root={copy}", "output_dir=run", cwd=tmp_path)
+        write_png(path, np.full((32, 64), 77, dtype=np.uint8))
+    result = call("train.py", *TINY, "trainer.num_workers=1", f"data.root={copy}", "output_dir=run", cwd=tmp_path)
     assert result.returncode == 2
-    assert [line for line in result.stderr.splitlines() if "labelIds.png: needed ids" in line] == [
+    said = result.stderr + capfd.readouterr().err  # of the loader's process
+    assert [line for line in said.splitlines() if "labelIds.png: needed ids" in line] == [
         result.stderr.strip().splitlines()[-1]
     ]
-    assert "Traceback" not in result.stderr
+    assert "Traceback" not in said
 
 
 def test_train_py_on_a_full_disk_says_so(frames: Path, tmp_path: Path) -> None:

@@ -15,13 +15,14 @@ from multitask.data.tables import FOLDER, built_in
 from multitask.engine.compute import Compute
 from multitask.engine.inference import network_predictor
 from multitask.engine.objective import Objective
-from multitask.evaluation.figures import evaluate, score
 from multitask.evaluation.position_prior import fit_position_prior
+from multitask.evaluation.scoring import PixelScorer, evaluate, score
 from multitask.likelihoods import REGRESSION
 from multitask.metrics import Metric, VectorError
 from multitask.reporting.panels import panel
 from multitask.reporting.tables import table
 from multitask.tasks.base import Figure, Task
+from multitask.tasks.labels import tasks_with_labels
 from tests.cityscapes import CITYSCAPES
 
 PACKAGE = Path(multitask.__file__).parent
@@ -40,7 +41,13 @@ ORDER = {
     "tasks": 2,
     "weighting": 3,
     "engine": 4,
-    "synthetic": 5,
+    "config": 5,
+    "synthetic": 6,
+    "reporting": 6,
+    "evaluation": 6,
+    "prediction": 7,
+    "runs": 7,
+    "comparison": 8,
 }
 """The way of the data; what is not named here joins all of it and stands behind."""
 
@@ -83,6 +90,7 @@ def _config(root: Path) -> build.Config:
     """As a file ``configs/task/brightness.yaml`` and ``tasks=[...]`` would make it."""
     return {
         "tasks": ["semantic", "instance", "depth", "brightness"],
+        "seed": 0,
         "task": {
             "semantic": {"_target_": "multitask.tasks.semantic.Semantic"},
             "instance": {"_target_": "multitask.tasks.instance.Instance"},
@@ -142,7 +150,7 @@ def test_fourth_task_is_learned_beside_the_others(
 def test_fourth_task_is_evaluated_and_shown(trained: tuple[Objective, Batch, list[dict[str, float]]]) -> None:
     objective, batch, _ = trained
     predict = network_predictor(objective.network, COMPUTE)
-    figures = evaluate(predict, [batch], objective.tasks, COMPUTE.device)
+    figures = evaluate(predict, [batch], [PixelScorer(objective.tasks)], COMPUTE.device)
     assert figures["brightness/mean_error_px"] > 0
     assert np.isfinite(score(figures, objective.tasks))
     shown = table("brightness", objective.tasks["brightness"].figures, {"network": figures})
@@ -160,7 +168,7 @@ def test_fourth_task_has_a_position_prior(trained: tuple[Objective, Batch, list[
 
 def test_fourth_task_that_reads_the_picture_alone_has_its_labels(shared_tree: Path) -> None:
     config = _config(shared_tree)
-    on = build.tasks_with_labels(build.make_tasks(config, CITYSCAPES), build.make_frames(config, "train"))
+    on = tasks_with_labels(build.make_tasks(config, CITYSCAPES), build.make_frames(config, "train"))
     assert "brightness" in on
 
 
@@ -229,7 +237,7 @@ NAMES_A_TABLE = {
     "evaluation/result_files.py": "writes the files of Cityscapes' server",
     "data/formats.py": "says which table each published layout's files have, by whose folders data=mixed knows them",
     "engine/checkpoint.py": "reads checkpoints of before there were tables",
-    "runs/resume.py": "goes on with runs of before there were tables",
+    "runs/same_run.py": "goes on with runs of before there were tables",
 }
 """Where a class table is named, and why; everything else gets the table of its data."""
 

@@ -5,7 +5,7 @@ import pytest
 from multitask.comparison import EXPERIMENTS, Plan, Report
 from multitask.comparison.transfer import FRAMES, ROWS, STARTS
 from multitask.reporting.plots import canvas
-from multitask.runs.resume import is_free
+from multitask.runs.same_run import is_free
 from tests.comparison.made import IOU, TASKS, result
 from tests.comparison.test_report import CONFIG
 from tests.compose import config

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from multitask.engine import checkpoint
 from multitask.engine.finite import gradient_norm
+from multitask.engine.history import read_history
 from multitask.engine.trainer import Trainer
 from multitask.errors import UserError
-from multitask.reporting.tensorboard import read_history
-from multitask.runs.resume import LAST, PREVIOUS
+from multitask.runs.paths import LAST, PREVIOUS
 from multitask.runs.run import Run
 from tests.compose import small
 from tests.engine.test_trainer import make_trainer, one_batch

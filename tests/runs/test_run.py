@@ -16,16 +16,17 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from multitask.data.folder import Folder
 from multitask.data.loader import EncodedFrames, FrameKey, Loader
 from multitask.engine import checkpoint
+from multitask.engine.history import SECONDS, read_history
 from multitask.engine.interruption import Interrupted, Waiting
 from multitask.engine.trainer import Trainer
 from multitask.errors import UserError
-from multitask.evaluation import checkpoint_evaluation as evaluation_module
+from multitask.evaluation import evaluator as evaluator_module
 from multitask.evaluation.checkpoint_evaluation import evaluate_checkpoint
 from multitask.models.backbones import _RESNETS
 from multitask.reporting.tables import weights_text
-from multitask.reporting.tensorboard import SECONDS, Tracker, read_history
-from multitask.runs import run as run_module
-from multitask.runs.resume import BEST, LAST, METRICS, PREVIOUS
+from multitask.reporting.tensorboard import Tracker
+from multitask.runs import record
+from multitask.runs.paths import BEST, LAST, METRICS, PREVIOUS
 from multitask.runs.run import Run
 from multitask.synthetic import write_dataset
 from tests.compose import config, small
@@ -443,7 +444,7 @@ def test_run_ends_at_once_while_it_waits_for_a_frame_of_validation(
             time.sleep(1000)
             yield from super().__iter__()
 
-    monkeypatch.setattr(evaluation_module, "Loader", Hanging)
+    monkeypatch.setattr(evaluator_module, "Loader", Hanging)
     with pytest.raises(Interrupted, match="after step 3"):
         run.train()
 
@@ -466,7 +467,7 @@ def test_run_killed_before_it_wrote_its_figures_shows_everything_once(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "write_json", die)
+        patch.setattr(record, "write_json", die)
         with pytest.raises(Killed):
             Run(small(shared_tree, tmp_path)).train()
     time.sleep(1.1)  # names of event files, which are read in their order, begin with the second
@@ -858,7 +859,7 @@ def test_training_frames_that_fit_into_memory_are_read_once(
     numbers = []
     for memory in (None, 0):
         if memory is not None:
-            monkeypatch.setattr("multitask.runs.run._MEMORY", memory)
+            monkeypatch.setattr("multitask.runs.preparation._MEMORY", memory)
         run = Run(small(shared_tree, tmp_path / f"run{memory}"))
         run.train()
         numbers.append(len(reads))

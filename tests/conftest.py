@@ -1,11 +1,13 @@
 """Fixtures that several parts of the tests use."""
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests import tiny
 from tests.trees import write_tree
 
 
@@ -19,6 +21,13 @@ def pytest_configure() -> None:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tiny_network() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        tiny.make_known(monkeypatch)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -13,12 +13,11 @@ from PIL import Image
 
 import multitask
 from multitask.config import factories as build
+from multitask.data.class_tables import read_table
 from multitask.data.classes import INSTANCE_BASE, ClassTable
 from multitask.data.kitti import FOLDERS
 from multitask.data.layout import file_path, read_png, write_png
-from multitask.data.tables import read_table
 from multitask.engine import checkpoint
-from multitask.engine.trainer import Trainer
 from multitask.errors import UserError
 from multitask.evaluation.checkpoint_evaluation import evaluate_checkpoint
 from multitask.export import export_checkpoint
@@ -30,6 +29,7 @@ from tests.compose import SMALL, config, small
 from tests.layouts import write_camvid
 from tests.prediction.made import run_predict
 from tests.reference import iou_by_sets
+from tests.runs.stopping import Killed, after_step
 from tests.states import state
 from tests.trees import write_frame, write_tree
 
@@ -49,7 +49,6 @@ CLASSES: dict[str, Any] = {
 NAMES = tuple(COLORS)
 
 LONGER = (
-    "model=resnet10",
     "weighting=equal",
     "optimizer.lr=0.1",
     "trainer.max_steps=40",
@@ -100,10 +99,6 @@ def colors_in(path: Path) -> set[tuple[int, ...]]:
     return {(color >> 16, color >> 8 & 255, color & 255) for color in colors.tolist()}
 
 
-class Killed(BaseException):
-    pass
-
-
 @pytest.fixture(scope="module")
 def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_rooms(tmp_path_factory.mktemp("rooms"))
@@ -124,15 +119,12 @@ def run(rooms: Path, mine: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """A run that was killed, and went on when the file of its classes had moved; no test may change it."""
     folder = tmp_path_factory.mktemp("own") / "run"
     before = write_table(rooms / "before.yaml", CLASSES)
-    train_step = Trainer._train_step
 
-    def die_in_step_30(self: Trainer, batch: Any) -> None:
-        train_step(self, batch)
-        if self.step == 30:
-            raise Killed
+    def die() -> None:
+        raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "_train_step", die_in_step_30)
+        after_step(patch, 30, die)
         with pytest.raises(Killed):
             Run(small(rooms, folder, f"data.classes={before}", *LONGER)).train()
     before.unlink()

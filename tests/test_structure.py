@@ -1,32 +1,19 @@
+"""What holds for all of the package's files: who may import what, and what may stand where."""
+
 import ast
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from torch import Tensor
 
 import multitask
-from multitask.config import factories as build
-from multitask.data.classes import ClassTable
-from multitask.data.loader import Batch, EncodedFrames, Loader, in_order
-from multitask.data.sample import Sample, Target
-from multitask.data.tables import FOLDER, built_in
-from multitask.engine.compute import Compute
-from multitask.engine.inference import network_predictor
-from multitask.engine.objective import Objective
-from multitask.evaluation.position_prior import fit_position_prior
-from multitask.evaluation.scoring import PixelScorer, evaluate, score
-from multitask.likelihoods import REGRESSION
-from multitask.metrics import Metric, VectorError
-from multitask.reporting.panels import panel
-from multitask.reporting.tables import table
-from multitask.tasks.base import Figure, Task
-from multitask.tasks.labels import tasks_with_labels
-from tests.cityscapes import CITYSCAPES
+from multitask.data.class_tables import FOLDER, built_in
 
 PACKAGE = Path(multitask.__file__).parent
 TASK_NAMES = {"semantic", "instance", "depth"}
+OF_THE_SCRIPTS = {"hydra", "omegaconf"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 ORDER = {
@@ -52,126 +39,6 @@ ORDER = {
 """The way of the data; what is not named here joins all of it and stands behind."""
 
 
-class Brightness(Task):
-    """A fourth task, which the package does not know: how bright a pixel is, from 0 to 1."""
-
-    name = "brightness"
-    channels = 1
-    meaning = "brightness, 0 to 1"
-    layers = ("image",)
-    figures = (Figure("mean_error_px", "mean error", higher_is_better=False),)
-
-    def __init__(self, classes: ClassTable) -> None:
-        self.classes = classes
-        self.likelihood = REGRESSION["laplace"]
-
-    def encode(self, sample: Sample) -> Target:
-        value = torch.from_numpy(sample.image.mean(-1, dtype=np.float32) / 255).unsqueeze(0)
-        return Target(value, torch.ones(value.shape[1:], dtype=torch.bool))
-
-    def pixel_loss(self, prediction: Tensor, value: Tensor) -> Tensor:
-        return (prediction - value).abs().sum(1)
-
-    def ideal(self, value: Tensor) -> Tensor:
-        return value
-
-    def metric(self) -> Metric:
-        return VectorError()
-
-    def render(self, prediction: Tensor, valid: Tensor | None = None) -> np.ndarray:
-        grey = (prediction[0].clamp(0, 1) * 255).round().to(torch.uint8)
-        return grey.cpu().numpy()[..., None].repeat(3, -1)
-
-    def legend(self, width: int) -> list[tuple[str, tuple[int, int, int]]]:
-        return [("dark", (0, 0, 0)), ("bright", (255, 255, 255))]
-
-
-def _config(root: Path) -> build.Config:
-    """As a file ``configs/task/brightness.yaml`` and ``tasks=[...]`` would make it."""
-    return {
-        "tasks": ["semantic", "instance", "depth", "brightness"],
-        "seed": 0,
-        "task": {
-            "semantic": {"_target_": "multitask.tasks.semantic.Semantic"},
-            "instance": {"_target_": "multitask.tasks.instance.Instance"},
-            "depth": {"_target_": "multitask.tasks.depth.Depth"},
-            "brightness": {"_target_": "tests.test_structure.Brightness"},
-        },
-        "model": {
-            "encoder": "resnet18",
-            "pretrained": None,
-            "aspp_channels": 8,
-            "aspp_rates": [1, 2],
-            "decoder_channels": 8,
-            "decoder_kernel": 3,
-        },
-        "weighting": {"_target_": "multitask.weighting.Uncertainty", "initial_log_variance": 0.5},
-        "optimizer": {"lr": 0.02, "momentum": 0.9, "weight_decay": 1e-4, "power": 0.9, "log_variance_lr": 0.1},
-        "data": {"name": "any", "root": str(root), "image_size": [32, 64], "classes": "cityscapes"},
-    }
-
-
-COMPUTE = Compute(torch.device("cpu"), torch.float32, channels_last=False)
-
-
-@pytest.fixture(scope="module")
-def trained(shared_tree: Path) -> tuple[Objective, Batch, list[dict[str, float]]]:
-    """All four tasks, one batch, and the losses of a few steps of training on it."""
-    torch.manual_seed(0)
-    config = _config(shared_tree)
-    tasks = build.make_tasks(config, CITYSCAPES)
-    frames = EncodedFrames(build.make_frames(config, "train"), tasks)
-    (batch,) = Loader(frames, in_order(6, 3)[:1], 0, pin=False)
-    objective = Objective(build.make_model(config, tasks), tasks, build.make_weighting(config, tasks)).train()
-    optimizer = build.make_optimization(config).make(objective.network, objective.weighting)
-    counts = {name: target.valid.sum() for name, target in batch.targets.items()}
-    history = []
-    for _ in range(8):
-        total, losses = objective(batch, counts, COMPUTE)
-        optimizer.zero_grad()
-        total.backward()
-        objective.weighting.bound_gradients()
-        optimizer.step()
-        history.append({name: loss.item() for name, loss in losses.items()})
-    return objective, batch, history
-
-
-def test_fourth_task_is_learned_beside_the_others(
-    trained: tuple[Objective, Batch, list[dict[str, float]]],
-) -> None:
-    objective, _, history = trained
-    assert history[-1].keys() == {"semantic", "instance", "depth", "brightness"}
-    assert history[-1]["brightness"] < 0.7 * history[0]["brightness"]
-    assert "brightness" in objective.weighting.log_variances()
-    assert objective.weighting.log_variances()["brightness"].item() != 0.5
-    assert objective.weighting.weights()["brightness"] > 0
-
-
-def test_fourth_task_is_evaluated_and_shown(trained: tuple[Objective, Batch, list[dict[str, float]]]) -> None:
-    objective, batch, _ = trained
-    predict = network_predictor(objective.network, COMPUTE)
-    figures = evaluate(predict, [batch], [PixelScorer(objective.tasks)], COMPUTE.device)
-    assert figures["brightness/mean_error_px"] > 0
-    assert np.isfinite(score(figures, objective.tasks))
-    shown = table("brightness", objective.tasks["brightness"].figures, {"network": figures})
-    assert "| brightness | mean error |" in shown
-    with_it = panel(batch, 0, predict(batch.images), objective.tasks)
-    others = {name: task for name, task in objective.tasks.items() if name != "brightness"}
-    assert with_it.shape[1] > panel(batch, 0, predict(batch.images), others).shape[1]
-
-
-def test_fourth_task_has_a_position_prior(trained: tuple[Objective, Batch, list[dict[str, float]]]) -> None:
-    objective, batch, _ = trained
-    prior = fit_position_prior([batch], objective.tasks, COMPUTE.device)(batch.images)["brightness"]
-    torch.testing.assert_close(prior, batch.targets["brightness"].value.mean(0, keepdim=True).expand_as(prior))
-
-
-def test_fourth_task_that_reads_the_picture_alone_has_its_labels(shared_tree: Path) -> None:
-    config = _config(shared_tree)
-    on = tasks_with_labels(build.make_tasks(config, CITYSCAPES), build.make_frames(config, "train"))
-    assert "brightness" in on
-
-
 def _literals(source: str) -> list[tuple[int, str]]:
     """String literals with their lines; no docstrings, of attributes neither."""
     tree = ast.parse(source)
@@ -183,6 +50,7 @@ def _literals(source: str) -> list[tuple[int, str]]:
     ]
 
 
+@cache
 def _imports(path: Path) -> set[str]:
     """Dotted names of all that a module imports, wherever in it the import stands."""
     module = ["multitask", *path.relative_to(PACKAGE).with_suffix("").parts]
@@ -195,6 +63,10 @@ def _imports(path: Path) -> set[str]:
             start = ".".join([*base, *([node.module] if node.module else [])])
             names |= {f"{start}.{alias.name}" for alias in node.names}
     return names
+
+
+def _place(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
 
 
 def _part(dotted: str) -> str:
@@ -220,15 +92,23 @@ def test_scan_sees_the_whole_package() -> None:
     assert _parts_imported(PACKAGE / "weighting/base.py") == {"errors", "likelihoods"}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_module_outside_the_tasks_names_none_of_them(path: Path) -> None:
-    if path.parent.name == "tasks":
-        assert path.is_file()
-        return
+def test_no_module_outside_the_tasks_names_one() -> None:
     # One's own files of metric depth are described under the key data.depth, whatever is learned from them.
-    allowed = {"depth"} if path == PACKAGE / "data/description.py" else set()
-    names = TASK_NAMES - allowed
-    assert [f"{path.name}:{line} {value!r}" for line, value in _literals(path.read_text()) if value in names] == []
+    may_name = {"data/description.py": {"depth"}}
+    found = [
+        f"{_place(path)}:{line} {value!r}"
+        for path in MODULES
+        if path.parent.name != "tasks"
+        for line, value in _literals(path.read_text())
+        if value in TASK_NAMES - may_name.get(_place(path), set())
+    ]
+    assert found == []
+
+
+def test_task_s_own_module_names_no_other() -> None:
+    for name in TASK_NAMES:
+        named = {value for _, value in _literals((PACKAGE / "tasks" / f"{name}.py").read_text())} & TASK_NAMES
+        assert named == {name}
 
 
 NAMES_A_TABLE = {
@@ -254,9 +134,7 @@ def _tables_named(source: str) -> list[str]:
 
 
 def test_only_where_there_is_a_reason_a_class_table_is_named() -> None:
-    named = {
-        path.relative_to(PACKAGE).as_posix(): found for path in MODULES if (found := _tables_named(path.read_text()))
-    }
+    named = {_place(path): found for path in MODULES if (found := _tables_named(path.read_text()))}
     by_place = {name: next((place for place in NAMES_A_TABLE if name.startswith(place)), None) for name in named}
     assert {name: named[name] for name, place in by_place.items() if place is None} == {}
     assert set(by_place.values()) == NAMES_A_TABLE.keys(), "a place that names no table needs no reason"
@@ -265,7 +143,7 @@ def test_only_where_there_is_a_reason_a_class_table_is_named() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "from multitask.data.tables import built_in, read_table",
+        "from multitask.data.class_tables import built_in, read_table",
         "CLASSES = tables.built_in(name)",
         "CLASSES = read_table('camvid')",
         "CLASSES = read_table(f'{folder}/configs/classes/cityscapes.yaml')",
@@ -276,30 +154,50 @@ def test_scan_would_find_a_new_module_that_names_a_table(line: str) -> None:
     assert _tables_named(f'"""cityscapes"""\n\nOTHER = "cityscapes of mine"\n{line}\n') == [line]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_module_imports_only_what_stands_before_it(path: Path) -> None:
-    own = path.relative_to(PACKAGE).with_suffix("").parts[0]
-    rank = ORDER.get(own, len(ORDER))
-    later = {part for part in _parts_imported(path) if ORDER.get(part, len(ORDER)) > rank}
-    assert later == set()
+def _imported_parts(modules: Iterable[Path]) -> list[tuple[str, str]]:
+    """Each module with each part of the package that it imports."""
+    return [(_place(path), part) for path in modules for part in sorted(_parts_imported(path))]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_module_imports_no_hydra(path: Path) -> None:
-    assert not {name.split(".")[0] for name in _imports(path)} & {"hydra", "omegaconf"}
+def test_module_imports_only_what_stands_before_it() -> None:
+    last = len(ORDER)
+    later = [
+        f"{module} imports {part}"
+        for module, part in _imported_parts(MODULES)
+        if ORDER.get(part, last) > ORDER.get(module.removesuffix(".py").split("/")[0], last)
+    ]
+    assert later == []
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "models").glob("*.py")), ids=lambda path: path.name)
-def test_models_import_neither_tasks_nor_data(path: Path) -> None:
-    assert _parts_imported(path) <= {"models", "errors"}
+def test_no_module_imports_hydra() -> None:
+    found = [_place(path) for path in MODULES if {name.split(".")[0] for name in _imports(path)} & OF_THE_SCRIPTS]
+    assert found == [], "only scripts/ imports Hydra"
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "tasks").glob("*.py")), ids=lambda path: path.name)
-def test_tasks_do_not_know_the_models(path: Path) -> None:
-    assert "models" not in _parts_imported(path)
+def test_models_import_neither_tasks_nor_data() -> None:
+    parts = _imported_parts((PACKAGE / "models").glob("*.py"))
+    assert [f"{module} imports {part}" for module, part in parts if part not in ("models", "errors")] == []
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_nothing_but_the_package_s_own_load_needs_predictions(path: Path) -> None:
-    part = path.relative_to(PACKAGE).with_suffix("").parts[0]
-    assert part in ("prediction", "__init__") or "prediction" not in _parts_imported(path)
+def test_tasks_do_not_know_the_models() -> None:
+    parts = _imported_parts((PACKAGE / "tasks").glob("*.py"))
+    assert [module for module, part in parts if part == "models"] == []
+
+
+def test_nothing_but_the_package_s_own_load_needs_predictions() -> None:
+    needs = [module for module, part in _imported_parts(MODULES) if part == "prediction"]
+    assert [module for module in needs if module != "__init__.py" and not module.startswith("prediction/")] == []
+
+
+def test_every_file_and_folder_has_a_name_of_its_own() -> None:
+    files = [path for path in MODULES if path.stem not in ("__init__", "base")]
+    folders = [path.parent for path in MODULES if path.name == "__init__.py"]
+    places = defaultdict(list)
+    for path in [*files, *folders]:
+        places[path.stem].append(_place(path))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_no_file_is_longer_than_300_lines() -> None:
+    long = {_place(path): lines for path in MODULES if (lines := len(path.read_text().splitlines())) > 300}
+    assert long == {}

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from multitask.config.signatures import call, fits, make
+from multitask.data.class_tables import read_table
 from multitask.data.classes import ClassTable
 from multitask.data.parallel import num_cpus, num_loaders
 from multitask.data.split import Split, check_size
 from multitask.data.subset import open_frames
-from multitask.data.tables import read_table
 from multitask.data.transforms import Augmentation
 from multitask.engine.compute import Compute, make_compute
 from multitask.engine.optimization import Optimization

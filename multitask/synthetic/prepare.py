@@ -6,9 +6,9 @@ from typing import Any
 
 from multitask.config.signatures import call
 from multitask.console import Progress
+from multitask.data.class_tables import built_in, read_table
 from multitask.data.parallel import num_workers
 from multitask.data.split import check_size
-from multitask.data.tables import built_in, read_table
 from multitask.data.tiny import shrink
 from multitask.errors import UserError, shown
 from multitask.synthetic import write_dataset

@@ -176,16 +176,14 @@ def test_death_of_a_process_never_tears_a_step(shared_tree: Path) -> None:
     trainer = make_trainer(shared_tree, "trainer.num_workers=1", "trainer.max_steps=60", "trainer.val_every=60")
     before = _children()
     saved: list[int] = []
-    train_step = trainer._train_step
 
-    def kill_in_step_3(batch: object) -> None:
+    def kill_in_step_3(*_: object) -> None:
         if trainer.step == 2:
             for child in _children() - before:
                 os.kill(child, signal.SIGKILL)
             time.sleep(0.5)  # the handler would raise here
-        train_step(batch)
 
-    trainer._train_step = kill_in_step_3
+    trainer.objective.register_forward_pre_hook(kill_in_step_3)
     with pytest.raises(UserError, match="no batch came from the processes that load frames"):
         trainer.run(lambda *_: None, lambda _: None, lambda: saved.append(trainer.step))
     assert trainer.step >= 3, "the step went on"
@@ -214,16 +212,14 @@ def test_signal_while_a_batch_is_awaited_saves_and_ends_at_once(shared_tree: Pat
 def test_signal_to_the_whole_group_is_no_failure_of_the_loader(shared_tree: Path) -> None:
     trainer = make_trainer(shared_tree, "trainer.num_workers=1", "trainer.max_steps=60", "trainer.val_every=60")
     before, saved = _children(), []
-    train_step = trainer._train_step
 
-    def end_all(batch: object) -> None:
+    def end_all(*_: object) -> None:
         if trainer.step == 2:
             for process in (*(_children() - before), os.getpid()):
                 os.kill(process, signal.SIGTERM)
             time.sleep(0.5)
-        train_step(batch)
 
-    trainer._train_step = end_all
+    trainer.objective.register_forward_pre_hook(end_all)
     with pytest.raises(Interrupted, match="stopped by SIGTERM after step 3"):
         trainer.run(lambda *_: None, lambda _: None, lambda: saved.append(trainer.step))
     assert saved[-1] == 3

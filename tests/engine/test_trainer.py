@@ -1,14 +1,14 @@
 import math
+import os
 import signal
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from multitask.config import factories as build
-from multitask.data.loader import Batch, EncodedFrames, FrameKey, Loader
-from multitask.engine.interruption import Deferral, Interrupted
+from multitask.data.loader import EncodedFrames, FrameKey, Loader
+from multitask.engine.interruption import Interrupted
 from multitask.engine.objective import Objective
 from multitask.engine.optimization import Optimization
 from multitask.engine.schedule import Schedule
@@ -17,6 +17,7 @@ from multitask.likelihoods import REGRESSION
 from multitask.weighting import Uncertainty
 from tests.cityscapes import CITYSCAPES
 from tests.compose import small
+from tests.engine.stepping import train_on
 
 
 def make_trainer(root: Path, *overrides: str) -> Trainer:
@@ -136,7 +137,7 @@ def test_frozen_resnet_is_skipped_in_the_backward_pass(shared_tree: Path) -> Non
     resnet = trainer.objective.network.encoder.backbone
     assert resnet(torch.randn(2, 3, 32, 32)).grad_fn is None
     statistics = resnet.bn1.running_mean.clone()
-    trainer._train_step(one_batch(trainer))
+    train_on(trainer, one_batch(trainer))
     # Its batch norms go on adapting, unless model.freeze_batch_norm is set.
     assert not torch.equal(resnet.bn1.running_mean, statistics)
 
@@ -149,7 +150,7 @@ def test_slow_encoder_moves_by_the_factor(shared_tree: Path) -> None:
         )
         network = trainer.objective.network
         before = {name: value.detach().clone() for name, value in network.named_parameters()}
-        trainer._train_step(one_batch(trainer))
+        train_on(trainer, one_batch(trainer))
         moved.append({name: value.detach() - before[name] for name, value in network.named_parameters()})
     for name, step in moved[0].items():
         factor = 0.25 if name.startswith("encoder.backbone.") else 1.0
@@ -174,9 +175,10 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch(shared_tree: Path,
         torch.manual_seed(1)
         # Batch norm's statistics differ between micro-batches; everything else must not.
         trainer.objective.eval()
+        trainer.objective.train = lambda *_, same=trainer.objective: same
         trainer.optimizer.step = lambda *_, **__: None
         trainer.optimizer.zero_grad = lambda *_, **__: None
-        trainer._train_step(one_batch(trainer))
+        train_on(trainer, one_batch(trainer))
         gradients.append({name: p.grad for name, p in trainer.objective.named_parameters()})
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-3, atol=1e-5, msg=name)
@@ -188,7 +190,7 @@ def test_step_without_a_valid_pixel_of_a_task_leaves_its_log_variance(shared_tre
     batch.targets["depth"].valid[:] = False
     before = {name: s.clone() for name, s in trainer.objective.weighting.log_variances().items()}
     decoder = trainer.objective.network.decoders["depth"].output.weight.clone()
-    trainer._train_step(batch)
+    (logged,) = train_on(trainer, batch)
     after = trainer.objective.weighting.log_variances()
     assert after["depth"] == before["depth"]
     assert after["semantic"] != before["semantic"]
@@ -196,7 +198,7 @@ def test_step_without_a_valid_pixel_of_a_task_leaves_its_log_variance(shared_tre
     decay = 0.02 * 1e-4 * 1.9  # Nesterov's first step of weight decay alone
     torch.testing.assert_close(trainer.objective.network.decoders["depth"].output.weight, decoder * (1 - decay))
     assert all(parameter.isfinite().all() for parameter in trainer.objective.parameters())
-    assert "loss/depth" not in trainer._log_values()
+    assert "loss/depth" not in logged
 
 
 @pytest.mark.parametrize(
@@ -225,17 +227,16 @@ def test_update_that_memory_cannot_hold_says_what_would_help(
         trainer.run(lambda *_: None, lambda _: None, lambda: pytest.fail("saved half an update"))
 
 
-def test_signal_while_the_loader_ends_is_answered(shared_tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = make_trainer(shared_tree, "trainer.max_steps=2")
-    batches, saved = trainer._batches, []
-
-    def ending_late(loader: Loader, deferral: Deferral, save: Callable[[], None]) -> Iterator[Batch]:
-        yield from batches(loader, deferral, save)
-        trainer.stop.append(signal.SIGTERM)
-
-    monkeypatch.setattr(trainer, "_batches", ending_late)
+def test_signal_while_the_loader_ends_is_answered(shared_tree: Path) -> None:
+    trainer, saved = make_trainer(shared_tree, "trainer.max_steps=2"), []
+    batches = [one_batch(trainer), one_batch(trainer)]
     with pytest.raises(Interrupted, match="stopped by SIGTERM after step 2"):
-        trainer.run(lambda *_: None, lambda _: None, lambda: saved.append(trainer.step))
+        train_on(
+            trainer,
+            *batches,
+            save=lambda: saved.append(trainer.step),
+            at_end=lambda: os.kill(os.getpid(), signal.SIGTERM),
+        )
     assert saved[-1] == 2
 
 
@@ -275,13 +276,16 @@ def test_log_values_of_a_laplace_likelihood_have_the_variance_s_logarithm(shared
 
 
 @pytest.mark.parametrize("weighting", ["uw_so", "dwa", "rlw", "gls", "imtl_l", "liebel_koerner", "famo", "jacobian"])
-def test_weighting_trains(shared_tree: Path, weighting: str) -> None:
+def test_every_weighting_moves_every_parameter(shared_tree: Path, weighting: str) -> None:
     if weighting == "jacobian":
         pytest.importorskip("torchjd")
-    trainer = make_trainer(shared_tree, f"weighting={weighting}", "trainer.max_steps=8", "data.augmentation.flip=0")
+    trainer = make_trainer(shared_tree, f"weighting={weighting}", "trainer.max_steps=2")
+    before = {name: value.detach().clone() for name, value in trainer.objective.named_parameters()}
     entries: list[dict[str, float]] = []
     trainer.run(lambda _, values: entries.append(values), lambda _: None, lambda: None)
-    assert all(entries[-1][f"loss/{name}"] < entries[0][f"loss/{name}"] for name in trainer_tasks())
+    after = dict(trainer.objective.named_parameters())
+    assert [name for name, value in before.items() if torch.equal(value, after[name])] == []
+    assert [name for name, value in after.items() if not value.isfinite().all()] == []
     assert all(entries[-1][f"weight/{name}"] > 0 for name in trainer_tasks())
 
 
@@ -314,7 +318,7 @@ def test_famo_sees_the_losses_after_the_update(shared_tree: Path) -> None:
 
     weighting.after_step = spy
     trainer.objective.train()
-    trainer._train_step(one_batch(trainer))
+    train_on(trainer, one_batch(trainer))
     before, after = seen
     assert all(before[name] != after[name] for name in trainer_tasks())
     assert weighting.xi.any()
@@ -324,12 +328,23 @@ def trainer_tasks() -> tuple[str, ...]:
     return ("semantic", "instance", "depth")
 
 
-def test_training_lowers_every_loss(shared_tree: Path) -> None:
-    trainer = make_trainer(shared_tree, "trainer.max_steps=30", "data.augmentation.flip=0")
-    entries: list[dict[str, float]] = []
-    trainer.run(lambda _, values: entries.append(values), lambda _: None, lambda: None)
-    for name in trainer_tasks():
-        assert entries[-1][f"loss/{name}"] < 0.95 * entries[0][f"loss/{name}"], name
+def test_step_goes_against_the_gradient_of_the_total(shared_tree: Path) -> None:
+    trainer = make_trainer(shared_tree, "optimizer.weight_decay=0")
+    batch, objective = one_batch(trainer), trainer.objective
+    counts = {name: target.valid.sum() for name, target in batch.targets.items()}
+    kept = {name: value.clone() for name, value in objective.state_dict().items()}
+    objective.train()(batch, counts, trainer.compute)[0].backward()
+    objective.weighting.bound_gradients()
+    expected = {}
+    for name, parameter in objective.named_parameters():
+        # Nesterov's first step is 1 + momentum times the gradient; log-variances have a rate of their own.
+        rate = 0.02 * 1.9 if name.startswith("network.") else trainer.optimization.log_variance_lr
+        expected[name] = parameter.detach() - rate * parameter.grad
+        parameter.grad = None
+    objective.load_state_dict(kept)
+    train_on(trainer, batch)
+    for name, parameter in objective.named_parameters():
+        torch.testing.assert_close(parameter.detach(), expected[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
 def test_total_may_be_negative_and_is_logged_so(shared_tree: Path) -> None:
@@ -339,5 +354,5 @@ def test_total_may_be_negative_and_is_logged_so(shared_tree: Path) -> None:
             parameter.zero_()
     batch = one_batch(trainer)
     batch.targets["depth"].value.zero_()
-    trainer._train_step(batch)
-    assert trainer._log_values()["loss/total"] == pytest.approx(-4.5)
+    (logged,) = train_on(trainer, batch)
+    assert logged["loss/total"] == pytest.approx(-4.5)

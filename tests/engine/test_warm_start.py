@@ -124,9 +124,9 @@ def test_what_starts_afresh_is_what_the_seed_says(tmp_path: Path, state: dict[st
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("model.aspp_channels=9", r"at 'encoder\.aspp\.branches\.0\.0\.weight' needed \(9, 512, 1, 1\), found \(8, "),
+        ("model.aspp_channels=9", r"at 'encoder\.aspp\.branches\.0\.0\.weight' needed \(9, 16, 1, 1\), found \(8, "),
         ("model.aspp_rates=[1,2,3]", r"at 'encoder\.aspp\.branches\.3\.0\.weight' needed .*, found nothing"),
-        ("model=resnet50", r"at 'encoder\.backbone\.layer1\.0\.conv1\.weight' needed \(64, 64, 1, 1\), found"),
+        ("model.encoder=resnet10", r"at 'encoder\.backbone\.conv1\.weight' needed \(64, 3, 7, 7\), found \(8, 3, "),
     ],
 )
 def test_checkpoint_of_another_encoder_is_refused(

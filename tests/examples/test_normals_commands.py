@@ -15,7 +15,7 @@ from multitask.engine import checkpoint
 from multitask.engine.history import read_history
 from multitask.synthetic import write_dataset
 from normals import WITHIN, Normals
-from tests.compose import ROOT, SMALL
+from tests.compose import IN_A_PROCESS, ROOT
 
 
 def test_package_does_not_know_the_example() -> None:
@@ -40,7 +40,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("normals")
     counts = {"train": 8, "val": 3, "test": 2}
     write_dataset(folder / "frames", counts, size=(64, 128), seed=0, workers=1)
-    given = [*SMALL, *(f"data.num_{split}={count}" for split, count in counts.items()), f"data.root={folder}/frames"]
+    given = [
+        *IN_A_PROCESS,
+        *(f"data.num_{split}={count}" for split, count in counts.items()),
+        f"data.root={folder}/frames",
+    ]
     given += ["data.image_size=[64,128]", "trainer.max_steps=8", "trainer.val_every=8", f"output_dir={folder}/run"]
     example = "--config-dir", ROOT / "examples/normals", "experiment=normals"
     result = _run("train.py", *example, *given, cwd=folder)

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from multitask.engine.interruption import Interrupted
 from multitask.errors import UserError
-from tests.compose import ROOT, SMALL
+from tests.compose import IN_A_PROCESS, ROOT
 from tests.scripts.called import call
 
 
@@ -254,7 +254,7 @@ def test_script_ends_with_the_worst_of_its_jobs(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_job_that_fails_keeps_no_other_from_its_turn(shared_tree: Path, tmp_path: Path) -> None:
-    given = [*SMALL, f"data.root={shared_tree}", "trainer.max_steps=1", "output_dir=run_${optimizer.lr}"]
+    given = [*IN_A_PROCESS, f"data.root={shared_tree}", "trainer.max_steps=1", "output_dir=run_${optimizer.lr}"]
     result = call("train.py", "-m", *given, "optimizer.lr=-1,0.02", cwd=tmp_path)
     assert result.returncode == 2
     assert result.stderr == "error: optimizer.lr: needed a number above zero, found -1\n"
@@ -263,7 +263,7 @@ def test_job_that_fails_keeps_no_other_from_its_turn(shared_tree: Path, tmp_path
 
 @pytest.mark.slow
 def test_signal_ends_all_jobs(shared_tree: Path, tmp_path: Path) -> None:
-    given = [*SMALL, f"data.root={shared_tree}", "trainer.max_steps=100000", "output_dir=run_${optimizer.lr}"]
+    given = [*IN_A_PROCESS, f"data.root={shared_tree}", "trainer.max_steps=100000", "output_dir=run_${optimizer.lr}"]
     command = [sys.executable, str(ROOT / "scripts/train.py"), "-m", *given, "optimizer.lr=0.01,0.02"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -279,7 +279,7 @@ def test_signal_ends_all_jobs(shared_tree: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_evaluation_that_is_interrupted_ends_with_its_processes(shared_tree: Path, tmp_path: Path) -> None:
-    given = [*SMALL, f"data.root={shared_tree}", "trainer.max_steps=1", "output_dir=run"]
+    given = [*IN_A_PROCESS, f"data.root={shared_tree}", "trainer.max_steps=1", "output_dir=run"]
     assert call("train.py", *given, cwd=tmp_path).returncode == 0
     command = [sys.executable, str(ROOT / "scripts/evaluate.py"), "checkpoint=run/checkpoints/last.pt"]
     command += ["split=train", "trainer.num_workers=2"]

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def checkpoint_path(shared_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    Run(small(shared_tree, folder / "run")).train()
+    Run(small(shared_tree, folder / "run", "model.encoder=resnet10")).train()
     return folder / "run" / LAST
 
 

@@ -17,14 +17,14 @@ import yaml
 from multitask.data.layout import write_png
 from multitask.data.parallel import num_cpus, num_loaders
 from multitask.engine import checkpoint
-from tests.compose import ROOT, SMALL
+from tests.compose import IN_A_PROCESS, ROOT
 from tests.layouts import write_kitti
 from tests.scripts.called import call
 
 pytestmark = pytest.mark.slow
 
 COUNTS = "data.num_train=8", "data.num_val=3", "data.num_test=2"
-TINY = [*SMALL, *COUNTS, "data.image_size=[64,128]", "trainer.max_steps=4", "trainer.val_every=4"]
+TINY = [*IN_A_PROCESS, *COUNTS, "data.image_size=[64,128]", "trainer.max_steps=4", "trainer.val_every=4"]
 
 
 def run(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -212,7 +212,13 @@ def test_compare_py_exits_with_1_where_a_run_failed(frames: Path, tmp_path: Path
 
 def test_compare_py_says_what_an_experiment_needs_of_its_base(tmp_path: Path) -> None:
     root = write_kitti(tmp_path / "kitti", range(10))
-    given = [*SMALL, "data.augmentation.crop=null", "data.held_out=2", f"data.root={root}", "output_dir=compared"]
+    given = [
+        *IN_A_PROCESS,
+        "data.augmentation.crop=null",
+        "data.held_out=2",
+        f"data.root={root}",
+        "output_dir=compared",
+    ]
     given += ["experiment=transfer", "base=kitti_comparison", "seeds=[0]"]
     result = call("compare.py", *given, cwd=tmp_path)
     assert result.returncode == 1, result.stderr

@@ -39,13 +39,17 @@ def read_table(given: Any, key: str = "data.classes") -> ClassTable:
     if isinstance(given, Mapping):
         return table_of(given, key)
     path = _find(given, key, mappings=False)
-    return table_of(_read(path), str(path), path.stem)
+    return built_in(path.stem) if path.parent == FOLDER else _table_in(path)
 
 
 @cache
 def built_in(name: str) -> ClassTable:
-    """A table of `FOLDER`, for what is written in its coding."""
-    return read_table(name)
+    """A table of `FOLDER`, parsed once: a run asks for it again and again."""
+    return _table_in(FOLDER / f"{name}.yaml")
+
+
+def _table_in(path: Path) -> ClassTable:
+    return table_of(_read(path), str(path), path.stem)
 
 
 def table_of(content: Any, source: str, name: str = "") -> ClassTable:

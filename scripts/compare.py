@@ -12,9 +12,12 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from _entry import end_with, plain, run, short_errors
-from multitask.comparison import EXPERIMENTS, Plan, Report, Runner, find_places, loader_overrides
+from multitask.comparison.experiments import EXPERIMENTS
 from multitask.comparison.frames import FramesOfRuns
-from multitask.comparison.plan import check_seeds
+from multitask.comparison.places import find_places, loader_overrides
+from multitask.comparison.plan import Plan, check_seeds
+from multitask.comparison.report import Report
+from multitask.comparison.runner import Runner
 from multitask.config.factories import make_classes, make_device, make_optimization, make_tasks
 from multitask.data.subset import HELD_OUT
 from multitask.errors import UserError

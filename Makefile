@@ -4,18 +4,25 @@ VENV := .venv
 BIN := $(VENV)/bin
 KITTI ?= data/kitti
 IMAGENET ?= IMAGENET1K_V1
-INSTALLED := $(VENV)/.installed
+TRAINING := $(VENV)/.training
+DEV := $(VENV)/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup data train kitti test lint format reproduce bench clean
+.PHONY: help setup dev data train kitti test lint format reproduce bench clean
 
 help: ## Shows this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: $(INSTALLED) ## Makes the virtual environment .venv and installs the package into it
+setup: $(TRAINING) ## Makes the virtual environment .venv and installs the package with what training needs
 
-$(INSTALLED): pyproject.toml
+dev: $(DEV) ## Installs what tests, plots, videos and exports need as well
+
+$(TRAINING): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(DEV): $(TRAINING)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
@@ -30,23 +37,23 @@ kitti: data ## Trains on KITTI's photographs in KITTI=data/kitti, from ImageNet'
 	$(BIN)/python scripts/train.py experiment=drawn 'model.pretrained=$(IMAGENET)'
 	$(BIN)/python scripts/train.py experiment=kitti 'data.root=$(KITTI)'
 
-test: setup ## Runs all tests
+test: dev ## Runs all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
-lint: setup ## Checks style and types
+lint: dev ## Checks style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-format: setup ## Puts the code into shape
+format: dev ## Puts the code into shape
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-reproduce: setup ## Runs table 1 on the embedded data set, five seeds, 104 runs or more; killed, it goes on
+reproduce: dev ## Runs table 1 on the embedded data set, five seeds, 104 runs or more; killed, it goes on
 	$(BIN)/python scripts/prepare_data.py data=synthetic data.root=data/comparison 'data.image_size=[96,192]'
 	$(BIN)/python scripts/compare.py experiment=table1 'seeds=[0,1,2,3,4]'
 
-bench: setup ## Measures speed, as ratios taken in one run
+bench: dev ## Measures speed, as ratios taken in one run
 	$(BIN)/python scripts/benchmark.py
 
 clean: ## Removes the virtual environment and caches, but no data and no runs

@@ -2,7 +2,7 @@
 
 import errno
 import reprlib
-from typing import Any
+from typing import Any, ClassVar
 
 _OF_THE_MACHINE = {
     getattr(errno, name)
@@ -27,8 +27,13 @@ class UserError(ValueError):
     """A fault that the user can mend.
 
     Its text is one line: what is wrong (the key or the file), what was needed, and what was found. The commands print
-    that line alone and end with status 2; any other exception is a fault of the program and shows its traceback.
+    that line alone and end with `status`; any other exception is a fault of the program and shows its traceback.
+
+    Attributes:
+        status: the exit status of a command that ends with it.
     """
+
+    status: ClassVar[int] = 2
 
 
 def of_the_machine(error: OSError) -> bool:

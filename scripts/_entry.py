@@ -172,7 +172,7 @@ def short_errors() -> Iterator[None]:
             raise
         named = f"{error.filename}: {reason(error)}" if isinstance(error, OSError) and error.filename else str(error)
         _say(f"error: {named}")
-        end_with(2)
+        end_with(error.status if isinstance(error, UserError) else 2)
 
 
 def _say(text: str) -> None:

@@ -12,10 +12,14 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from _entry import end_with, plain, run, short_errors
-from multitask.comparison import EXPERIMENTS, Plan, Report, Runner, find_places, loader_overrides
+from multitask.comparison.experiments import EXPERIMENTS
 from multitask.comparison.frames import FramesOfRuns
-from multitask.comparison.plan import check_seeds
-from multitask.config import factories as build
+from multitask.comparison.places import find_places, loader_overrides
+from multitask.comparison.plan import Plan, check_seeds
+from multitask.comparison.report import Report
+from multitask.comparison.runner import Runner
+from multitask.config.factories import make_classes, make_device, make_optimization, make_tasks
+from multitask.data.subset import HELD_OUT
 from multitask.errors import UserError
 
 _OWN_KEYS = {"experiment", "comparison", "base", "seeds", "split", "rates", "search_seed", "parallel", "report"}
@@ -40,18 +44,18 @@ def main(given: DictConfig) -> None:
         overrides = [text for text in HydraConfig.get().overrides.task if text.partition("=")[0] not in _OWN_KEYS]
         base = [f"experiment={config['base']}", *overrides]
         shared = run_config(base)
-        build.make_optimization(shared)  # of whose learning rate each run has a multiple
+        make_optimization(shared)  # of whose learning rate each run has a multiple
         check_seeds(config["seeds"], config["search_seed"])
         frames, experiment = FramesOfRuns(), EXPERIMENTS[name]
         tasks = frames.tasks_with_labels(
-            build.make_tasks(shared, build.make_classes(shared)), shared, ["train", config["split"]], config["seeds"]
+            make_tasks(shared, make_classes(shared)), shared, ["train", config["split"]], config["seeds"]
         )
         choice = config["seeds"], config["split"], config["rates"], config["search_seed"]
         plan = Plan(experiment, tasks, *choice)
         if plan.searches:
-            tasks = frames.tasks_with_labels(tasks, shared, ["train", build.HELD_OUT], [plan.search_seed])
+            tasks = frames.tasks_with_labels(tasks, shared, ["train", HELD_OUT], [plan.search_seed])
             plan = Plan(experiment, tasks, *choice)
-        compute = build.make_device(shared)
+        compute = make_device(shared)
         places = find_places(compute.device, config["parallel"])
         folder = Path(config["output_dir"])
         runner = Runner(

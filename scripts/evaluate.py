@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from _entry import plain, run, short_errors
 from multitask.evaluation.checkpoint_evaluation import evaluate_checkpoint
-from multitask.evaluation.scenes import figure_groups
+from multitask.evaluation.scoring import figure_groups
 from multitask.reporting.tables import results_text
 
 

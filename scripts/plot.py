@@ -6,9 +6,9 @@ import hydra
 from omegaconf import DictConfig
 
 from _entry import plain, run, short_errors
+from multitask.engine.history import read_history
 from multitask.errors import UserError
 from multitask.reporting.plots import plot_weights
-from multitask.reporting.tensorboard import read_history
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="plot")

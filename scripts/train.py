@@ -6,9 +6,9 @@ import hydra
 from omegaconf import DictConfig
 
 from _entry import plain, run, short_errors
-from multitask.evaluation.scenes import figure_groups
+from multitask.engine.history import read_history
+from multitask.evaluation.scoring import figure_groups
 from multitask.reporting.tables import results_text, weights_text
-from multitask.reporting.tensorboard import read_history
 from multitask.runs.run import Run
 
 

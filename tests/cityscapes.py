@@ -1,6 +1,6 @@
 """The class table of Cityscapes, in which most tests have their labels: a class id is the value in label files."""
 
-from multitask.data.tables import built_in
+from multitask.data.class_tables import built_in
 
 CITYSCAPES = built_in("cityscapes")
 LABELS, EVALUATED = CITYSCAPES.labels, CITYSCAPES.evaluated

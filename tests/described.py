@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image
 
 from multitask.data.census import take_census
+from multitask.data.class_tables import built_in
 from multitask.data.classes import ClassTable
 from multitask.data.described import Described
 from multitask.data.formats import layout_of, open_split
 from multitask.data.layout import Camera, write_camera
-from multitask.data.tables import built_in
 from tests.compose import config
 
 SIZE = (32, 64)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
+from multitask.data.class_tables import read_mapping
 from multitask.data.classes import INSTANCE_BASE
 from multitask.data.kitti import FOLDERS
 from multitask.data.layout import write_png
-from multitask.data.tables import read_mapping
 from tests.cityscapes import CITYSCAPES, HAS_INSTANCES
 from tests.trees import KINDS, random_layers, write_tree
 

@@ -15,10 +15,12 @@ from multitask.data.classes import IGNORE
 from multitask.data.described import Described
 from multitask.data.layout import read_png
 from multitask.engine.inference import network_predictor
-from multitask.evaluation.checkpoint_evaluation import Evaluation, evaluate_checkpoint
-from multitask.evaluation.scenes import figure_groups
+from multitask.evaluation.checkpoint_evaluation import evaluate_checkpoint
+from multitask.evaluation.evaluator import Evaluator
+from multitask.evaluation.scoring import figure_groups
 from multitask.reporting.tables import results_text
 from multitask.runs.run import LAST, Run
+from multitask.tasks.labels import tasks_with_labels
 from tests.compose import config, small
 from tests.described import WRITERS, Miniature
 from tests.prediction.made import run_predict
@@ -79,9 +81,9 @@ def answers(trained: Trained) -> Answers:
     loaded = load_trained(trained.checkpoint)
     frames = build.make_frames(loaded.config, loaded.config["data"]["val_split"])
     assert isinstance(frames, Described)
-    on = build.tasks_with_labels(loaded.tasks, frames)
+    on = tasks_with_labels(loaded.tasks, frames)
     predict = network_predictor(loaded.network, build.make_device(loaded.config))
-    batches = list(Evaluation(frames, on, loaded.config).batches())
+    batches = list(Evaluator(frames, on, build.make_evaluation_settings(loaded.config)).batches())
     assert [name for batch in batches for name in batch.names] == frames.names
     found = [predict(batch.images) for batch in batches]
     return Answers(frames, {name: np.concatenate([batch[name].numpy() for batch in found]) for name in on})

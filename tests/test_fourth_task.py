@@ -14,13 +14,14 @@ from multitask.data.sample import Sample, Target
 from multitask.engine.compute import Compute
 from multitask.engine.inference import network_predictor
 from multitask.engine.objective import Objective
-from multitask.evaluation.figures import evaluate, score
 from multitask.evaluation.position_prior import fit_position_prior
+from multitask.evaluation.scoring import PixelScorer, evaluate, score
 from multitask.likelihoods import REGRESSION
 from multitask.metrics import Metric, VectorError
 from multitask.reporting.panels import panel
 from multitask.reporting.tables import table
 from multitask.tasks.base import Figure, Task
+from multitask.tasks.labels import tasks_with_labels
 from tests.cityscapes import CITYSCAPES
 
 
@@ -62,6 +63,7 @@ def _config(root: Path) -> build.Config:
     """As a file ``configs/task/brightness.yaml`` and ``tasks=[...]`` would make it."""
     return {
         "tasks": ["semantic", "instance", "depth", "brightness"],
+        "seed": 0,
         "task": {
             "semantic": {"_target_": "multitask.tasks.semantic.Semantic"},
             "instance": {"_target_": "multitask.tasks.instance.Instance"},
@@ -123,7 +125,7 @@ def test_fourth_task_alone_reaches_the_shared_layers(made: tuple[Objective, Batc
 def test_fourth_task_is_evaluated_and_shown(made: tuple[Objective, Batch]) -> None:
     objective, batch = made
     predict = network_predictor(objective.network, COMPUTE)
-    figures = evaluate(predict, [batch], objective.tasks, COMPUTE.device)
+    figures = evaluate(predict, [batch], [PixelScorer(objective.tasks)], COMPUTE.device)
     assert figures["brightness/mean_error_px"] > 0
     assert np.isfinite(score(figures, objective.tasks))
     shown = table("brightness", objective.tasks["brightness"].figures, {"network": figures})
@@ -141,5 +143,5 @@ def test_fourth_task_has_a_position_prior(made: tuple[Objective, Batch]) -> None
 
 def test_fourth_task_that_reads_the_picture_alone_has_its_labels(shared_tree: Path) -> None:
     config = _config(shared_tree)
-    on = build.tasks_with_labels(build.make_tasks(config, CITYSCAPES), build.make_frames(config, "train"))
+    on = tasks_with_labels(build.make_tasks(config, CITYSCAPES), build.make_frames(config, "train"))
     assert "brightness" in on

@@ -13,10 +13,10 @@ from PIL import Image
 
 import multitask
 from multitask.config import factories as build
+from multitask.data.class_tables import read_table
 from multitask.data.classes import INSTANCE_BASE, ClassTable
 from multitask.data.kitti import FOLDERS
 from multitask.data.layout import file_path, read_png, write_png
-from multitask.data.tables import read_table
 from multitask.engine import checkpoint
 from multitask.errors import UserError
 from multitask.evaluation.checkpoint_evaluation import evaluate_checkpoint

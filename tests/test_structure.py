@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import multitask
-from multitask.data.tables import FOLDER, built_in
+from multitask.data.class_tables import FOLDER, built_in
 
 PACKAGE = Path(multitask.__file__).parent
 TASK_NAMES = {"semantic", "instance", "depth"}
@@ -28,7 +28,13 @@ ORDER = {
     "tasks": 2,
     "weighting": 3,
     "engine": 4,
-    "synthetic": 5,
+    "config": 5,
+    "synthetic": 6,
+    "reporting": 6,
+    "evaluation": 6,
+    "prediction": 7,
+    "runs": 7,
+    "comparison": 8,
 }
 """The way of the data; what is not named here joins all of it and stands behind."""
 
@@ -111,7 +117,7 @@ NAMES_A_TABLE = {
     "evaluation/result_files.py": "writes the files of Cityscapes' server",
     "data/formats.py": "says which table each published layout's files have, by whose folders data=mixed knows them",
     "engine/checkpoint.py": "reads checkpoints of before there were tables",
-    "runs/resume.py": "goes on with runs of before there were tables",
+    "runs/same_run.py": "goes on with runs of before there were tables",
 }
 """Where a class table is named, and why; everything else gets the table of its data."""
 
@@ -137,7 +143,7 @@ def test_only_where_there_is_a_reason_a_class_table_is_named() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "from multitask.data.tables import built_in, read_table",
+        "from multitask.data.class_tables import built_in, read_table",
         "CLASSES = tables.built_in(name)",
         "CLASSES = read_table('camvid')",
         "CLASSES = read_table(f'{folder}/configs/classes/cityscapes.yaml')",

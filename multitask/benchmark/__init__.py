@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from multitask.benchmark.clustering import measure_clustering
-from multitask.benchmark.scoring import measure_metrics
+from multitask.benchmark.metric_speed import measure_metrics
 from multitask.benchmark.timing import Results
 from multitask.benchmark.training import measure_training
 from multitask.errors import UserError

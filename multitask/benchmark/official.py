@@ -19,9 +19,9 @@ from unittest import mock
 
 import numpy as np
 
+from multitask.data.class_tables import built_in
 from multitask.data.layout import file_path, write_png
 from multitask.data.sample import Sample
-from multitask.data.tables import built_in
 from multitask.metrics import PredictedScene
 
 SPLIT = "val"

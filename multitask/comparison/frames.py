@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 
 from multitask.comparison.plan import Plan
 from multitask.comparison.results import describe
-from multitask.config import factories as build
-from multitask.config.factories import Config
+from multitask.config.factories import Config, make_frames, make_seed
 from multitask.data.folds import BY_SEED, Fold
 from multitask.data.split import Split
+from multitask.data.subset import fold_of
 from multitask.tasks.base import Task
+from multitask.tasks.labels import tasks_with_labels
 
 
 class FramesOfRuns:
@@ -50,14 +51,14 @@ class FramesOfRuns:
         different = {id(frames): frames for frames in opened}
         on = dict(tasks)
         for frames in different.values():
-            on = build.tasks_with_labels(on, frames)
+            on = tasks_with_labels(on, frames)
         return on
 
     def _open(self, split: str, config: Config) -> Split:
         data = {**config["data"], "draw": None}  # what is drawn is the seed's
-        key = split, build.make_fold(config), json.dumps(data, sort_keys=True)
+        key = split, fold_of(config["data"], make_seed(config)), json.dumps(data, sort_keys=True)
         if key not in self._opened:
-            self._opened[key] = build.make_frames({**config, "data": data}, split)
+            self._opened[key] = make_frames({**config, "data": data}, split)
         return self._opened[key]
 
 

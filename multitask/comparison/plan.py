@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from multitask.comparison.experiments import LEARNED
 from multitask.comparison.results import Result
 from multitask.comparison.rows import Choices, Experiment, Row
-from multitask.config.factories import HELD_OUT, MOST_SEED, is_seed
+from multitask.config.factories import MOST_SEED, is_seed
+from multitask.data.subset import HELD_OUT
 from multitask.errors import UserError, shown
-from multitask.evaluation.figures import score
+from multitask.evaluation.scoring import score
 from multitask.tasks.base import Task
 
 _MOST_BEYOND = 3

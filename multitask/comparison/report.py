@@ -9,12 +9,13 @@ from multitask.comparison.experiments import LEARNED, PAPER_NOISE
 from multitask.comparison.formatting import bold, spread, weights_row
 from multitask.comparison.frames import folds_in_words
 from multitask.comparison.plan import Plan
-from multitask.comparison.results import Figures, Result, early
+from multitask.comparison.results import Figures, Result
 from multitask.comparison.rows import Experiment, Row, given_weight
 from multitask.comparison.statistics import mean_and_deviation, mean_relative_improvement
 from multitask.comparison.sweep import plot_curves, plot_sweep, swept
-from multitask.config.factories import HELD_OUT
 from multitask.console import markdown
+from multitask.data.subset import HELD_OUT
+from multitask.engine.history import VARIANCE, WEIGHT, early_entry
 from multitask.files import write_text
 from multitask.reporting.plots import plot_training, plot_weights
 from multitask.reporting.tables import noise_line, weights_line
@@ -204,8 +205,8 @@ class Report:
         result = self._first(LEARNED) if LEARNED in self.experiment.histories else None
         if not result or not result.history:
             return ""
-        tasks = [name for name in self.plan.tasks if f"sigma2/{name}" in result.history[-1]]
-        lines = [f"* {weights_line(entry, tasks)}" for entry in (early(result.history), result.history[-1])]
+        tasks = [name for name in self.plan.tasks if VARIANCE + name in result.history[-1]]
+        lines = [f"* {weights_line(entry, tasks)}" for entry in (early_entry(result.history), result.history[-1])]
         paper = {when: {name: of[name] for name in tasks if name in of} for when, of in PAPER_NOISE.items()}
         lines += [f"* the paper's, {when}: {noise_line(variances)}" for when, variances in paper.items()]
         return f"What {LEARNED} tasks learned (seed {result.seed}):\n\n" + "\n".join(lines)
@@ -222,7 +223,7 @@ class Report:
         learned = self._first(LEARNED)
         beside = f", against {learned.seconds:.0f} s of one run that learns them" if learned else ""
         if learned and learned.history:
-            last = {task: learned.history[-1][f"weight/{task}"] for task in best.tasks}
+            last = {task: learned.history[-1][WEIGHT + task] for task in best.tasks}
             rows += [
                 weights_row("learned, mean over training", learned.mean_weights, best.tasks),
                 weights_row("learned, at the end", last, best.tasks),

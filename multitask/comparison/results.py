@@ -7,18 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from multitask.data.split import Split
+from multitask.engine.history import LOG_VARIANCE, LOSS, POSITION_PRIOR, SECONDS, STEP, VARIANCE, WEIGHT, early_entry
 from multitask.errors import UserError
 from multitask.files import write_text
-from multitask.reporting.tensorboard import SECONDS
-from multitask.runs.resume import SINCE
+from multitask.runs.same_run import SINCE
 
 Figures = dict[str, float]
 
 _MOST_POINTS = 60
-_EARLY = 500
-"""Step at which figure 7 of the paper first gives its numbers, of 50,000."""
-_WEIGHT = "weight/"
-_KEPT = ("step", "loss/", _WEIGHT, "log_variance/", "sigma2/")
+_KEPT = (STEP, LOSS, WEIGHT, LOG_VARIANCE, VARIANCE)
 
 
 @dataclass(frozen=True)
@@ -64,31 +61,25 @@ def make_result(
     entries = [
         {key: float(f"{value:.5g}") for key, value in entry.items() if key.startswith(_KEPT)}
         for entry in history
-        if any(key.startswith(_WEIGHT) for key in entry)
+        if any(key.startswith(WEIGHT) for key in entry)
     ]
     stride = max(1, -(-len(entries) // _MOST_POINTS))
     spaced = {*range(0, len(entries), stride), *range(len(entries))[-1:]}
     learned = []
-    if any(key.startswith("log_variance/") for entry in entries for key in entry):
-        learned = [entries[place] for place in sorted(spaced | {entries.index(early(entries))})]
+    if any(key.startswith(LOG_VARIANCE) for entry in entries for key in entry):
+        learned = [entries[place] for place in sorted(spaced | {entries.index(early_entry(entries))})]
     kept = {key: value for key, value in figures.items() if key.count("/") == 1}
-    kept |= {key: value for key, value in figures.items() if key.startswith("position_prior/") and key.count("/") == 2}
+    kept |= {key: value for key, value in figures.items() if key.startswith(POSITION_PRIOR) and key.count("/") == 2}
     seconds = next((entry[SECONDS] for entry in reversed(history) if SECONDS in entry), 0.0)
     means = _mean_weights([entries[place] for place in sorted(spaced)])
     return Result(row, split, rate, seed, dict(config), kept, seconds, compute, learned, means)
 
 
-def early(history: Sequence[Figures]) -> Figures:
-    """The entry nearest to step 500, or to a tenth of the training where that is earlier; where figure 7 begins."""
-    step = min(_EARLY, history[-1]["step"] / 10)
-    return min(history, key=lambda entry: abs(entry["step"] - step))
-
-
 def _mean_weights(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Of each task, over the entries that have it."""
-    keys = dict.fromkeys(key for entry in history for key in entry if key.startswith(_WEIGHT))
+    keys = dict.fromkeys(key for entry in history for key in entry if key.startswith(WEIGHT))
     values = {key: [entry[key] for entry in history if key in entry] for key in keys}
-    return {key.removeprefix(_WEIGHT): sum(found) / len(found) for key, found in values.items()}
+    return {key.removeprefix(WEIGHT): sum(found) / len(found) for key, found in values.items()}
 
 
 def describe(frames: Split) -> str:

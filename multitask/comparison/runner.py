@@ -21,12 +21,13 @@ from multitask.comparison.results import Result
 from multitask.comparison.starts import PRETRAINED, check_start, start_in_words
 from multitask.config.factories import Config
 from multitask.data.parallel import die_with_parent
-from multitask.engine.finite import DIVERGED
+from multitask.engine.finite import Diverged
+from multitask.engine.history import read_history
 from multitask.engine.interruption import Interrupted, deferred_signals
 from multitask.errors import UserError
 from multitask.files import exclusive, make_folder
-from multitask.reporting.tensorboard import flatten, read_figures, read_history
-from multitask.runs.resume import METRICS, is_free
+from multitask.runs.paths import METRICS, read_figures
+from multitask.runs.same_run import flatten, is_free
 
 log = logging.getLogger(__name__)
 
@@ -207,7 +208,7 @@ class Runner:
         if run.process.returncode:
             why = _last_line(Path(f"{folder}.{_LOG}"), run.process.returncode)
             # To diverge is an answer, which another try would repeat; everything else may be mended.
-            if DIVERGED not in why:
+            if run.process.returncode != Diverged.status:
                 self._note_failure(job, why)
                 return
             self._display.clear()

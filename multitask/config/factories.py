@@ -1,19 +1,14 @@
 """From a configuration (plain dicts, as resolved by Hydra or kept in a checkpoint) to the objects it describes."""
 
-import logging
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from multitask.config.signatures import call, fits, make
+from multitask.data.class_tables import read_table
 from multitask.data.classes import ClassTable
-from multitask.data.folds import BY_SEED, Fold
-from multitask.data.formats import check_keys, open_split
 from multitask.data.parallel import num_cpus, num_loaders
-from multitask.data.split import LABEL_KINDS, Split, check_size
-from multitask.data.tables import read_table
+from multitask.data.split import Split, check_size
+from multitask.data.subset import open_frames
 from multitask.data.transforms import Augmentation
 from multitask.engine.compute import Compute, make_compute
 from multitask.engine.optimization import Optimization
@@ -22,39 +17,16 @@ from multitask.engine.warm_start import find_run, start_from
 from multitask.errors import UserError, shown
 from multitask.instances import Grouping
 from multitask.models.network import MultiTaskNetwork, make_network
-from multitask.synthetic import check_manifest
 from multitask.tasks.base import Task
 from multitask.weighting import Weighting
 
-log = logging.getLogger(__name__)
-
 Config = Mapping[str, Any]
 
-_DRAW = 2  # a random stream of the seed, beside those of the loader
 _COMPUTE = ("device", "precision", "channels_last")
 MOST_SEED = 2**64 - 1  # that torch takes
-_GROUPS = ("data", "data.augmentation", "task", "model", "weighting", "optimizer", "trainer")
 
 _MOST_PIXELS = 2**22
 """Of whole frames at once: more are no faster, and a checkpoint from elsewhere may name any number."""
-
-
-def check_config(config: Config) -> None:
-    """Refuses a configuration that is not a run's, before anything is made of it.
-
-    Raises:
-        UserError: naming the first key that is not what everything else takes for granted.
-    """
-    for key in _GROUPS:
-        group(config, key)
-    if not fits(config.get("tasks"), list[str]):
-        raise UserError(f"tasks: needed a list of names, found {shown(config.get('tasks'))}")
-    data = config["data"]
-    if not isinstance(data.get("name"), str):
-        raise UserError(f"data.name: needed a name, found {shown(data.get('name'))}")
-    check_size("data.image_size", data.get("image_size"))
-    pixels_at_once(config)
-    make_grouping(config)
 
 
 def group(config: Config, key: str) -> Config:
@@ -87,87 +59,15 @@ def make_tasks(config: Config, classes: ClassTable) -> dict[str, Task]:
     return {name: make(f"task.{name}", known[name], Task, classes) for name in names}
 
 
-HELD_OUT = "held_out"
-"""The split of the training frames that nothing is trained on, to choose by."""
-
-
 def make_frames(config: Config, split: str) -> Split:
-    """One split of the data set: one of its own or of a fold, of whose ``train`` a part may be drawn, or `HELD_OUT`.
-
-    ``train`` is the split to train on, whatever the data set calls it.
-    """
-    data = group(config, "data")
-    check_keys(data)
-    fold = make_fold(config)
-    if data.get("name") == "synthetic" and "root" in data:
-        check_manifest(Path(data["root"]), data)
-    if split not in ("train", HELD_OUT):
-        return open_split(data, split, fold)
-    if not isinstance(train := data.get("train_split", "train"), str):
-        raise UserError(f"data.train_split: needed the name of a split, found {shown(train)}")
-    frames = open_split(data, train, fold)
-    held_out, draw = data.get("held_out", 0), data.get("draw")
-    if not fits(held_out, int) or not 0 <= held_out < len(frames):
-        raise UserError(f"data.held_out: needed 0 to {len(frames) - 1} frames, found {held_out!r}")
-    rest = len(frames) - held_out
-    if split == HELD_OUT:
-        if not held_out:
-            raise UserError(f"split {HELD_OUT!r}: needed data.held_out above zero, found {held_out}")
-        return frames.only(range(rest, len(frames)))
-    if draw is None:
-        return frames.only(range(rest))
-    if not fits(draw, int) or not 1 <= draw <= rest:
-        raise UserError(f"data.draw: needed null or 1 to {rest} frames, found {draw!r}")
-    drawn = np.random.default_rng((make_seed(config), _DRAW)).choice(rest, draw, replace=False)
-    return frames.only(sorted(drawn.tolist()))
+    """One split of the data set, with those of its frames that the run has."""
+    return make_splits(config, split)[0]
 
 
-def make_fold(config: Config) -> Fold | None:
-    """The block of frames that training leaves out, if the data set is divided into such."""
-    data = group(config, "data")
-    folds: Any = data.get("folds")
-    number: Any = data.get("fold")
-    if folds is None:
-        if number is not None:
-            raise UserError(f"data.folds: needed how many there are for data.fold={shown(number)}, found null")
-        return None
-    if not fits(folds, int) or folds < 2:
-        raise UserError(f"data.folds: needed null or a whole number from 2, found {shown(folds)}")
-    if number == BY_SEED:
-        number = make_seed(config) % folds
-    if not fits(number, int) or not 0 <= number < folds:
-        raise UserError(f"data.fold: needed 0 to {folds - 1} or {BY_SEED}, found {shown(number)}")
-    return Fold(number, folds)
-
-
-def tasks_with_labels(tasks: Mapping[str, Task], frames: Split, *, any_needed: bool = True) -> dict[str, Task]:
-    """The tasks whose labels the data set has; a line says which are off for the want of them.
-
-    Another one says how many frames have which labels, where these may differ.
-
-    Raises:
-        UserError: if none is left and ``any_needed``.
-    """
-    if frames.partial:
-        counts = ", ".join(f"{frames.count(kind)} with {kind}" for kind in LABEL_KINDS)
-        log.info("%s: split %r has %d frames, %s", frames.where, frames.split, len(frames), counts)
-    on = {}
-    for name, task in tasks.items():
-        if not frames.has(*task.layers):
-            missing = [layer for layer in task.layers if not frames.has(layer)]
-            what = " and ".join(missing) if missing else f"frames with both {' and '.join(task.layers)}"
-            log.warning("task %r is off: %s has no %s for split %r", name, frames.where, what, frames.split)
-            continue
-        on[name] = task
-        lacking: dict[str, list[str]] = {}
-        for layer in task.layers:
-            for where in frames.lacking(layer):
-                lacking.setdefault(where, []).append(layer)
-        for where, layers in lacking.items():
-            log.warning("task %r without %s: no %s for split %r", name, where, " and ".join(layers), frames.split)
-    if any_needed and not on:
-        raise UserError(f"{frames.where}: split {frames.split!r} has no labels for any of tasks={list(tasks)}")
-    return on
+def make_splits(config: Config, *splits: str) -> list[Split]:
+    """Several of them."""
+    data, seed = group(config, "data"), make_seed(config)
+    return [open_frames(data, split, seed) for split in splits]
 
 
 def make_augmentation(config: Config) -> Augmentation:
@@ -177,15 +77,7 @@ def make_augmentation(config: Config) -> Augmentation:
         values["scale"] = tuple(values["scale"])
     if values.get("crop") is not None:
         values["crop"] = check_size("data.augmentation.crop", values["crop"])
-    augmentation = call("data.augmentation", Augmentation, values)
-    if augmentation.crop:
-        size = check_size("data.image_size", config["data"].get("image_size"))
-        largest = [round(side * augmentation.scale[1]) for side in size]
-        if any(crop > side for crop, side in zip(augmentation.crop, largest, strict=True)):
-            raise UserError(
-                f"data.augmentation.crop: needed at most {largest}, the largest scaled frame, found {values['crop']}"
-            )
-    return augmentation
+    return call("data.augmentation", Augmentation, values)
 
 
 def make_model(config: Config, tasks: Mapping[str, Task]) -> MultiTaskNetwork:
@@ -227,10 +119,63 @@ def make_grouping(config: Config) -> Grouping:
 def pixels_at_once(config: Config) -> int:
     """Pixels of one micro-batch of training: what the memory is known to hold, and more without gradients."""
     schedule = make_schedule(config)
-    crop, whole = group(config, "data.augmentation").get("crop"), group(config, "data").get("image_size")
-    # Not `make_augmentation`, which refuses crops of frames that are smaller here than in training.
-    height, width = check_size("data.augmentation.crop", crop) if crop else check_size("data.image_size", whole)
+    crop, frame = group(config, "data.augmentation").get("crop"), group(config, "data").get("image_size")
+    height, width = check_size("data.augmentation.crop", crop) if crop else check_size("data.image_size", frame)
     return min(schedule.batch_size // schedule.accumulate * height * width, _MOST_PIXELS)
+
+
+class EvaluationSettings(NamedTuple):
+    """How a network is evaluated.
+
+    Attributes:
+        compute: where and in which arithmetic.
+        grouping: how votes become instances.
+        pixels_at_once: of all frames of a batch together.
+        num_workers: processes that load frames.
+    """
+
+    compute: Compute
+    grouping: Grouping
+    pixels_at_once: int
+    num_workers: int
+
+
+def make_evaluation_settings(config: Config) -> EvaluationSettings:
+    """How networks of a run are evaluated, during its training and later."""
+    compute, grouping, num_workers = make_device(config), make_grouping(config), make_schedule(config).num_workers
+    return EvaluationSettings(compute, grouping, pixels_at_once(config), num_workers)
+
+
+class TrainingSettings(NamedTuple):
+    """How a network is trained.
+
+    Attributes:
+        compute: where and in which arithmetic.
+        schedule: how long, on how many frames a step, and when to do what.
+        seed: of all that is random.
+        optimization: how the parameters move.
+        augmentation: of the frames.
+        evaluation: how it is evaluated.
+    """
+
+    compute: Compute
+    schedule: Schedule
+    seed: int
+    optimization: Optimization
+    augmentation: Augmentation
+    evaluation: EvaluationSettings
+
+
+def make_training_settings(config: Config) -> TrainingSettings:
+    """How a run's network is trained."""
+    return TrainingSettings(
+        make_device(config),
+        make_schedule(config),
+        make_seed(config),
+        make_optimization(config),
+        make_augmentation(config),
+        make_evaluation_settings(config),
+    )
 
 
 def is_seed(value: Any) -> bool:

@@ -2,16 +2,17 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from multitask.config import factories as build
-from multitask.config.factories import Config
+from multitask.config.factories import Config, make_model, make_tasks
+from multitask.config.overrides import merge
 from multitask.config.signatures import is_dotted
+from multitask.config.validation import check_config
 from multitask.data.classes import ClassTable
 from multitask.data.formats import MAPPED_BEFORE
 from multitask.engine import checkpoint
@@ -37,30 +38,35 @@ class Trained:
     network: MultiTaskNetwork
 
 
-def load_trained(source: str | Path, change: Callable[[Config], Config] = dict) -> Trained:
+_MOST_WORKERS = 16
+"""That a checkpoint asks for: one from elsewhere may name any number."""
+
+
+def load_trained(source: str | Path, given: Config | None = None, overrides: Sequence[str] = ()) -> Trained:
     """Loads a checkpoint, running no code of its: of its tasks' modules those alone that the user has chosen.
 
     Args:
         source: path of the checkpoint.
-        change: gets the configuration that the checkpoint holds and returns the one to build by.
+        given: a configuration whose values at the keys that ``overrides`` name take the place of the checkpoint's.
+        overrides: ``key=value`` or ``group=choice``, as typed.
     Raises:
         UserError: naming the file, if it cannot be read, is none of this package, newer than it, or not whole.
     """
     state: dict[str, Any] = checkpoint.load(source)
     try:
-        build.check_config(state["config"])
+        check_config(state["config"])
     except UserError as error:
         raise UserError(f"checkpoint={source}: {error}") from error
     classes = checkpoint.table_of_run(state, f"checkpoint={source}")
-    config = change(_with_classes(state["config"], classes))
-    build.check_config(config)
+    config = merge(_with_few_workers(_with_classes(state["config"], classes)), given or {}, overrides)
+    check_config(config)
     try:
         _check_targets(config, state["tasks"])
-        tasks = build.make_tasks({**config, "tasks": state["tasks"]}, classes)
+        tasks = make_tasks({**config, "tasks": state["tasks"]}, classes)
         # What a checkpoint brings along is not fetched from anywhere else.
         alone = {**config, "model": {**config["model"], "pretrained": None}}
         with torch.device("meta"):  # no memory for parameters, of which there may be more than the checkpoint holds
-            network = build.make_model(alone, tasks)
+            network = make_model(alone, tasks)
     except UserError as error:
         raise UserError(f"checkpoint={source}: {error}") from error
     checkpoint.load_network(network, state, source)
@@ -76,6 +82,13 @@ def _with_classes(config: Config, classes: ClassTable) -> Config:
     if "classes" not in data and data.get("format") in MAPPED_BEFORE:
         data["mappings"] = MAPPED_BEFORE[data["format"]]
     return {**config, "data": {**data, "classes": classes.content()}}
+
+
+def _with_few_workers(config: Config) -> Config:
+    trainer = config["trainer"]
+    number = trainer["num_workers"]
+    few = min(number, _MOST_WORKERS) if isinstance(number, int) else number
+    return {**config, "trainer": {**trainer, "num_workers": few}}
 
 
 def _check_targets(config: Config, tasks: Iterable[str]) -> None:

@@ -1,21 +1,22 @@
 """Checks data sets that are there: what ``scripts/prepare_data.py check=true`` calls."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from multitask.config.factories import Config
 from multitask.console import Progress, markdown
 from multitask.data.census import KINDS, Census, take_census
 from multitask.data.classes import ClassTable
 from multitask.data.counts import KEPT, Counts, has_manifest, keep_counts
 from multitask.data.folder import Layout
 from multitask.data.formats import FORMATS, MIXED, check_keys, format_of, layout_of, source_table
+from multitask.data.parallel import num_workers
 from multitask.errors import UserError
-from multitask.synthetic.prepare import num_workers
 
 
-def check(config: Config) -> None:
+def check(config: Mapping[str, Any]) -> None:
     """Reads every file of all splits, prints what is in them and every fault, and keeps the numbers of faultless files.
 
     Args:

@@ -177,7 +177,7 @@ class ClassTable:
         return f"other classes are unseen, the sky or listed in another order in {other.name}"
 
     def content(self) -> dict[str, Any]:
-        """The table as plain values, of which `multitask.data.tables.table_of` makes it again."""
+        """The table as plain values, of which `multitask.data.class_tables.table_of` makes it again."""
         classes: list[dict[str, Any]] = []
         for label in self.labels:
             row: dict[str, Any] = {"name": label.name}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from multitask.data.cityscapes import Cityscapes
+from multitask.data.class_tables import built_in, read_mapping, read_table
 from multitask.data.classes import ClassMapping, ClassTable
 from multitask.data.described import Described, DescribedLayout
 from multitask.data.description import KEYS, describe
@@ -15,7 +16,6 @@ from multitask.data.folds import Fold, of_fold
 from multitask.data.kitti import Kitti
 from multitask.data.mixed import Mixed
 from multitask.data.split import Split
-from multitask.data.tables import built_in, read_mapping, read_table
 from multitask.errors import UserError, shown
 
 log = logging.getLogger(__name__)

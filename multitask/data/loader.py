@@ -14,6 +14,7 @@ from multitask.data import workers
 from multitask.data.mixed import spread
 from multitask.data.sample import Sample, Target
 from multitask.data.split import Split
+from multitask.data.streams import AUGMENTATION, ORDER
 from multitask.data.transforms import Augmentation
 from multitask.errors import UserError
 
@@ -142,9 +143,6 @@ class EncodedFrames(Dataset[Any]):
         return sample
 
 
-_ORDER, _AUGMENTATION = 0, 1  # two kinds of random streams of one seed
-
-
 class StepSampler(Sampler[list[FrameKey]]):
     """The batches of training steps ``start`` to ``stop``: an endless stream of shuffled epochs, cut into batches.
 
@@ -176,8 +174,8 @@ class StepSampler(Sampler[list[FrameKey]]):
             for position in range(step * self.batch_size, (step + 1) * self.batch_size):
                 if position // self.num_frames != epoch:
                     epoch = position // self.num_frames
-                    order = spread(self.parts, np.random.default_rng((self.seed, _ORDER, epoch)))
-                keys.append(FrameKey(int(order[position % self.num_frames]), (self.seed, _AUGMENTATION, position)))
+                    order = spread(self.parts, np.random.default_rng((self.seed, ORDER, epoch)))
+                keys.append(FrameKey(int(order[position % self.num_frames]), (self.seed, AUGMENTATION, position)))
             yield keys
 
 

@@ -130,3 +130,21 @@ def _command(root: Path, name: str, content: Mapping[str, Any]) -> str:
 def write(root: Path, name: str, content: Mapping[str, Any]) -> None:
     """Writes the manifest; it appears whole or not at all."""
     write_json(root / name, content)
+
+
+def check_manifest(root: Path, data: Mapping[str, Any]) -> None:
+    """Checks that the frames at ``root`` are those that a run's configuration speaks of.
+
+    Args:
+        root: of the data set; a folder without a manifest is not checked.
+        data: the configuration group ``data``: ``seed`` and ``num_<split>``.
+    Raises:
+        UserError: naming the first key that differs.
+    """
+    if not (root / SYNTHETIC).exists():
+        return
+    found = read(root, SYNTHETIC)
+    there = {"seed": found.get("seed"), **{f"num_{split}": n for split, n in found.get("counts", {}).items()}}
+    for key, value in there.items():
+        if key in data and data[key] != value:
+            raise UserError(f"data.{key}={data[key]}: data.root={root} was written with {value}")

@@ -96,3 +96,12 @@ def _begin(parent: int, work: Callable[[Any], Any]) -> None:
 
 def _work_on(chunk: Sequence[Any]) -> list[Any]:
     return [_WORK[0](item) for item in chunk]
+
+
+def num_workers(given: int | str) -> int:
+    """How many processes work, by ``num_workers`` of the configuration."""
+    if given == "auto":
+        return num_cpus()
+    if isinstance(given, int) and given > 0:
+        return given
+    raise UserError(f"num_workers: needed auto or a whole number above zero, found {given!r}")

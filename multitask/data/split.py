@@ -103,9 +103,10 @@ class Split(ABC):
 
 def check_size(key: str, size: Any) -> tuple[int, int]:
     """Checks an (H, W) in px from the configuration; ``key`` names it in the error."""
+    given = list(size) if isinstance(size, tuple) else size
     numbers = isinstance(size, list | tuple) and len(size) == 2 and all(type(x) is int and x > 0 for x in size)
     if not numbers:
-        raise UserError(f"{key}: needed two positive whole numbers [H, W], found {shown(size)}")
+        raise UserError(f"{key}: needed two positive whole numbers [H, W], found {shown(given)}")
     if size[0] * size[1] > _MOST_PIXELS or max(size) > _LONGEST_SIDE:
         raise UserError(
             f"{key}: needed at most {_MOST_PIXELS} px, and {_LONGEST_SIDE} of a side, found {shown(list(size))}"

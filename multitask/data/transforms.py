@@ -50,6 +50,18 @@ class Augmentation:
         if not 0 <= self.jitter < 1:
             raise UserError(f"data.augmentation.jitter: needed a fraction from 0 to below 1, found {self.jitter}")
 
+    def check_crop(self, image_size: tuple[int, int]) -> None:
+        """Refuses a crop that no scaled frame of (H, W) px fills.
+
+        Raises:
+            UserError: naming the key.
+        """
+        largest = [round(side * self.scale[1]) for side in image_size]
+        if self.crop and any(crop > side for crop, side in zip(self.crop, largest, strict=True)):
+            raise UserError(
+                f"data.augmentation.crop: needed at most {largest}, the largest scaled frame, found {list(self.crop)}"
+            )
+
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Draws one augmentation from ``rng`` and applies it."""
         if rng.random() < self.flip:

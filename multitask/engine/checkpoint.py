@@ -7,8 +7,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from multitask.data.class_tables import built_in, table_of
 from multitask.data.classes import ClassTable
-from multitask.data.tables import built_in, table_of
 from multitask.engine.state import KEYS, check_kinds
 from multitask.errors import UserError, shown
 from multitask.files import whole

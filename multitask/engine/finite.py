@@ -10,8 +10,12 @@ from torch.nn.utils import get_total_norm
 from multitask.engine.objective import Objective
 from multitask.errors import UserError
 
-DIVERGED = "the run has diverged"
-"""In the error of a loss, a gradient or a parameter that is not finite."""
+
+class Diverged(UserError):
+    """A loss, a gradient or a parameter is not finite; by its exit status a command's caller knows it."""
+
+    status = 3
+
 
 _LEAST_SCALE = 1.0
 """A loss scale of float16 at which gradients that still overflow are the network's fault."""
@@ -43,7 +47,7 @@ def check_step(
         scaler: of the losses.
         names: of the step's frames.
     Raises:
-        UserError: naming the step and the task, if a loss or a gradient is not finite.
+        Diverged: naming the step and the task, if a loss or a gradient is not finite.
     """
     # One look at the device each step, while it is still busy with the backward pass: the price of a stop before the
     # update instead of a spoilt checkpoint.
@@ -56,7 +60,9 @@ def check_step(
         return False
     else:
         what = f"{_spoilt_part(objective)}, though all losses are"
-    raise UserError(f"step {step}: {what}; {DIVERGED}, no update is made; frames of this step: {', '.join(names)}")
+    raise Diverged(
+        f"step {step}: {what}; the run has diverged, no update is made; frames of this step: {', '.join(names)}"
+    )
 
 
 def _spoilt_part(objective: Objective) -> str:
@@ -73,7 +79,7 @@ def check_state(step: int, objective: Objective, optimizer: torch.optim.Optimize
     """Refuses to keep a network that no further step would mend.
 
     Raises:
-        UserError: naming the first parameter, running statistic or momentum that is not finite.
+        Diverged: naming the first parameter, running statistic or momentum that is not finite.
     """
     named = dict(objective.state_dict())
     for number, moved in enumerate(optimizer.state.values()):
@@ -81,4 +87,4 @@ def check_state(step: int, objective: Objective, optimizer: torch.optim.Optimize
     floating = {name: value for name, value in named.items() if value.is_floating_point()}
     if not get_total_norm(list(floating.values()), math.inf).isfinite():
         name = next(name for name, value in floating.items() if not value.isfinite().all())
-        raise UserError(f"step {step}: {name} is not finite; {DIVERGED}, and this state of it is not saved")
+        raise Diverged(f"step {step}: {name} is not finite; the run has diverged, and this state of it is not saved")

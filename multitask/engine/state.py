@@ -10,9 +10,13 @@ from torch import Tensor
 
 from multitask.errors import UserError, shown
 from multitask.models.tensors import first_difference, first_not_finite, first_other_type
+from multitask.weighting import Weighting
 
 _DEEPEST, _MOST_VALUES, _LONGEST, _LONGEST_KEY, _MOST_BITS = 16, 10_000, 4096, 200, 64
 """Of a configuration: nested groups, values in all, characters of a text and of a key, and bits of a whole number."""
+
+_PENALTY_OF_EACH_COMPONENT = 2
+"""The first version of checkpoints whose likelihoods of vectors count s for each component."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -88,9 +92,20 @@ def check_kinds(state: Mapping[str, Any], source: str) -> None:
         _check_plain(key, state[key], source)
 
 
+def _check_likelihoods(weighting: Weighting, version: int, source: str) -> None:
+    """Refuses a state whose log-variances of vectors meant something else."""
+    vectors = [name for name in weighting.log_variances() if weighting.likelihoods[name].components > 1]
+    if vectors and version < _PENALTY_OF_EACH_COMPONENT:
+        path = source.removeprefix("checkpoint=")
+        raise UserError(
+            f"{source}: was trained with another likelihood of task {vectors[0]!r}, in which s counted once "
+            f"for all components; model.pretrained={path} starts a new run from its weights"
+        )
+
+
 def check_resumable(
     state: Mapping[str, Any],
-    weighting: torch.nn.Module,
+    weighting: Weighting,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     tasks: Collection[str],
@@ -108,6 +123,7 @@ def check_resumable(
     Raises:
         UserError: naming the first key that differs.
     """
+    _check_likelihoods(weighting, state["version"], source)
     if other := sorted(state["seen_pixels"].keys() ^ set(tasks)):
         raise UserError(f"{source}: seen_pixels: needed the tasks {list(tasks)}, found otherwise {shown(other)}")
     wanted, found = weighting.state_dict(), state["weighting"]

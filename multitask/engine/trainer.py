@@ -12,6 +12,15 @@ from torch import Tensor
 from multitask.data.loader import Batch, EncodedFrames, Loader, StepSampler, closed_after
 from multitask.engine import finite
 from multitask.engine.compute import Compute
+from multitask.engine.history import (
+    GRADIENT_NORM,
+    IMAGES_PER_SECOND,
+    LEARNING_RATE,
+    LOG_VARIANCE,
+    LOSS,
+    VARIANCE,
+    WEIGHT,
+)
 from multitask.engine.interruption import Deferral, Interrupted, Stopped, Waiting, deferred_signals
 from multitask.engine.objective import Objective, present_tasks
 from multitask.engine.optimization import Optimization
@@ -239,11 +248,11 @@ class Trainer:
         weighting = self.objective.weighting
         values = self._recent.compute()
         self._recent = _Means()
-        values |= {f"weight/{name}": value.item() for name, value in weighting.weights().items()}
+        values |= {WEIGHT + name: value.item() for name, value in weighting.weights().items()}
         for name, s in weighting.log_variances().items():  # which is no log-variance in every likelihood
-            values[f"log_variance/{name}"] = weighting.likelihoods[name].log_variance(s.detach()).item()
-        values |= {f"sigma2/{name}": value.item() for name, value in weighting.variances().items()}
-        values["lr"] = self.optimizer.param_groups[0]["lr"]
+            values[LOG_VARIANCE + name] = weighting.likelihoods[name].log_variance(s.detach()).item()
+        values |= {VARIANCE + name: value.item() for name, value in weighting.variances().items()}
+        values[LEARNING_RATE] = self.optimizer.param_groups[0]["lr"]
         if self.step * self.schedule.batch_size >= len(self.frames):
             for name, count in self._seen_pixels.items():
                 if not count:
@@ -267,8 +276,8 @@ class _Means:
         for name, value in values.items():
             # A step without a valid pixel of a task has no loss of that task.
             counted = counts[name] > 0 if name in counts else torch.ones_like(value, dtype=torch.bool)
-            self._add(f"loss/{name}", value, counted)
-        self._add("gradient_norm", norm, norm.isfinite())
+            self._add(LOSS + name, value, counted)
+        self._add(GRADIENT_NORM, norm, norm.isfinite())
         self._frames += num_frames
 
     def _add(self, name: str, value: Tensor, counted: Tensor) -> None:
@@ -284,5 +293,5 @@ class _Means:
 
     def compute(self) -> dict[str, float]:
         means = {name: (total / self._counts[name]).item() for name, total in self._sums.items() if self._counts[name]}
-        means["images_per_second"] = self._frames / (time.perf_counter() - self._start)
+        means[IMAGES_PER_SECOND] = self._frames / (time.perf_counter() - self._start)
         return means

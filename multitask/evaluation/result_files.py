@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from multitask.data.class_tables import built_in
 from multitask.data.classes import ClassTable
 from multitask.data.layout import write_png
-from multitask.data.tables import built_in
 from multitask.data.transforms import resize_nearest
 from multitask.errors import UserError
 from multitask.files import make_folder, write_text

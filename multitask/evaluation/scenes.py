@@ -1,4 +1,4 @@
-"""From predictions to scenes (classes, instances made of votes, disparity) and to their figures."""
+"""From predictions to scenes: classes, instances made of votes, disparity."""
 
 from collections.abc import Mapping
 
@@ -7,27 +7,12 @@ import torch
 from torch import Tensor
 
 from multitask.data.classes import ClassTable
-from multitask.data.loader import Batch
 from multitask.errors import UserError
-from multitask.evaluation.result_files import ResultWriter
 from multitask.instances import Grouping, Instances, group
-from multitask.metrics import PANOPTIC, PredictedInstance, PredictedScene, SceneMetrics
-from multitask.tasks.base import Figure, Task
+from multitask.metrics import PredictedInstance, PredictedScene
 from multitask.tasks.depth import Depth
 from multitask.tasks.instance import Instance
 from multitask.tasks.semantic import Semantic
-
-_PANOPTIC_FIGURES = tuple(
-    Figure(key + suffix, f"{key.upper()}{title}, %", higher_is_better=True, percent=True)
-    for suffix, title in (("", ""), ("_things", " things"), ("_stuff", " stuff"))
-    for key in ("pq", "sq", "rq")
-)
-
-
-def figure_groups(tasks: Mapping[str, Task]) -> dict[str, tuple[Figure, ...]]:
-    """The figures that tables show: each task's, and those of classes and instances together."""
-    groups = {name: task.figures for name, task in tasks.items()}
-    return groups | ({PANOPTIC: _PANOPTIC_FIGURES} if {Semantic.name, Instance.name} <= tasks.keys() else {})
 
 
 def make_scenes(
@@ -86,40 +71,3 @@ def predicted_instances(found: Instances, classes: ClassTable) -> list[Predicted
         PredictedInstance(number, int(classes.evaluated_ids[train_id]), confidence)
         for number, (train_id, confidence) in enumerate(pairs, start=1)
     ]
-
-
-class SceneScorer:
-    """Takes each batch's predictions: makes scenes, adds up their figures, writes their result files.
-
-    Args:
-        tasks: whose figures are wanted.
-        classes: the class table.
-        grouping: how votes become instances.
-        writer: gets every scene.
-    """
-
-    def __init__(
-        self, tasks: Mapping[str, Task], classes: ClassTable, grouping: Grouping, writer: ResultWriter | None = None
-    ) -> None:
-        self._classes = classes
-        self._wanted = figure_groups(tasks)
-        # Instances need classes; result files need both.
-        self._predicted = {Semantic.name, Instance.name} if writer or Instance.name in tasks else set()
-        self._predicted |= tasks.keys()
-        self._grouping = grouping
-        self._writer = writer
-        self._metrics = SceneMetrics(classes, Semantic.name, Instance.name, Depth.name)
-
-    def update(self, batch: Batch, predictions: Mapping[str, Tensor]) -> None:
-        """Adds a batch, which has its samples."""
-        predictions = {name: value for name, value in predictions.items() if name in self._predicted}
-        scenes = make_scenes(batch.names, predictions, self._classes, self._grouping)
-        for sample, scene in zip(batch.samples, scenes, strict=True):
-            self._metrics.update(sample, scene)
-            if self._writer:
-                self._writer.write(sample.name, scene)
-
-    def compute(self) -> dict[str, float]:
-        """``<task>/<figure>`` and ``panoptic/<figure>``; what cannot be computed is left out."""
-        figures = self._metrics.compute()
-        return {key: value for key, value in figures.items() if key.split("/")[0] in self._wanted}

@@ -32,10 +32,9 @@ _STREAMS = {"zip", "jpeg", "raw", "gif", "libtiff", "packbits", "pcx", "tga_rle"
 _LONG_STRIP = 2**23
 """px of a TIFF's strip or tile, which is decoded in one piece, that are still a buffer."""
 
-_STRIP_ROWS, _TILE_COLUMNS, _TILE_ROWS = 278, 322, 323
-"""TIFF's tags."""
+_STRIP_ROWS, _TILE_COLUMNS, _TILE_ROWS, _ORIENTATION = 278, 322, 323, 274
+"""TIFF's tags; EXIF has the last one, too."""
 
-_ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from multitask.engine.history import LOG_VARIANCE, LOSS, STEP, VARIANCE, WEIGHT
 from multitask.errors import UserError
 from multitask.files import whole
 
@@ -47,8 +48,8 @@ def plot_weights(runs: Mapping[str, Sequence[Mapping[str, float]]], path: Path) 
     axes = figure.subplots(2, len(names), sharex=True, squeeze=False)
     for column, name in enumerate(names):
         for title, history in runs.items():
-            _line(axes[0][column], [_with_log_variance(entry, name) for entry in history], _LOG_VARIANCE + name, title)
-            _line(axes[1][column], history, f"weight/{name}", title)
+            _line(axes[0][column], [_with_log_variance(entry, name) for entry in history], LOG_VARIANCE + name, title)
+            _line(axes[1][column], history, WEIGHT + name, title)
         axes[0][column].set_title(name)
         axes[1][column].set_yscale("log")
         axes[1][column].set_xlabel("step")
@@ -72,10 +73,10 @@ def plot_training(history: Sequence[Mapping[str, float]], path: Path) -> None:
         raise UserError("history: needed a run with learned weights, found none")
     figure, save = canvas(12, 4)
     for axes, kind, title in zip(
-        figure.subplots(1, 3), ("loss", "sigma2", "weight"), ("loss", "sigma^2", "effective weight"), strict=True
+        figure.subplots(1, 3), (LOSS, VARIANCE, WEIGHT), ("loss", "sigma^2", "effective weight"), strict=True
     ):
         for name in names:
-            _line(axes, history, f"{kind}/{name}", name)
+            _line(axes, history, kind + name, name)
         axes.set_title(title)
         axes.set_yscale("log")
         axes.set_xlabel("step")
@@ -83,21 +84,18 @@ def plot_training(history: Sequence[Mapping[str, float]], path: Path) -> None:
     save(path)
 
 
-_LOG_VARIANCE = "log_variance/"
-
-
 def _learned(entries: Iterable[Mapping[str, float]]) -> list[str]:
     """Names of the tasks that have a log-variance."""
-    keys = dict.fromkeys(key for entry in entries for key in entry if key.startswith(_LOG_VARIANCE))
-    return [key.removeprefix(_LOG_VARIANCE) for key in keys]
+    keys = dict.fromkeys(key for entry in entries for key in entry if key.startswith(LOG_VARIANCE))
+    return [key.removeprefix(LOG_VARIANCE) for key in keys]
 
 
 def _with_log_variance(entry: Mapping[str, float], name: str) -> Mapping[str, float]:
     """An entry whose log-variance is that of its sigma^2: of Laplace likelihoods older versions logged log b."""
-    variance = entry.get(f"sigma2/{name}")
-    return {**entry, _LOG_VARIANCE + name: math.log(variance)} if variance else entry
+    variance = entry.get(VARIANCE + name)
+    return {**entry, LOG_VARIANCE + name: math.log(variance)} if variance else entry
 
 
 def _line(axes: Any, history: Sequence[Mapping[str, float]], key: str, label: str) -> None:
     entries = [entry for entry in history if key in entry]
-    axes.plot([entry["step"] for entry in entries], [entry[key] for entry in entries], label=label)
+    axes.plot([entry[STEP] for entry in entries], [entry[key] for entry in entries], label=label)

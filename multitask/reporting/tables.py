@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from multitask.console import markdown
+from multitask.engine.history import POSITION_PRIOR, STEP, VARIANCE, WEIGHT, early_entry
 from multitask.tasks.base import Figure, Task
 
 _WIDTH = 140  # characters that a line of figures has room for
@@ -53,7 +54,7 @@ def _narrow(cells: Sequence[Sequence[str]]) -> list[list[list[str]]]:
 
 def results_text(figures: Mapping[str, float], groups: Mapping[str, Sequence[Figure]], classes: bool = False) -> str:
     """The final figures beside the position prior's: a table for each group, and one of single classes if wanted."""
-    mark = "position_prior/"
+    mark = POSITION_PRIOR
     prior = {key.removeprefix(mark): value for key, value in figures.items() if key.startswith(mark)}
     own = {key: value for key, value in figures.items() if not key.startswith(mark)}
     rows = {"network": own} | ({"position prior": prior} if prior else {})
@@ -65,15 +66,14 @@ def results_text(figures: Mapping[str, float], groups: Mapping[str, Sequence[Fig
 
 
 def weights_text(history: Sequence[Mapping[str, float]], tasks: Mapping[str, Task]) -> str:
-    """What a run learned of its tasks' noise, after a tenth of the training and at its end; empty if nothing.
+    """What a run learned of its tasks' noise, early in its training and at its end; empty if nothing.
 
     The sentence of figure 7: sigma^2, its inverses and the effective weights as ratios.
     """
-    history = [entry for entry in history if any(key.startswith("sigma2/") for key in entry)]
+    history = [entry for entry in history if any(key.startswith(VARIANCE) for key in entry)]
     if not history:
         return ""
-    early = min(history, key=lambda entry: abs(entry["step"] - history[-1]["step"] / 10))
-    return "\n".join(weights_line(entry, list(tasks)) for entry in (early, history[-1]))
+    return "\n".join(weights_line(entry, list(tasks)) for entry in (early_entry(history), history[-1]))
 
 
 def brief(figures: Mapping[str, float], groups: Mapping[str, Sequence[Figure]]) -> str:
@@ -111,8 +111,8 @@ def weights_line(values: Mapping[str, float], tasks: Sequence[str]) -> str:
         values: one entry of a run's history.
         tasks: in the order of the ratios.
     """
-    noise = noise_line({name: values[f"sigma2/{name}"] for name in tasks})
-    return f"step {values['step']:.0f}: {noise}; weights {ratio([values[f'weight/{name}'] for name in tasks])}"
+    noise = noise_line({name: values[VARIANCE + name] for name in tasks})
+    return f"step {values[STEP]:.0f}: {noise}; weights {ratio([values[WEIGHT + name] for name in tasks])}"
 
 
 def noise_line(variances: Mapping[str, float]) -> str:

@@ -1,6 +1,5 @@
 """What a run leaves behind beside checkpoints: TensorBoard events and ``history.jsonl``."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,16 +10,8 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from multitask.errors import UserError
-from multitask.files import named_errors, write_text
-
-HISTORY = "history.jsonl"
-
-VALIDATION = "val/"
-"""What the names of a validation's figures begin with."""
-
-SECONDS = "run/seconds"
-"""In the history of a finished run: how long its training and evaluation took, in all its processes."""
+from multitask.engine.history import STEP, History
+from multitask.files import named_errors
 
 _EVENTS = "events.out.tfevents."
 
@@ -36,29 +27,23 @@ class Tracker:
 
     Args:
         folder: the run's folder.
-        step: where the run goes on: what was logged after it, before the run was killed, is dropped.
-        validated: the last step whose validation is done; what a later one logged is dropped likewise. So is what the
-            end of the run logged, to be logged again, and the pictures of ``step``.
+        step, validated: where the run goes on, as in `History`; pictures of ``step`` are dropped as well.
     """
 
     def __init__(self, folder: Path, step: int = 0, validated: int = 0) -> None:
-        self._history, self._events = folder / HISTORY, folder / f"{_EVENTS}*"
-        entries = [entry for entry in read_history(folder) if SECONDS not in entry] if step else []
-        kept = [entry for entry in entries if entry["step"] <= (validated if _is_validation(entry) else step)]
-        write_text(self._history, "".join(json.dumps(entry) + "\n" for entry in kept))
+        self._history, self._events = History(folder, step, validated), folder / f"{_EVENTS}*"
         _make_room_for_now(folder)
         # TensorBoard drops whole steps: of the last one, what is kept is written again.
         with named_errors(self._events):
             self._writer = SummaryWriter(str(folder), purge_step=step)
-        for entry in kept:
-            if entry["step"] == step:
-                self._write(step, {name: value for name, value in entry.items() if name != "step"})
+        for entry in self._history.kept:
+            if entry[STEP] == step:
+                self._write(step, {name: value for name, value in entry.items() if name != STEP})
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Logs named numbers at a step, to TensorBoard and to the history."""
         self._write(step, values)
-        with named_errors(self._history), self._history.open("a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
+        self._history.append(step, values)
 
     def _write(self, step: int, values: Mapping[str, float]) -> None:
         with named_errors(self._events):
@@ -79,11 +64,10 @@ class Tracker:
         """Logs what most distinguishes the run from others, for TensorBoard's HParams tab.
 
         Args:
-            config: of the run.
+            config: of the run, flat, with dotted keys.
             metrics: names of the logged scalars that stand beside it; those that a run lacks stay empty.
         """
-        flat = flatten(config)
-        flat["weighting"] = str(flat.get("weighting._target_")).rpartition(".")[2]
+        flat = {**config, "weighting": str(config.get("weighting._target_")).rpartition(".")[2]}
         values = {key: _plain(value) for key, value in flat.items() if key in _COMPARED}
         # SummaryWriter.add_hparams would open a run of its own below this one.
         summaries = hparams(values, {_tag(name): None for name in metrics})  # type: ignore[no-untyped-call]
@@ -119,10 +103,6 @@ def _make_room_for_now(folder: Path) -> None:
         latest -= 1
 
 
-def _is_validation(entry: Mapping[str, float]) -> bool:
-    return any(key.startswith(VALIDATION) for key in entry)
-
-
 def _plain(value: Any) -> bool | str | int | float:
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return "+".join(value)
@@ -135,40 +115,3 @@ def _tag(name: str) -> str:
     if not rest:
         return f"run/{name}"
     return name if len(rest) < 3 else "/".join([f"{first}_classes", *rest])
-
-
-def read_history(folder: Path) -> list[dict[str, float]]:
-    """Every logged step of a run, oldest first; lines that are damaged, such as one cut off by a kill, are dropped."""
-    path = folder / HISTORY
-    lines = path.read_bytes().splitlines() if path.exists() else []
-    return [entry for entry in map(_entry, lines) if entry]
-
-
-def _entry(line: bytes) -> dict[str, float] | None:
-    """What a line of a history holds, if it is whole."""
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return None
-    whole = isinstance(entry, dict) and isinstance(entry.get("step"), int)
-    return entry if whole and all(isinstance(value, int | float) for value in entry.values()) else None
-
-
-def read_figures(path: Path) -> dict[str, float]:
-    """The figures that a run left.
-
-    Raises:
-        UserError: naming the file, if it is missing or damaged.
-    """
-    try:
-        return {str(key): float(value) for key, value in json.loads(path.read_text()).items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not the figures of a run ({error}); delete it to evaluate again") from error
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested configuration as one dict with dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-    return flat

@@ -1,74 +1,20 @@
 """What a training run goes on from, and whether that is the same run."""
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
 from multitask.config.factories import Config
-from multitask.data.formats import MAPPED_BEFORE
 from multitask.data.split import Split
 from multitask.engine import checkpoint
 from multitask.errors import UserError
 from multitask.files import LOCK, is_leftover
-from multitask.reporting.tensorboard import flatten
-from multitask.weighting import Weighting
+from multitask.runs.paths import CONFIG, LAST, METRICS, PREVIOUS
+from multitask.runs.same_run import CLASS_TABLE, FREE_ELSEWHERE, difference, flatten
 
 log = logging.getLogger(__name__)
-
-CONFIG, METRICS = Path("config.yaml"), Path("metrics.json")
-LAST, BEST = Path("checkpoints/last.pt"), Path("checkpoints/best.pt")
-
-PREVIOUS = Path("checkpoints/previous.pt")
-"""What `LAST` was before it: a run goes on from there where the newest is damaged or missing."""
-
-_FREE_KEYS = (
-    "output_dir",
-    "data.root",
-    "data.roots",
-    "trainer.device",
-    "trainer.precision",
-    "trainer.num_workers",
-    "trainer.log_every",
-    "trainer.checkpoint_every",
-    "trainer.num_panels",
-    "trainer.resume",
-)
-# A checkpoint knows the precision that was meant.
-
-_FREE_GROUPS = ("instances.", "starts.")
-"""Groups of keys that change no training: how votes are grouped, and what starts there are to choose from, of which a
-run's own is its ``model.pretrained``.
-"""
-
-_FREE_ELSEWHERE = ("name", "trainer.max_steps", "trainer.val_every")
-"""What may also differ where a run goes on in another folder."""
-
-_TABLE = "data.classes"
-"""Names the class table, whose file may have moved: the checkpoint has the table itself."""
-
-SINCE = {
-    _TABLE: "cityscapes",
-    "data.held_out": 0,
-    "data.partial": False,
-    "data.folds": None,
-    "data.fold": None,
-    "optimizer.encoder_lr_factor": 1.0,
-    "optimizer.warmup_steps": 0,
-    "model.freeze_batch_norm": False,
-    "model.library": "torchvision",
-}
-"""Keys that runs of older versions lack, and what those did."""
-
-_PENALTY_OF_EACH_COMPONENT = 2
-"""The first version of checkpoints whose likelihoods of vectors count s for each component."""
-
-
-def is_free(key: str) -> bool:
-    """Whether a key (dotted) may be given otherwise when a run is started again: nothing that training depends on."""
-    return key in _FREE_KEYS or key.startswith(_FREE_GROUPS)
 
 
 class Resumed(NamedTuple):
@@ -83,12 +29,6 @@ class Resumed(NamedTuple):
     source: Path
     state: dict[str, Any]
     own: bool
-
-
-def identity(folder: Path) -> list[tuple[int, ...]]:
-    """What tells whether another process has changed what a run in ``folder`` goes on from."""
-    paths = (folder / path for path in (LAST, PREVIOUS, METRICS) if (folder / path).exists())
-    return [(found.st_ino, found.st_size, found.st_mtime_ns) for found in (path.stat() for path in paths)]
 
 
 def find(folder: Path, config: Config, resume: str | None) -> Resumed | None:
@@ -106,7 +46,7 @@ def find(folder: Path, config: Config, resume: str | None) -> Resumed | None:
     if (folder / CONFIG).exists():
         # One that ended before it had anything to keep may start again otherwise.
         if own:
-            _check_same_config(folder, config, _TABLE)
+            _check_same_config(folder, config, CLASS_TABLE)
         elif (folder / METRICS).exists():
             _check_same_config(folder, config)
     # A run that was killed while it wrote its first files is nobody else's.
@@ -137,25 +77,18 @@ def _newest_whole(folder: Path, own: list[Path]) -> Resumed:
         return Resumed(older[0], checkpoint.load(older[0]), own=True)
 
 
-def check(resumed: Resumed, config: Config, frames: Split, weighting: Weighting) -> None:
+def check(resumed: Resumed, config: Config, frames: Split) -> None:
     """Checks that a checkpoint's run, in this folder or another one, is the one to go on with.
 
     Args:
         resumed: the checkpoint.
         config: of the run that is to go on.
         frames: that it is to be trained on.
-        weighting: of its tasks.
     Raises:
         UserError: naming the checkpoint and the first key that differs, or the frames.
     """
     source, state = resumed.source, resumed.state
-    vectors = [name for name in weighting.log_variances() if weighting.likelihoods[name].components > 1]
-    if vectors and state["version"] < _PENALTY_OF_EACH_COMPONENT:
-        raise UserError(
-            f"checkpoint={source}: was trained with another likelihood of task {vectors[0]!r}, in which s counted once "
-            f"for all components; model.pretrained={source} starts a new run from its weights"
-        )
-    if different := difference(config, flatten(state["config"]), *_FREE_ELSEWHERE, _TABLE):
+    if different := difference(config, flatten(state["config"]), *FREE_ELSEWHERE, CLASS_TABLE):
         raise UserError(
             f"trainer.resume={source}: of another configuration: {different}; model.pretrained={source} starts a new "
             "run from its weights"
@@ -168,17 +101,6 @@ def check(resumed: Resumed, config: Config, frames: Split, weighting: Weighting)
         )
     if (found := state.get("frames", frames.fingerprint)) != frames.fingerprint:
         raise UserError(f"checkpoint={source}: was trained on {found}; {frames.where} has {frames.fingerprint}")
-
-
-def difference(config: Config, before: Mapping[str, Any], *more_free: str) -> str | None:
-    """The first key of a flat configuration that is given otherwise in ``config``, in words; None if there is none."""
-    previous, now = SINCE | dict(before), flatten(config)
-    if _TABLE not in before and "data.mappings" in now:
-        previous = {"data.mappings": MAPPED_BEFORE.get(str(before.get("data.format")))} | previous
-    for key in [*now, *(key for key in previous if key not in now)]:
-        if not is_free(key) and key not in more_free and previous.get(key) != now.get(key):
-            return f"{key} was {previous.get(key)!r}, is {now.get(key)!r}"
-    return None
 
 
 def _check_same_config(folder: Path, config: Config, *more_free: str) -> None:

@@ -7,6 +7,6 @@ its disparity plane) -> raster (which face each sample shows) -> picture and lab
 from multitask.synthetic.cities import CITIES
 from multitask.synthetic.coding import CLASSES
 from multitask.synthetic.frame import Scene, render
-from multitask.synthetic.writer import MANIFEST, VERSION, check_manifest, write_dataset
+from multitask.synthetic.writer import MANIFEST, VERSION, write_dataset
 
-__all__ = ["CITIES", "CLASSES", "MANIFEST", "VERSION", "Scene", "check_manifest", "render", "write_dataset"]
+__all__ = ["CITIES", "CLASSES", "MANIFEST", "VERSION", "Scene", "render", "write_dataset"]

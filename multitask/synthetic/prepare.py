@@ -1,15 +1,14 @@
 """Writes the data sets that the project makes: what ``scripts/prepare_data.py`` calls."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from multitask.config.factories import Config
 from multitask.config.signatures import call
 from multitask.console import Progress
-from multitask.data.parallel import num_cpus
+from multitask.data.class_tables import built_in, read_table
+from multitask.data.parallel import num_workers
 from multitask.data.split import check_size
-from multitask.data.tables import built_in, read_table
 from multitask.data.tiny import shrink
 from multitask.errors import UserError, shown
 from multitask.synthetic import write_dataset
@@ -21,7 +20,7 @@ Counts = dict[str, int]
 """Frames of each split."""
 
 
-def prepare(config: Config) -> None:
+def prepare(config: Mapping[str, Any]) -> None:
     """Writes the data set of the configuration ``configs/prepare_data.yaml`` and says what there is.
 
     Raises:
@@ -69,12 +68,3 @@ def _tiny(
     if not source:
         raise UserError("data.source: needed the folder of Cityscapes as downloaded, found none")
     return shrink(Path(source), Path(root), size, read_table(classes), workers, Progress("frames"), partial=partial)
-
-
-def num_workers(given: int | str) -> int:
-    """How many processes work, by ``num_workers`` of the configuration."""
-    if given == "auto":
-        return num_cpus()
-    if isinstance(given, int) and given > 0:
-        return given
-    raise UserError(f"num_workers: needed auto or a whole number above zero, found {given!r}")

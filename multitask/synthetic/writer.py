@@ -1,6 +1,6 @@
 """Writes the data set to disk in the Cityscapes layout; can be killed and resumed at any time."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -61,24 +61,6 @@ def _check_counts(found: dict[str, Any], counts: dict[str, int]) -> None:
                 f"data.num_{split}: needed no more than the {counts.get(split, 0)} frames asked for, found "
                 f"{count} in {MANIFEST}; ask for at least as many, or choose another data.root"
             )
-
-
-def check_manifest(root: Path, data: Mapping[str, Any]) -> None:
-    """Checks that the frames at ``root`` are those that a run's configuration speaks of.
-
-    Args:
-        root: of the data set; a folder without a manifest is not checked.
-        data: the configuration group ``data``: ``seed`` and ``num_<split>``.
-    Raises:
-        UserError: naming the first key that differs.
-    """
-    if not (root / MANIFEST).exists():
-        return
-    found = manifest.read(root, MANIFEST)
-    there = {"seed": found.get("seed"), **{f"num_{split}": n for split, n in found.get("counts", {}).items()}}
-    for key, value in there.items():
-        if key in data and data[key] != value:
-            raise UserError(f"data.{key}={data[key]}: data.root={root} was written with {value}")
 
 
 def write_dataset(

@@ -25,7 +25,7 @@ from multitask.engine import checkpoint
 from multitask.errors import UserError, of_the_machine
 from multitask.evaluation.checkpoint_evaluation import evaluate_checkpoint
 from multitask.export import export_checkpoint
-from multitask.runs.resume import LAST
+from multitask.runs.paths import LAST
 from multitask.runs.run import Run
 from tests.archives import Call, Storage, damaged, entries, tensor, write, write_legacy, write_torch
 from tests.compose import config, small

@@ -16,8 +16,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from multitask.engine import checkpoint
-from multitask.reporting.tensorboard import read_history
-from multitask.runs.resume import LAST, METRICS
+from multitask.engine.history import read_history
+from multitask.runs.paths import LAST, METRICS
 from tests.compose import ROOT, SMALL
 from tests.trees import write_tree
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from multitask.comparison import Plan, Report, Runner
 from multitask.comparison.frames import FramesOfRuns, folds_in_words
-from multitask.comparison.plan import Job
+from multitask.comparison.plan import Job, Plan
+from multitask.comparison.report import Report
+from multitask.comparison.runner import Runner
 from multitask.config import factories as build
 from multitask.errors import UserError
 from tests.cityscapes import CITYSCAPES

@@ -1,7 +1,7 @@
 import pytest
 
-from multitask.comparison import EXPERIMENTS
 from multitask.comparison.columns import DISPARITY, HIGHER_IS_BETTER, IMPROVEMENT, IOU, VECTOR
+from multitask.comparison.experiments import EXPERIMENTS
 from multitask.comparison.orderings import as_in_paper, better, better_in_all
 from multitask.comparison.rows import Ordering, Row
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from multitask.comparison import find_places, loader_overrides
+from multitask.comparison.places import find_places, loader_overrides
 
 
 def test_places_are_parts_of_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:

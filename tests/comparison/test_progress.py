@@ -3,8 +3,8 @@ import os
 
 import pytest
 
-from multitask.comparison import Plan, progress
-from multitask.comparison.plan import Job
+from multitask.comparison import progress
+from multitask.comparison.plan import Job, Plan
 from tests.comparison.made import CANDIDATES, EQUAL, EXPERIMENT, LEARNED, SINGLE, TASKS, result
 
 PLAN = Plan(EXPERIMENT, TASKS, [0, 1], "test", [1.0], 9)

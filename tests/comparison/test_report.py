@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from multitask.comparison import EXPERIMENTS, Plan, Report
+from multitask.comparison.experiments import EXPERIMENTS
+from multitask.comparison.plan import Plan
+from multitask.comparison.report import Report
 from multitask.comparison.results import Result
 from multitask.comparison.rows import Choices, Ordering
 from multitask.reporting.plots import canvas

@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 import torch
 
-from multitask.comparison import Plan, Report, Runner, results
-from multitask.comparison.plan import Job
+from multitask.comparison import results
+from multitask.comparison.plan import Job, Plan
+from multitask.comparison.report import Report
+from multitask.comparison.runner import Runner
 from multitask.engine.interruption import Interrupted
 from multitask.errors import UserError
 from tests.comparison.made import EQUAL, EXPERIMENT, LEARNED, TASKS

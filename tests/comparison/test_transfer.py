@@ -2,10 +2,12 @@ from pathlib import Path
 
 import pytest
 
-from multitask.comparison import EXPERIMENTS, Plan, Report
+from multitask.comparison.experiments import EXPERIMENTS
+from multitask.comparison.plan import Plan
+from multitask.comparison.report import Report
 from multitask.comparison.transfer import FRAMES, ROWS, STARTS
 from multitask.reporting.plots import canvas
-from multitask.runs.resume import is_free
+from multitask.runs.same_run import is_free
 from tests.comparison.made import IOU, TASKS, result
 from tests.comparison.test_report import CONFIG
 from tests.compose import config

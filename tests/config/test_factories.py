@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from multitask.config import factories as build
+from multitask.config.validation import check_config
 from multitask.data.parallel import num_cpus
 from multitask.engine.optimization import Optimization
 from multitask.errors import UserError
 from multitask.tasks.base import Task
 from multitask.tasks.depth import Depth
 from multitask.tasks.instance import Instance
+from multitask.tasks.labels import tasks_with_labels
 from multitask.tasks.semantic import Semantic
 from multitask.weighting import Fixed, Uncertainty
 from tests.cityscapes import CITYSCAPES
@@ -52,7 +54,7 @@ SPECS: dict[str, dict[str, Any]] = {
 
 def _data(root: Path, height: int = 32) -> dict[str, Any]:
     data = {"name": "any", "root": str(root), "image_size": [height, 64], "classes": "cityscapes"}
-    return {"data": data}
+    return {"data": data, "seed": 0}
 
 
 def _tasks(names: Any, specs: Any = None) -> dict[str, Task]:
@@ -272,7 +274,7 @@ def test_tasks_with_labels_turns_off_what_the_data_lacks(tmp_path: Path, caplog:
     root = write_tree(tmp_path, {"train": 1}, kinds=("image", "class_ids"))
     frames = build.make_frames(_data(root), "train")
     with caplog.at_level(logging.WARNING):
-        on = build.tasks_with_labels(_tasks(["depth", "semantic", "instance"]), frames)
+        on = tasks_with_labels(_tasks(["depth", "semantic", "instance"]), frames)
     assert list(on) == ["semantic"]
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 2
@@ -290,11 +292,11 @@ def test_tasks_with_labels_needs_frames_with_all_layers(tmp_path: Path, caplog: 
         str(write_tree(tmp_path / kind, {"train": 1}, kinds=("image", kind))) for kind in ("class_ids", "disparity")
     ]
     frames = build.make_frames(
-        {"data": mixed_data(roots, (32, 64))},
+        {"data": mixed_data(roots, (32, 64)), "seed": 0},
         "train",
     )
     with caplog.at_level(logging.WARNING), pytest.raises(ValueError, match="no labels for any of"):
-        build.tasks_with_labels({"both": Both(CITYSCAPES)}, frames)
+        tasks_with_labels({"both": Both(CITYSCAPES)}, frames)
     assert any(
         "'both' is off" in message and "no frames with both class_ids and disparity for split 'train'" in message
         for message in caplog.messages
@@ -306,7 +308,7 @@ def test_tasks_with_labels_says_nothing_of_a_complete_data_set(
 ) -> None:
     frames = build.make_frames(_data(shared_tree), "val")
     tasks = _tasks(["depth", "semantic", "instance"])
-    assert build.tasks_with_labels(tasks, frames) == tasks
+    assert tasks_with_labels(tasks, frames) == tasks
     assert not caplog.records
 
 
@@ -314,7 +316,7 @@ def test_tasks_with_labels_none_left_is_refused(tmp_path: Path) -> None:
     root = write_tree(tmp_path, {"train": 1}, kinds=("image", "class_ids"))
     frames = build.make_frames(_data(root), "train")
     with pytest.raises(ValueError, match=r"data\.root=.*'train' has no labels for any of tasks=\['depth'\]"):
-        build.tasks_with_labels(_tasks(["depth"]), frames)
+        tasks_with_labels(_tasks(["depth"]), frames)
 
 
 def test_frames_are_held_out_and_drawn_by_the_seed(tmp_path: Path) -> None:
@@ -387,17 +389,17 @@ def test_group_that_is_none_is_named_by_whatever_needs_it(tmp_path: Path, key: s
         "optimizer": lambda: build.make_optimization(config),
         "trainer": lambda: build.make_device(config),
     }
-    for maker in (makers[key], lambda: build.check_config(config)):
+    for maker in (makers[key], lambda: check_config(config)):
         with pytest.raises(UserError, match=rf"^{key}: needed a group of keys, found "):
             maker()
 
 
 def test_check_config_takes_every_run_s(tmp_path: Path) -> None:
     for overrides in ((), ("experiment=paper_full",), ("data=mixed", "data.roots=[a,b]"), ("weighting=fixed",)):
-        build.check_config(compose(*overrides))
+        check_config(compose(*overrides))
     config = small(tmp_path, tmp_path)
     del config["instances"]  # which runs of older versions lack
-    build.check_config(config)
+    check_config(config)
 
 
 @pytest.mark.parametrize("size", [[10**6, 10**6], [1, 2**20], [0, 5], [True, 5], [5], "55", {5: 5}, None])
@@ -405,7 +407,7 @@ def test_check_config_refuses_sizes_that_make_no_sense(tmp_path: Path, size: Any
     config = small(tmp_path, tmp_path)
     config["data"]["image_size"] = size
     with pytest.raises(UserError, match=r"^data\.image_size: needed"):
-        build.check_config(config)
+        check_config(config)
 
 
 def test_pixels_at_once_are_no_more_than_are_of_use(tmp_path: Path) -> None:

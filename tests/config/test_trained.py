@@ -3,7 +3,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from multitask.config.factories import Config
 from multitask.config.trained import load_trained
 from multitask.engine import checkpoint
 from multitask.errors import UserError
@@ -37,7 +36,7 @@ def test_load_trained_has_the_tasks_and_parameters_of_the_run(saved: Path) -> No
 
 def test_load_trained_builds_by_the_changed_configuration(saved: Path) -> None:
     with pytest.raises(ValueError, match="of another architecture"):
-        load_trained(saved, lambda config: {**config, "model": {**config["model"], "aspp_channels": 16}})
+        load_trained(saved, {"model": {"aspp_channels": 16}}, ["model.aspp_channels=16"])
 
 
 def test_load_trained_fetches_no_pretrained_weights(saved: Path, tmp_path: Path) -> None:
@@ -133,11 +132,8 @@ def test_load_trained_makes_no_room_for_a_network_that_the_file_does_not_hold(sa
 
 
 def test_load_trained_blames_no_checkpoint_for_what_the_user_changes(saved: Path) -> None:
-    def change(config: Config) -> Config:
-        return {**config, "trainer": {**config["trainer"], "batch_size": 0}}
-
     with pytest.raises(UserError, match=r"^trainer\.batch_size: needed "):
-        load_trained(saved, change)
+        load_trained(saved, {"trainer": {"batch_size": 0}}, ["trainer.batch_size=0"])
 
 
 @pytest.mark.parametrize("name", ["a.b", "", "../x"])

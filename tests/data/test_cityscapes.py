@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from multitask.data.cityscapes import Cityscapes
+from multitask.data.class_tables import table_of
 from multitask.data.layout import SUFFIX, file_path, read_camera, read_png, write_png
 from multitask.data.sample import Sample
 from multitask.data.split import check_size
-from multitask.data.tables import table_of
 from multitask.tasks.depth import Depth
 from multitask.tasks.instance import Instance
 from tests.cityscapes import CITYSCAPES, ID

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from multitask.data.class_tables import FOLDER
 from multitask.data.description import (
     ClassFiles,
     DepthFiles,
@@ -12,7 +13,6 @@ from multitask.data.description import (
     describe,
 )
 from multitask.data.formats import check_keys, open_split
-from multitask.data.tables import FOLDER
 from tests.compose import ROOT, config
 from tests.described import WRITERS, ready
 

@@ -9,6 +9,7 @@ from multitask.data.counts import keep_counts
 from multitask.data.folds import Fold
 from multitask.data.kitti import Kitti
 from multitask.data.split import Split
+from multitask.tasks.labels import tasks_with_labels
 from tests.cityscapes import CITYSCAPES
 from tests.compose import config
 from tests.layouts import write_all, write_kitti
@@ -78,15 +79,15 @@ def test_messages_name_the_fold(kitti: Path, caplog: pytest.LogCaptureFixture) -
     caplog.set_level(logging.INFO)
     tasks = build.make_tasks(config(), CITYSCAPES)
     found = frames(kitti, "test", "data.folds=3", "data.fold=0")
-    assert list(build.tasks_with_labels(tasks, found)) == ["semantic", "instance"]
+    assert list(tasks_with_labels(tasks, found)) == ["semantic", "instance"]
     where = f"data.root={kitti} data.folds=3 data.fold=0"
     assert caplog.messages == [
         f"{where}: split 'test' has 3 frames, 3 with class_ids, 3 with instance_ids, 0 with disparity",
         f"task 'depth' is off: {where} has no disparity for split 'test'",
     ]
     with pytest.raises(ValueError, match=r"data\.fold=0: split 'test' has no labels for any of tasks=\['depth'\]"):
-        build.tasks_with_labels({"depth": tasks["depth"]}, found)
-    assert "depth" in build.tasks_with_labels(tasks, frames(kitti, "train", "data.folds=3", "data.fold=0"))
+        tasks_with_labels({"depth": tasks["depth"]}, found)
+    assert "depth" in tasks_with_labels(tasks, frames(kitti, "train", "data.folds=3", "data.fold=0"))
 
 
 @pytest.mark.parametrize(

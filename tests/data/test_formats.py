@@ -15,10 +15,11 @@ from multitask.data.cityscapes import Cityscapes
 from multitask.data.formats import FORMATS, check_keys, format_of, open_split
 from multitask.data.loader import EncodedFrames, Loader, StepSampler
 from multitask.data.split import Split
+from multitask.data.subset import HELD_OUT
 from multitask.engine import checkpoint
+from multitask.engine.history import read_history
 from multitask.errors import UserError
 from multitask.evaluation.checkpoint_evaluation import evaluate_checkpoint
-from multitask.reporting.tensorboard import read_history
 from multitask.runs.run import CONFIG, LAST, Run
 from tests.cityscapes import CITYSCAPES
 from tests.compose import SMALL, config
@@ -332,7 +333,7 @@ def test_run_of_other_roots_is_another_run_unless_they_hold_the_same_frames(halv
 def test_held_out_and_drawn_frames_are_of_both_halves(halves: list[Path]) -> None:
     roots = f"data.roots=[{','.join(map(str, halves))}]"
     found = config(*SMALL, "data=mixed", roots, "data.held_out=2", "data.draw=5")
-    held_out, train = build.make_frames(found, build.HELD_OUT), build.make_frames(found, "train")
+    held_out, train = build.make_frames(found, HELD_OUT), build.make_frames(found, "train")
     assert sorted(held_out.parts) == [1, 2]
     assert len(train) == len(train.parts) == 5
     assert not set(held_out.names) & set(train.names)

@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from multitask.data.class_tables import built_in, table_of
 from multitask.data.ids import check_thousands, contradiction, read_class_ids, read_instance_ids
-from multitask.data.tables import built_in, table_of
 from tests.cityscapes import CITYSCAPES, ID, TRAIN_ID
 
 PATH = Path("gtFine/a.png")

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from multitask.data.class_tables import table_of
 from multitask.data.classes import IGNORE
 from multitask.data.ids import read_instance_ids
 from multitask.data.kitti import FOLDERS, Kitti, read_calibration
 from multitask.data.layout import Camera, write_png
-from multitask.data.tables import table_of
 from multitask.tasks.depth import Depth
 from multitask.tasks.instance import Instance
 from tests.cityscapes import CITYSCAPES, ID

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from multitask.data.cityscapes import Cityscapes
+from multitask.data.class_tables import table_of
 from multitask.data.formats import FORMATS, open_mixed
 from multitask.data.kitti import Kitti
 from multitask.data.loader import StepSampler
 from multitask.data.mixed import Mixed, spread
-from multitask.data.tables import table_of
 from tests.cityscapes import CITYSCAPES
 from tests.layouts import CAMVID, mixed_data, write_all
 from tests.trees import write_tree

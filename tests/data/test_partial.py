@@ -16,8 +16,10 @@ from multitask.data.folder import Folder
 from multitask.data.formats import FORMATS, open_mixed
 from multitask.data.layout import file_path, read_png, write_png
 from multitask.data.loader import EncodedFrames, Loader, StepSampler
+from multitask.data.subset import HELD_OUT
 from multitask.data.tiny import shrink
 from multitask.runs.run import Run
+from multitask.tasks.labels import tasks_with_labels
 from tests.cityscapes import CITYSCAPES, ID
 from tests.compose import SMALL, config, small
 from tests.layouts import CAMVID, TABLES, mixed_data, write_all
@@ -203,7 +205,7 @@ def test_a_line_says_how_many_frames_have_which_labels(root: Path, caplog: pytes
     caplog.set_level(logging.INFO)
     found = small(root, root, "data.partial=true")
     tasks = build.make_tasks(found, CITYSCAPES)
-    assert build.tasks_with_labels(tasks, build.make_frames(found, "train")) == tasks
+    assert tasks_with_labels(tasks, build.make_frames(found, "train")) == tasks
     assert caplog.messages == [
         f"data.root={root}: split 'train' has 6 frames, 4 with class_ids, 3 with instance_ids, 3 with disparity"
     ]
@@ -213,17 +215,17 @@ def test_task_without_a_labelled_frame_is_off(root: Path, caplog: pytest.LogCapt
     remove(partial(root), disparity=(0, 3, 4))
     found = small(root, root, "data.partial=true")
     frames, tasks = build.make_frames(found, "train"), build.make_tasks(found, CITYSCAPES)
-    assert list(build.tasks_with_labels(tasks, frames)) == ["semantic", "instance"]
+    assert list(tasks_with_labels(tasks, frames)) == ["semantic", "instance"]
     assert caplog.messages == [f"task 'depth' is off: data.root={root} has no disparity for split 'train'"]
     with pytest.raises(ValueError, match=r"split 'train' has no labels for any of tasks=\['depth'\]"):
-        build.tasks_with_labels({"depth": tasks["depth"]}, frames)
+        tasks_with_labels({"depth": tasks["depth"]}, frames)
 
 
 def test_drawn_frames_without_a_label_turn_its_task_off(root: Path, tmp_path: Path) -> None:
     found = small(root, tmp_path, "data.partial=true", "data.held_out=4")
     frames = build.make_frames(found, "train")
     assert frames.count("disparity") == 1
-    held_out = build.make_frames(found, build.HELD_OUT)
+    held_out = build.make_frames(found, HELD_OUT)
     assert [held_out.count(kind) for kind in KINDS[1:4]] == [2, 1, 2]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from multitask.data.tables import table_of
+from multitask.data.class_tables import table_of
 from multitask.engine.checkpoint import VERSION, load, load_network, save, table_of_run
 from multitask.errors import UserError
 from tests.cityscapes import CITYSCAPES

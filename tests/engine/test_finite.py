@@ -10,7 +10,7 @@ from multitask.engine import checkpoint
 from multitask.engine.finite import gradient_norm
 from multitask.engine.trainer import Trainer
 from multitask.errors import UserError
-from multitask.runs.resume import LAST, PREVIOUS
+from multitask.runs.paths import LAST, PREVIOUS
 from multitask.runs.run import Run
 from tests.compose import small
 from tests.engine.stepping import train_on

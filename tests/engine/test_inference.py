@@ -1,4 +1,5 @@
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ from multitask.data.loader import Batch
 from multitask.data.sample import Target
 from multitask.engine.compute import make_compute
 from multitask.engine.inference import network_predictor
-from multitask.evaluation.figures import evaluate, score
 from multitask.evaluation.position_prior import fit_position_prior
+from multitask.evaluation.scoring import PixelScorer, evaluate, score
 from multitask.tasks.depth import Depth
 from multitask.tasks.instance import Instance
 from multitask.tasks.semantic import Semantic
@@ -38,15 +39,22 @@ def test_evaluation_that_memory_cannot_hold_says_what_would_help() -> None:
     def predict(images: torch.Tensor) -> dict[str, torch.Tensor]:
         raise torch.OutOfMemoryError
 
+    class Greedy(PixelScorer):
+        def __init__(self) -> None:
+            super().__init__({})
+
+        def update(self, batch: Batch, predictions: Mapping[str, torch.Tensor]) -> None:
+            predict(batch.images)
+
     batch, message = (
         batch_of([[[1, 2]]], [[[1.0, 2.0]]]),
         r"trainer\.accumulate: 1 frames of 1 x 2 px .* too many .* cpu",
     )
     with pytest.raises(ValueError, match=message):
-        evaluate(predict, [batch], TASKS, CPU)
+        evaluate(predict, [batch], [PixelScorer(TASKS)], CPU)
     ideal = {name: task.ideal(batch.targets[name].value) for name, task in TASKS.items()}
     with pytest.raises(ValueError, match=message):
-        evaluate(lambda _: ideal, [batch], TASKS, CPU, lambda *_: predict(batch.images))
+        evaluate(lambda _: ideal, [batch], [PixelScorer(TASKS), Greedy()], CPU)
 
 
 def test_position_prior_is_the_most_frequent_class_and_the_mean_disparity_by_position() -> None:
@@ -86,7 +94,7 @@ def test_position_prior_of_vectors_is_their_mean() -> None:
 def test_evaluate_joins_the_tasks_figures_and_leaves_out_what_has_no_pixel() -> None:
     batch = batch_of([[[0, 1]]], [[[NAN, NAN]]])
     ideal = {"semantic": TASKS["semantic"].ideal(batch.targets["semantic"].value), "depth": torch.zeros(1, 1, 1, 2)}
-    figures = evaluate(lambda _: ideal, [batch], TASKS, CPU)
+    figures = evaluate(lambda _: ideal, [batch], [PixelScorer(TASKS)], CPU)
     assert figures["semantic/iou_class"] == 1
     assert figures["semantic/iou/road"] == 1
     assert not any(key.startswith("depth") for key in figures)

@@ -1,6 +1,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,11 +9,13 @@ from PIL import Image
 
 from multitask.benchmark import official
 from multitask.config import factories as build
+from multitask.config.overrides import merge
 from multitask.data.layout import file_path
 from multitask.engine import checkpoint
 from multitask.errors import UserError
 from multitask.evaluation import checkpoint_evaluation as evaluation_module
-from multitask.evaluation.checkpoint_evaluation import Evaluation, evaluate_checkpoint, merge
+from multitask.evaluation.checkpoint_evaluation import evaluate_checkpoint
+from multitask.evaluation.evaluator import Evaluator
 from multitask.runs.run import LAST, Run
 from tests.cityscapes import CITYSCAPES
 from tests.compose import config, small
@@ -54,13 +57,18 @@ def test_evaluate_checkpoint_on_fewer_tasks_and_more(
     assert any("'instance' is off: checkpoint=" in message for message in caplog.messages)
 
 
+def evaluator(found: dict[str, Any]) -> Evaluator:
+    settings = build.make_evaluation_settings(found)
+    return Evaluator(build.make_frames(found, "val"), build.make_tasks(found, CITYSCAPES), settings)
+
+
 @pytest.mark.parametrize(("accumulate", "frames_at_once"), [(1, 2), (4, 1)])
 def test_whole_frames_are_evaluated_in_the_memory_of_training(
     tmp_path: Path, accumulate: int, frames_at_once: int
 ) -> None:
     root = write_tree(tmp_path, {"val": 3})
     found = config("experiment=paper_full", f"data.root={root}", f"trainer.accumulate={accumulate}")
-    batches = Evaluation(build.make_frames(found, "val"), build.make_tasks(found, CITYSCAPES), found).batches()
+    batches = evaluator(found).batches()
     assert len(batches) == -(-3 // frames_at_once)
     assert len(next(iter(batches)).names) == frames_at_once
 
@@ -75,8 +83,8 @@ def test_processes_that_only_a_checkpoint_asks_for_are_few(
     state["config"]["trainer"]["num_workers"] = 250
     checkpoint.save(tmp_path / "many.pt", {key: value for key, value in state.items() if key != "version"})
     asked = []
-    monkeypatch.setattr(Evaluation, "all_figures", lambda self, *_, **__: asked.append(self._num_workers) or {})
-    monkeypatch.setattr(Evaluation, "position_prior", lambda self: {})
+    monkeypatch.setattr(Evaluator, "all_figures", lambda self, *_, **__: asked.append(self.settings.num_workers) or {})
+    monkeypatch.setattr(evaluation_module, "position_prior_figures", lambda *_: {})
     evaluation(tmp_path / "many.pt", *given)
     assert asked == [number]
 
@@ -176,7 +184,7 @@ def test_folder_that_cannot_be_written_to_is_refused_before_anything_is_evaluate
     shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Run(small(shared_tree, tmp_path / "run", "tasks=[depth]")).train()
-    monkeypatch.setattr(Evaluation, "all_figures", lambda *_, **__: pytest.fail("evaluated"))
+    monkeypatch.setattr(Evaluator, "all_figures", lambda *_, **__: pytest.fail("evaluated"))
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"output_dir=.*file/x: needed a folder, found that .*file is a file"):
         evaluation(tmp_path / "run" / LAST, f"output_dir={tmp_path}/file/x")
@@ -203,7 +211,7 @@ def test_figures_are_kept_where_the_position_prior_cannot_be_had(
 def test_frames_smaller_than_the_crop_of_training_are_evaluated(tmp_path: Path) -> None:
     root = write_tree(tmp_path, {"val": 2})
     found = config("experiment=paper_full", f"data.root={root}", "data.image_size=[32,64]")
-    assert len(Evaluation(build.make_frames(found, "val"), build.make_tasks(found, CITYSCAPES), found).batches()) == 1
+    assert len(evaluator(found).batches()) == 1
 
 
 @pytest.mark.parametrize("task", ["depth", "instance"])

@@ -10,7 +10,8 @@ from multitask.data.layout import Camera, file_path, write_png
 from multitask.data.loader import Batch, EncodedFrames, Loader, in_order
 from multitask.data.sample import Sample
 from multitask.evaluation.result_files import write_results
-from multitask.evaluation.scenes import SceneScorer, figure_groups, make_scenes
+from multitask.evaluation.scenes import make_scenes
+from multitask.evaluation.scoring import SceneScorer, figure_groups
 from multitask.instances import Grouping
 from multitask.metrics import PANOPTIC
 from multitask.tasks.base import Task

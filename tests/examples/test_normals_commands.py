@@ -12,7 +12,7 @@ from torch import Tensor
 
 import multitask
 from multitask.engine import checkpoint
-from multitask.reporting.tensorboard import read_history
+from multitask.engine.history import read_history
 from multitask.synthetic import write_dataset
 from normals import WITHIN, Normals
 from tests.compose import IN_A_PROCESS, ROOT

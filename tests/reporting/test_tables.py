@@ -11,7 +11,7 @@ from torch import Tensor
 from multitask.console import markdown
 from multitask.data.loader import Batch, EncodedFrames, Loader, in_order
 from multitask.data.sample import Sample
-from multitask.evaluation.scenes import figure_groups
+from multitask.evaluation.scoring import figure_groups
 from multitask.reporting.panels import _columns, panel
 from multitask.reporting.plots import canvas, plot_weights
 from multitask.reporting.tables import brief, class_table, results_text, table, weights_line
@@ -282,7 +282,7 @@ def test_plot_weights_of_a_laplace_likelihood_shows_the_variance_s_logarithm(
 ) -> None:
     pytest.importorskip("matplotlib")
     plot = canvas(4, 5)
-    monkeypatch.setattr("multitask.reporting.tables.canvas", lambda *size: plot)
+    monkeypatch.setattr("multitask.reporting.plots.canvas", lambda *size: plot)
     # As older versions logged it: log b, whose variance is 2 b^2.
     history = [entry | {"sigma2/a": 2 * math.exp(2 * entry["log_variance/a"])} for entry in _history(0.1)]
     plot_weights({"laplace": history, "paper": _history(0.1)}, tmp_path / "weights.png")

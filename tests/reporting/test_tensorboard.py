@@ -7,7 +7,9 @@ from tensorboard.backend.event_processing import plugin_event_accumulator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from multitask.reporting.tensorboard import SECONDS, Tracker, flatten, read_history
+from multitask.engine.history import SECONDS, read_history
+from multitask.reporting.tensorboard import Tracker
+from multitask.runs.same_run import flatten
 
 
 def scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
@@ -154,7 +156,7 @@ def test_tracker_s_table_of_runs_holds_what_distinguishes_them(tmp_path: Path) -
         "seed": 3,
     }
     tracker = Tracker(tmp_path)
-    tracker.hyperparameters(config, ["val/a/error", "val/b/error"])
+    tracker.hyperparameters(flatten(config), ["val/a/error", "val/b/error"])
     tracker.close()
     metadata = EventAccumulator(str(tmp_path)).Reload().summary_metadata
     content = {

@@ -11,9 +11,9 @@ import torch
 
 from multitask.engine import checkpoint
 from multitask.engine.interruption import Interrupted
-from multitask.evaluation.checkpoint_evaluation import Evaluation
+from multitask.evaluation.evaluator import Evaluator
 from multitask.reporting.tensorboard import Tracker
-from multitask.runs.resume import LAST
+from multitask.runs.paths import LAST
 from multitask.runs.run import Run
 
 
@@ -38,12 +38,12 @@ def around_validation(
 ) -> None:
     """Has a run call ``wrap`` with what validates, in place of that."""
     for name in ("pixel_figures", "all_figures"):
-        figures = getattr(Evaluation, name)
+        figures = getattr(Evaluator, name)
 
-        def wrapped(self: Evaluation, *given: Any, figures: Callable[..., dict[str, float]] = figures) -> Any:
+        def wrapped(self: Evaluator, *given: Any, figures: Callable[..., dict[str, float]] = figures) -> Any:
             return wrap(lambda: figures(self, *given))
 
-        monkeypatch.setattr(Evaluation, name, wrapped)
+        monkeypatch.setattr(Evaluator, name, wrapped)
 
 
 def send(number: signal.Signals) -> Callable[[], object]:

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from multitask.engine import checkpoint
-from multitask.runs.resume import LAST
+from multitask.runs.paths import LAST
 from multitask.runs.run import Run
 from multitask.synthetic import write_dataset
 from tests.compose import small

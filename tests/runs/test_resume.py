@@ -9,7 +9,7 @@ import yaml
 from multitask.engine import checkpoint
 from multitask.errors import UserError
 from multitask.evaluation.checkpoint_evaluation import evaluate_checkpoint
-from multitask.runs.resume import BEST, LAST, PREVIOUS
+from multitask.runs.paths import BEST, LAST, PREVIOUS
 from multitask.runs.run import Run
 from tests.compose import config, small
 from tests.runs.stopping import assert_same_state, run_until

@@ -10,10 +10,11 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from multitask.data.folder import Folder
 from multitask.engine import checkpoint
+from multitask.engine.history import read_history
 from multitask.errors import UserError
 from multitask.reporting.tables import weights_text
-from multitask.reporting.tensorboard import Tracker, read_history
-from multitask.runs.resume import BEST, LAST, METRICS
+from multitask.reporting.tensorboard import Tracker
+from multitask.runs.paths import BEST, LAST, METRICS
 from multitask.runs.run import Run
 from tests.compose import small
 from tests.runs.stopping import assert_same_state, final_state

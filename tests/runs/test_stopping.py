@@ -12,11 +12,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from multitask.data.loader import EncodedFrames, FrameKey, Loader
 from multitask.engine import checkpoint
+from multitask.engine.history import SECONDS, read_history
 from multitask.engine.interruption import Interrupted
-from multitask.evaluation import checkpoint_evaluation as evaluation_module
-from multitask.reporting.tensorboard import SECONDS, read_history
-from multitask.runs import run as run_module
-from multitask.runs.resume import BEST, LAST
+from multitask.evaluation import evaluator as evaluator_module
+from multitask.runs import record
+from multitask.runs.paths import BEST, LAST
 from multitask.runs.run import Run
 from tests.compose import small
 from tests.runs.stopping import Killed, after_step, around_validation, assert_same_state, run_until, send
@@ -167,7 +167,7 @@ def test_run_ends_at_once_while_it_waits_for_a_frame_of_validation(
             time.sleep(1000)
             yield from super().__iter__()
 
-    monkeypatch.setattr(evaluation_module, "Loader", Hanging)
+    monkeypatch.setattr(evaluator_module, "Loader", Hanging)
     with pytest.raises(Interrupted, match="after step 3"):
         run.train()
 
@@ -176,7 +176,7 @@ def test_run_killed_before_it_wrote_its_figures_shows_everything_once(
     shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "write_json", die)
+        patch.setattr(record, "write_json", die)
         with pytest.raises(Killed):
             Run(small(shared_tree, tmp_path)).train()
     time.sleep(1.1)  # names of event files, which are read in their order, begin with the second

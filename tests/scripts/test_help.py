@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from multitask.reporting.tensorboard import flatten
+from multitask.runs.same_run import flatten
 from tests.compose import ROOT, config
 from tests.scripts.called import call
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import yaml
 
+from multitask.data.class_tables import FOLDER, built_in, read_mapping, read_table, table_of
 from multitask.data.classes import IGNORE, MOST_CLASSES, UNKNOWN
 from multitask.data.ids import read_class_ids, read_instance_ids
-from multitask.data.tables import FOLDER, built_in, read_mapping, read_table, table_of
 from multitask.errors import UserError
 from tests.cityscapes import CITYSCAPES
 from tests.compose import ROOT

@@ -1,0 +1,31 @@
+"""Values from the command line in the place of those that a saved configuration has."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+from multitask.config.factories import Config
+from multitask.errors import UserError, shown
+
+
+def merge(saved: Config, given: Config, overrides: Sequence[str]) -> dict[str, Any]:
+    """A saved configuration with the values of ``given`` at the keys that ``overrides`` name.
+
+    Raises:
+        UserError: for an override that is not ``key=value``.
+    """
+    merged: dict[str, Any] = copy.deepcopy(dict(saved))
+    for override in overrides:
+        key, equals, _ = override.lstrip("+").partition("=")
+        if not equals or key.startswith("~") or key == "experiment":
+            raise UserError(f"{override}: needed key=value or group=choice, of the checkpoint's configuration")
+        *parents, last = key.split(".")
+        source, target = given, merged
+        for parent in parents:
+            source, target = source[parent], target.setdefault(parent, {})
+            if not isinstance(target, dict):
+                raise UserError(
+                    f"{override}: needed a group {parent} in the checkpoint's configuration, found {shown(target)}"
+                )
+        target[last] = source[last]
+    return merged

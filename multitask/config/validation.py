@@ -1,0 +1,26 @@
+"""Whether a configuration is a run's: asked of those that come from elsewhere, such as a checkpoint's."""
+
+from multitask.config.factories import Config, group, make_grouping, pixels_at_once
+from multitask.config.signatures import fits
+from multitask.data.split import check_size
+from multitask.errors import UserError, shown
+
+_GROUPS = ("data", "data.augmentation", "task", "model", "weighting", "optimizer", "trainer")
+
+
+def check_config(config: Config) -> None:
+    """Refuses a configuration that is not a run's, before anything is made of it.
+
+    Raises:
+        UserError: naming the first key that is not what everything else takes for granted.
+    """
+    for key in _GROUPS:
+        group(config, key)
+    if not fits(config.get("tasks"), list[str]):
+        raise UserError(f"tasks: needed a list of names, found {shown(config.get('tasks'))}")
+    data = config["data"]
+    if not isinstance(data.get("name"), str):
+        raise UserError(f"data.name: needed a name, found {shown(data.get('name'))}")
+    check_size("data.image_size", data.get("image_size"))
+    pixels_at_once(config)
+    make_grouping(config)

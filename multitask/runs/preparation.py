@@ -1,0 +1,109 @@
+"""From a run's configuration to all that its training needs, as far as the run has come."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from multitask.config.factories import (
+    Config,
+    TrainingSettings,
+    make_model,
+    make_splits,
+    make_tasks,
+    make_training_settings,
+    make_weighting,
+)
+from multitask.data.loader import EncodedFrames
+from multitask.data.split import Split
+from multitask.engine import checkpoint
+from multitask.engine.arithmetic import check_gradients
+from multitask.engine.objective import Objective
+from multitask.engine.optimization import check_frozen
+from multitask.engine.schedule import check_compiler, check_weighting
+from multitask.engine.trainer import Trainer
+from multitask.runs import resume
+from multitask.runs.resume import Resumed
+from multitask.tasks.base import Task
+from multitask.tasks.labels import tasks_with_labels
+
+log = logging.getLogger(__name__)
+
+_MEMORY = 2**30
+"""Bytes that the processes which load training frames may keep them in, all together."""
+
+
+@dataclass
+class Prepared:
+    """What a run trains, and with what.
+
+    Attributes:
+        settings: how it is trained and evaluated.
+        tasks: those that both splits have labels for.
+        frames: the training split.
+        val_frames: the split that training validates on.
+        trainer: as far as the run has come.
+        resumed: the checkpoint that it goes on from.
+    """
+
+    settings: TrainingSettings
+    tasks: dict[str, Task]
+    frames: Split
+    val_frames: Split
+    trainer: Trainer
+    resumed: Resumed | None
+
+
+def prepare(config: Config, folder: Path) -> Prepared:
+    """Makes what training needs; writes nothing.
+
+    Args:
+        config: of the run.
+        folder: of the run, which need not exist.
+    Raises:
+        UserError: naming the key or file, for everything that can be known to be wrong before training.
+    """
+    settings = make_training_settings(config)
+    resumed = resume.find(folder, config, settings.schedule.resume)
+    frames, val_frames = make_splits(config, "train", config["data"]["val_split"])
+    settings.augmentation.check_crop(frames.image_size)
+    tasks = make_tasks(config, frames.classes)
+    tasks = tasks_with_labels(tasks, frames)
+    tasks_with_labels(tasks, val_frames)
+    for split in (frames, val_frames):
+        split.check_headers()
+    memory = _MEMORY // max(1, settings.schedule.num_workers)
+    encoded = EncodedFrames(frames, tasks, settings.augmentation, memory=memory)
+    if resumed:
+        resume.check(resumed, config, frames)
+    trainer = _make_trainer(config, settings, tasks, encoded, resumed)
+    return Prepared(settings, tasks, frames, val_frames, trainer, resumed)
+
+
+def _make_trainer(
+    config: Config, settings: TrainingSettings, tasks: dict[str, Task], frames: EncodedFrames, resumed: Resumed | None
+) -> Trainer:
+    compute, schedule = settings.compute, settings.schedule
+    torch.manual_seed(settings.seed)
+    torch.backends.cudnn.benchmark = True  # all steps have one size of picture
+    weighting = make_weighting(config, tasks)
+    check_weighting(weighting, schedule, compute)
+    check_compiler(schedule, compute)
+    if len(tasks) == 1 and weighting.log_variances():
+        log.info("one task: learning its uncertainty only rescales the step")
+    # What is resumed needs no pretrained weights, nor the network connection that they may need.
+    model = {**config["model"], "pretrained": None} if resumed else config["model"]
+    network = make_model({**config, "model": model}, tasks)
+    if not resumed:
+        check_frozen(settings.optimization, model)
+    check_gradients(network, compute)
+    objective = Objective(network.to(memory_format=compute.memory_format), tasks, weighting)
+    trainer = Trainer(objective.to(compute.device), frames, settings.optimization, schedule, compute, settings.seed)
+    if resumed:
+        checkpoint.load_network(network, resumed.state, resumed.source)
+        trainer.restore(resumed.state, resumed.source)
+        log.info("going on from %s, step %d", resumed.source, trainer.step)
+    if schedule.compile:
+        network.compile()
+    return trainer

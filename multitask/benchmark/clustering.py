@@ -25,7 +25,7 @@ def measure_clustering(repeats: int) -> Results:
     results: Results = {}
     times = {}
     for size, num_pixels in (((128, 256), 5_000), ((1024, 2048), 30_000), ((1024, 2048), 300_000)):
-        times[num_pixels] = median_seconds(partial(group, *_noisy_boxes(size, num_pixels), CLASSES), repeats)
+        times[num_pixels] = median_seconds(partial(group, *noisy_boxes(size, num_pixels), CLASSES), repeats)
         title = f"instances, {size[0]} x {size[1]}, {num_pixels} votes"
         results[title] = (times[num_pixels] * 1000, "ms")
     scattered = np.full((1024, 2048), 13), np.zeros((2, 1024, 2048), dtype=np.float32)
@@ -37,7 +37,7 @@ def measure_clustering(repeats: int) -> Results:
     return results | _clustering_without_merging(repeats) | {title: (best * 100, "%")}
 
 
-def _noisy_boxes(size: tuple[int, int], num_pixels: int) -> tuple[np.ndarray, np.ndarray]:
+def noisy_boxes(size: tuple[int, int], num_pixels: int) -> tuple[np.ndarray, np.ndarray]:
     """Classes and vectors of 24 boxes of five classes and many sizes, about ``num_pixels`` px together, with noise."""
     rng = np.random.default_rng(0)
     height, width = size
@@ -57,7 +57,7 @@ def _clustering_without_merging(repeats: int) -> Results:
         from sklearn.cluster import OPTICS
     except ImportError:
         return {}
-    train_ids, vectors = _noisy_boxes((256, 512), 80_000)
+    train_ids, vectors = noisy_boxes((256, 512), 80_000)
     pixels = np.argwhere(train_ids)[:, ::-1]
     votes = np.random.default_rng(0).permutation(pixels + vectors[:, train_ids > 0].T)
     peer = OPTICS(min_samples=10, max_eps=_RADIUS, cluster_method="dbscan", eps=_RADIUS)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from multitask.benchmark import measure
-from multitask.benchmark.clustering import _noisy_boxes
+from multitask.benchmark.clustering import noisy_boxes
 from multitask.benchmark.timing import median_seconds
 
 
@@ -28,7 +28,7 @@ def test_median_seconds_calls_once_more_than_it_counts() -> None:
 
 @pytest.mark.parametrize(("size", "num_pixels"), [((128, 256), 5_000), ((1024, 2048), 300_000)])
 def test_boxes_have_as_many_votes_as_asked_for(size: tuple[int, int], num_pixels: int) -> None:
-    classes, vectors = _noisy_boxes(size, num_pixels)
+    classes, vectors = noisy_boxes(size, num_pixels)
     assert np.count_nonzero(classes) == pytest.approx(num_pixels, rel=0.05)
     assert vectors.shape == (2, *size)
     assert len(np.unique(classes)) == 6

@@ -81,6 +81,7 @@ def test_results_of_a_seed_are_compared_with_its_own_frames(kitti: Path, tmp_pat
     plan = Plan(EXPERIMENT, TASKS, [0, 1], "test", [1.0], 9)
     frames = FramesOfRuns()
     runner = Runner(plan, tmp_path, tmp_path / "results", compose, [], [{}], "cpu", frames.describe, tmp_path)
+    # What a result is checked against, before there is one.
     found = [runner._config(Job(LEARNED, "test", 1.0, seed)) for seed in (0, 1)]
     of_seeds = [compose([f"seed={seed}"]) for seed in (0, 1)]
     assert [one["data.frames"] for one in found] == [frames.describe("test", given) for given in of_seeds]

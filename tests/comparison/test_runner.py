@@ -299,6 +299,7 @@ def test_each_place_takes_one_run_at_a_time(tmp_path: Path) -> None:
 def test_a_run_goes_to_the_gpu_that_has_fewest(tmp_path: Path) -> None:
     runner = make(tmp_path / "out", places=[{"CUDA_VISIBLE_DEVICES": name} for name in "010101"])
 
+    # Which place a run gets while others run is seen from outside only by racing real processes.
     def free(*busy: int) -> int | None:
         return runner._free_place(dict.fromkeys(busy))  # type: ignore[arg-type]
 

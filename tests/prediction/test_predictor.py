@@ -15,6 +15,7 @@ from multitask.data.layout import read_png
 from multitask.engine import checkpoint
 from multitask.engine.compute import make_compute
 from multitask.errors import UserError
+from multitask.models.network import MultiTaskNetwork
 from multitask.prediction import Predictor, Scene, load
 from multitask.prediction.decoding import array_to_picture
 from multitask.runs.run import LAST, Run
@@ -86,13 +87,13 @@ def test_predictor_gives_the_network_at_most_a_batch_of_one_size(
 ) -> None:
     predictor = load(trained, device="cpu", precision="fp32", batch_size=2)
     seen: list[tuple[int, ...]] = []
-    network = predictor._network
+    forward = MultiTaskNetwork.forward
 
-    def watch(images: torch.Tensor) -> dict[str, torch.Tensor]:
+    def watch(self: MultiTaskNetwork, images: torch.Tensor) -> dict[str, torch.Tensor]:
         seen.append(tuple(images.shape))
-        return network(images)
+        return forward(self, images)
 
-    monkeypatch.setattr(predictor, "_network", watch)
+    monkeypatch.setattr(MultiTaskNetwork, "forward", watch)
     predictor.predict([photo((24, 48)), photo((64, 64)), photo((12, 24)), photo((48, 96))])
     assert sorted(seen) == [(1, 3, 32, 64), (1, 3, 64, 64), (2, 3, 32, 64)]
 
@@ -223,14 +224,14 @@ def test_load_with_wrong_arguments_is_refused(
 def test_predict_names_pictures_that_the_memory_cannot_hold(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network, most = predictor._network, 2
+    forward, most = MultiTaskNetwork.forward, 2
 
-    def limited(images: torch.Tensor) -> dict[str, torch.Tensor]:
+    def limited(self: MultiTaskNetwork, images: torch.Tensor) -> dict[str, torch.Tensor]:
         if len(images) > most:
             raise torch.OutOfMemoryError
-        return network(images)
+        return forward(self, images)
 
-    monkeypatch.setattr(predictor, "_network", limited)
+    monkeypatch.setattr(MultiTaskNetwork, "forward", limited)
     assert len(predictor.predict([photo((32, 64))] * most)) == most
     with pytest.raises(ValueError, match=r"image: 3 pictures of 32 x 64 px .* needed a smaller batch_size, or size="):
         predictor.predict([photo((32, 64))] * 3)
@@ -250,12 +251,12 @@ def test_predict_names_pictures_of_whose_scenes_the_memory_cannot_hold_the_layer
 def test_predict_counts_no_fault_of_the_program_as_a_picture_s(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = predictor._network
+    forward = MultiTaskNetwork.forward
 
-    def narrower(images: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {name: value[..., : 63 if value.shape[1] == 2 else 64] for name, value in network(images).items()}
+    def narrower(self: MultiTaskNetwork, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {name: value[..., : 63 if value.shape[1] == 2 else 64] for name, value in forward(self, images).items()}
 
-    monkeypatch.setattr(predictor, "_network", narrower)
+    monkeypatch.setattr(MultiTaskNetwork, "forward", narrower)
     with pytest.raises(ValueError, match=r"offsets: needed the shape \(2, 32, 64\) of the classes") as raised:
         predictor.predict(photo((32, 64)))
     assert not isinstance(raised.value, UserError)
@@ -264,13 +265,15 @@ def test_predict_counts_no_fault_of_the_program_as_a_picture_s(
 def test_predict_takes_fewer_pictures_at_once_where_they_are_larger(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network, sizes = predictor._network, []
+    forward, sizes = MultiTaskNetwork.forward, []
 
-    def noted(images: torch.Tensor) -> dict[str, torch.Tensor]:
+    def noted(self: MultiTaskNetwork, images: torch.Tensor) -> dict[str, torch.Tensor]:
         sizes.append(tuple(images.shape))
-        return network(images)
+        return forward(self, images)
 
-    monkeypatch.setattr(predictor, "_network", noted)
+    monkeypatch.setattr(MultiTaskNetwork, "forward", noted)
     predictor.predict([photo((96, 64))] * 3)
-    assert {size[0] * size[2] * size[3] for size in sizes} <= {*range(predictor._pixels + 1), 96 * 64}
+    assert {size[0] * size[2] * size[3] for size in sizes} <= {*range(4 * 32 * 64 + 1)}, (
+        "more than a step of training had"
+    )
     assert sum(size[0] for size in sizes) == 3

@@ -314,6 +314,7 @@ def test_legend_keeps_what_belongs_together() -> None:
         [("semantic", None), *((f"class {i}", (i, 0, 0)) for i in range(19))],
         [("a", None), ("b", None)],
     )
+    # Drawn, the columns are but places of letters in a picture.
     columns = _columns([classes, directions], 10)
     assert [len(column) for column in columns] == [10, 10, 2]
     assert _columns([directions, directions], 4) == [[*directions, *directions]]

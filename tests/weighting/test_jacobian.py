@@ -1,4 +1,5 @@
 import builtins
+import weakref
 from typing import Any
 
 import pytest
@@ -155,12 +156,13 @@ def test_absent_task_has_no_row_and_a_decoder_with_gradients_of_zero(aggregator:
 def test_features_of_a_validation_are_not_kept() -> None:
     network, weighting = Network(tuple(FORMS)), Jacobian(FORMS, "mgda")
     weighting.watch(network)
+    seen: list[weakref.ref[torch.Tensor]] = []
+    network.encoder.register_forward_hook(lambda module, given, features: seen.append(weakref.ref(features)))
     network.eval()
     _losses(network)
-    assert not hasattr(weighting, "_features")
     network.train()
     _losses(network)
-    assert weighting._features.requires_grad
+    assert [features() is None for features in seen] == [True, False]
 
 
 def test_nothing_present_leaves_gradients_of_zero() -> None:

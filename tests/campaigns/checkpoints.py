@@ -161,9 +161,9 @@ def _command(name: str, path: Path, data: Path, out: Path) -> None:
     elif name == "export":
         export_checkpoint(str(path), "onnx", str(out / "network.onnx"))
     elif name == "pretrained":
-        Run(small(data / "tree", out / "run", "model=resnet10", f"model.pretrained={path}"))
+        Run(small(data / "tree", out / "run", "model.encoder=resnet10", f"model.pretrained={path}"))
     else:
-        keys = ("model=resnet10", "trainer.max_steps=3", "trainer.val_every=2", f"trainer.resume={path}")
+        keys = ("model.encoder=resnet10", "trainer.max_steps=3", "trainer.val_every=2", f"trainer.resume={path}")
         Run(small(data / "tree", out / "run", *keys)).train()
 
 
@@ -256,7 +256,9 @@ def rotten(number: int) -> None:
 def _trained(folder: Path) -> dict[str, Any]:
     write_tree(folder / "tree", {"train": 6, "val": 3})
     write_photo(folder / "photos/a.png")
-    Run(small(folder / "tree", folder / "run", "model=resnet10", "trainer.max_steps=2", "trainer.val_every=2")).train()
+    Run(
+        small(folder / "tree", folder / "run", "model.encoder=resnet10", "trainer.max_steps=2", "trainer.val_every=2")
+    ).train()
     return checkpoint.load(folder / "run" / LAST)
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from multitask.engine import checkpoint
 from tests.campaigns.kills import doubles
-from tests.compose import ROOT, SMALL
+from tests.compose import IN_A_PROCESS, ROOT
 from tests.prediction.made import write_photo
 from tests.scripts.called import call
 from tests.trees import write_tree
@@ -30,7 +30,7 @@ _AMPLE = 2 << 30
 _MOST = 24
 """Moments at which the disk gets full, of a command that writes more files."""
 
-_TINY = (*SMALL, "trainer.max_steps=4", "trainer.val_every=2", "trainer.checkpoint_every=1")
+_TINY = (*IN_A_PROCESS, "trainer.max_steps=4", "trainer.val_every=2", "trainer.checkpoint_every=1")
 
 
 class Command(NamedTuple):

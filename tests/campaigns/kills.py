@@ -18,11 +18,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from multitask.engine import checkpoint
 from multitask.engine.history import read_history
 from multitask.runs.paths import LAST, METRICS
-from tests.compose import ROOT, SMALL
+from tests.compose import IN_A_PROCESS, ROOT
 from tests.trees import write_tree
 
 _STEPS = 60
-_OPTIONS = (*SMALL, f"trainer.max_steps={_STEPS}", "trainer.val_every=10", "trainer.checkpoint_every=7")
+_OPTIONS = (*IN_A_PROCESS, f"trainer.max_steps={_STEPS}", "trainer.val_every=10", "trainer.checkpoint_every=7")
 _SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 

@@ -1,21 +1,21 @@
 """What only a CUDA device can show; skipped without one."""
 
-import signal
 from pathlib import Path
 
 import pytest
 import torch
 
-from multitask.engine.interruption import Interrupted
 from multitask.evaluation.checkpoint_evaluation import evaluate_checkpoint
 from multitask.runs.run import LAST, Run
 from tests.compose import config, small
-from tests.runs.test_run import stop_at
+from tests.runs.stopping import run_until
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA"),
 ]
+
+RESNET = "model.encoder=resnet18"
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
@@ -23,7 +23,12 @@ pytestmark = [
 def test_training_on_cuda_ends_with_finite_figures(
     shared_tree: Path, tmp_path: Path, precision: str, compiled: bool
 ) -> None:
-    options = "trainer.device=cuda", f"trainer.precision={precision}", f"trainer.compile={str(compiled).lower()}"
+    options = (
+        RESNET,
+        "trainer.device=cuda",
+        f"trainer.precision={precision}",
+        f"trainer.compile={str(compiled).lower()}",
+    )
     run = Run(small(shared_tree, tmp_path / "run", *options))
     figures = run.train()
     assert next(run.trainer.objective.parameters()).is_cuda
@@ -31,21 +36,16 @@ def test_training_on_cuda_ends_with_finite_figures(
     assert all(parameter.isfinite().all() for parameter in run.trainer.objective.parameters())
 
 
-def test_run_on_cuda_stopped_by_a_signal_goes_on(
-    shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = "trainer.device=cuda", "trainer.precision=bf16"
-    with monkeypatch.context() as patch:
-        stop_at(patch, 3, signal.SIGTERM)
-        with pytest.raises(Interrupted):
-            Run(small(shared_tree, tmp_path / "run", *options)).train()
+def test_run_on_cuda_stopped_by_a_signal_goes_on(shared_tree: Path, tmp_path: Path) -> None:
+    options = RESNET, "trainer.device=cuda", "trainer.precision=bf16"
+    run_until(small(shared_tree, tmp_path / "run", *options), 3)
     run = Run(small(shared_tree, tmp_path / "run", *options))
     assert run.trainer.step == 3
     assert run.train()["semantic/iou_class"] >= 0
 
 
 def test_checkpoint_of_cuda_evaluates_alike_on_the_cpu(shared_tree: Path, tmp_path: Path) -> None:
-    figures = Run(small(shared_tree, tmp_path / "run", "trainer.device=cuda")).train()
+    figures = Run(small(shared_tree, tmp_path / "run", RESNET, "trainer.device=cuda")).train()
     given = [f"checkpoint={tmp_path / 'run' / LAST}", "trainer.device=cpu"]
     again, _, _ = evaluate_checkpoint(config(*given, name="evaluate"), given)
     assert again["depth/mean_error_px"] == pytest.approx(figures["depth/mean_error_px"], rel=1e-3)
@@ -54,16 +54,11 @@ def test_checkpoint_of_cuda_evaluates_alike_on_the_cpu(shared_tree: Path, tmp_pa
 @pytest.mark.parametrize(
     "weighting", ["equal", "liebel_koerner", "uw_so", "dwa", "rlw", "gls", "imtl_l", "famo", "jacobian"]
 )
-def test_every_weighting_goes_on_on_cuda(
-    shared_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weighting: str
-) -> None:
+def test_every_weighting_goes_on_on_cuda(shared_tree: Path, tmp_path: Path, weighting: str) -> None:
     if weighting == "jacobian":
         pytest.importorskip("torchjd")
-    options = f"weighting={weighting}", "trainer.device=cuda", "trainer.precision=bf16"
-    with monkeypatch.context() as patch:
-        stop_at(patch, 3, signal.SIGTERM)
-        with pytest.raises(Interrupted):
-            Run(small(shared_tree, tmp_path / "run", *options)).train()
+    options = RESNET, f"weighting={weighting}", "trainer.device=cuda", "trainer.precision=bf16"
+    run_until(small(shared_tree, tmp_path / "run", *options), 3)
     run = Run(small(shared_tree, tmp_path / "run", *options))
     assert run.train()["semantic/iou_class"] >= 0
     assert all(weight.is_cuda and weight > 0 for weight in run.trainer.objective.weighting.weights().values())

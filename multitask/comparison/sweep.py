@@ -68,11 +68,11 @@ def plot_curves(curves: Mapping[str, Mapping[float, Row]], axis: str, values: Va
 def _axes_of_figures(rows: Sequence[Row], values: Values) -> tuple[Any, Callable[[Path], None], dict[str, Any]]:
     """A picture with axes for each figure of table 1 that some row has."""
     shown = {key: column.title for key, column in TABLE1.items() if any(values(row, key) for row in rows)}
-    figure, save = canvas(5 * len(shown), 4.3)
-    every = dict(zip(shown, figure.subplots(1, len(shown), squeeze=False)[0], strict=True))
+    plot, save = canvas(5 * len(shown), 4.3)
+    every = dict(zip(shown, plot.subplots(1, len(shown), squeeze=False)[0], strict=True))
     for key, axes in every.items():
         axes.set_ylabel(shown[key])
-    return figure, save, every
+    return plot, save, every
 
 
 def _plot_means(axes: Any, rows: Mapping[float, Row], key: str, values: Values, title: str) -> None:
@@ -85,5 +85,5 @@ def _finish(figure: Any, every: Iterable[Any], save: Callable[[Path], None], pat
     handles: dict[str, Any] = {}
     for axes in every:
         handles |= {handle.get_label(): handle for handle in axes.get_legend_handles_labels()[0]}
-    figure.legend(handles=list(handles.values()), loc="outside upper center", ncols=3)  # it would hide bars within
+    plot.legend(handles=list(handles.values()), loc="outside upper center", ncols=3)  # it would hide bars within
     save(path)

@@ -140,8 +140,8 @@ def test_export_leaves_one_file(onnx_file: Path, torch_file: Path) -> None:
     assert [path.name for path in torch_file.parent.iterdir()] == ["network.pt2"]
 
 
-def test_readme_runs_an_exported_network_without_this_package(onnx_file: Path, tmp_path: Path) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+def test_documented_code_runs_an_exported_network_without_this_package(onnx_file: Path, tmp_path: Path) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/export.md").read_text(), re.DOTALL | re.MULTILINE)
     (code,) = [block for block in blocks if "onnxruntime" in block]
     (tmp_path / "network.onnx").write_bytes(onnx_file.read_bytes())
     code += "\nimport sys\nassert not {'torch', 'multitask', 'onnx'} & set(sys.modules)\n"

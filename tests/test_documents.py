@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+import multitask
 from multitask.engine.tracking import flatten
 from tests.compose import ROOT, config
 from tests.documents import PAGES, anchors, blocks, code_lines, links, named, prose, spans, tables_in
@@ -200,6 +201,12 @@ def test_every_key_is_documented() -> None:
     # What a description of files has below its own keys is on the page of folders.
     described = re.compile(r"data\.(class_ids|instance_ids|disparity|depth|splits)\.")
     assert {key for key in missing if not described.match(key)} == set()
+
+
+def test_citation_is_of_this_version_and_of_the_paper_that_readme_cites() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == multitask.__version__
+    assert citation["preferred-citation"]["doi"] in (ROOT / "README.md").read_text()
 
 
 def test_parts_of_a_page_are_told_apart() -> None:

@@ -25,6 +25,9 @@ from tests.states import state
 
 SHAPES = [(3, 3, 37, 53), (1, 3, 9, 200)]
 CHANNELS = {"semantic": 19, "instance": 2, "depth": 1}
+OLD = torch.__version__.startswith("2.6.")
+WHY = "torch 2.6 cannot export this network"
+FORMATS = ["onnx", pytest.param("torch", marks=pytest.mark.skipif(OLD, reason=WHY))]
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +65,8 @@ def onnx_file(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def torch_file(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if OLD:
+        pytest.skip(WHY)
     path = tmp_path_factory.mktemp("exported") / "network.pt2"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export, "find_spec", lambda _: None)  # the extra is not needed
@@ -143,8 +148,8 @@ def test_export_leaves_one_file(onnx_file: Path, torch_file: Path) -> None:
     assert [path.name for path in torch_file.parent.iterdir()] == ["network.pt2"]
 
 
-def test_readme_runs_an_exported_network_without_this_package(onnx_file: Path, tmp_path: Path) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+def test_documented_code_runs_an_exported_network_without_this_package(onnx_file: Path, tmp_path: Path) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/export.md").read_text(), re.DOTALL | re.MULTILINE)
     (code,) = [block for block in blocks if "onnxruntime" in block]
     (tmp_path / "network.onnx").write_bytes(onnx_file.read_bytes())
     code += "\nimport sys\nassert not {'torch', 'multitask', 'onnx'} & set(sys.modules)\n"
@@ -192,7 +197,7 @@ def test_export_without_the_extra_says_how_to_install_it(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("format", ["onnx", "torch"])
+@pytest.mark.parametrize("format", FORMATS)
 def test_export_that_differs_from_the_network_leaves_no_file(
     saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str
 ) -> None:
@@ -212,7 +217,7 @@ def test_export_that_differs_from_the_network_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("format", ["onnx", "torch"])
+@pytest.mark.parametrize("format", FORMATS)
 def test_export_onto_a_full_disk_names_the_file_and_leaves_none(saved: Path, tmp_path: Path, format: str) -> None:
     with full_disk(10_000), pytest.raises(UserError, match=r"/network: could not be written \(File too large\)$"):
         export_checkpoint(str(saved), format, str(tmp_path / "network"))
@@ -235,9 +240,11 @@ def test_export_that_torch_cannot_do_is_one_line(saved: Path, tmp_path: Path, mo
     ("model", "format"),
     [
         (("model=mobilenet_v2",), "onnx"),
-        (("model=mobilenet_v2",), "torch"),
+        pytest.param(("model=mobilenet_v2",), "torch", marks=pytest.mark.skipif(OLD, reason=WHY)),
         (("model=timm", "model.encoder=test_convnext"), "onnx"),  # torch.export cannot follow how it pads
-        (("model=timm", "model.encoder=test_efficientnet"), "torch"),
+        pytest.param(
+            ("model=timm", "model.encoder=test_efficientnet"), "torch", marks=pytest.mark.skipif(OLD, reason=WHY)
+        ),
     ],
 )
 def test_other_encoders_are_exported(tmp_path: Path, model: tuple[str, ...], format: str) -> None:

@@ -20,7 +20,7 @@ from multitask.likelihoods import REGRESSION
 from multitask.metrics import Metric, VectorError
 from multitask.reporting.panels import panel
 from multitask.reporting.tables import table
-from multitask.tasks.base import Figure, Task
+from multitask.tasks.base import FigureOfMerit, Task
 from multitask.tasks.labels import tasks_with_labels
 from tests.cityscapes import CITYSCAPES
 
@@ -32,7 +32,7 @@ class Brightness(Task):
     channels = 1
     meaning = "brightness, 0 to 1"
     layers = ("image",)
-    figures = (Figure("mean_error_px", "mean error", higher_is_better=False),)
+    figures = (FigureOfMerit("mean_error_px", "mean error", higher_is_better=False),)
 
     def __init__(self, classes: ClassTable) -> None:
         self.classes = classes

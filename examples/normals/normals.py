@@ -14,7 +14,7 @@ from multitask.data.sample import Sample, Target
 from multitask.errors import UserError
 from multitask.likelihoods import Likelihood
 from multitask.metrics import Metric
-from multitask.tasks.base import Figure, Task
+from multitask.tasks.base import FigureOfMerit, Task
 
 WITHIN = (11.25, 22.5, 30.0)
 """Angles, degrees, within which the field counts normals as right."""
@@ -71,8 +71,11 @@ class Normals(Task):
     channels = 3
     layers = ("disparity", "camera")
     figures = (
-        Figure("mean_error_deg", "mean error, degrees", higher_is_better=False),
-        *(Figure(f"within_{a:g}", f"within {a:g} degrees, %", higher_is_better=True, percent=True) for a in WITHIN),
+        FigureOfMerit("mean_error_deg", "mean error, degrees", higher_is_better=False),
+        *(
+            FigureOfMerit(f"within_{a:g}", f"within {a:g} degrees, %", higher_is_better=True, percent=True)
+            for a in WITHIN
+        ),
     )
 
     def __init__(self, classes: ClassTable, radius: int = 4) -> None:

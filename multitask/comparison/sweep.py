@@ -32,7 +32,7 @@ def plot_sweep(rows: Mapping[float, Row], learned: Sequence[Row], task: str, val
         values: of a row and a figure, as shown, one for each seed.
         path: of the PNG.
     """
-    figure, save, every = _axes_of_figures(list(rows.values()), values)
+    plot, save, every = _axes_of_figures(list(rows.values()), values)
     for key, axes in every.items():
         _plot_means(axes, rows, key, values, "fixed")
         for color, row in enumerate(learned, start=1):
@@ -41,7 +41,7 @@ def plot_sweep(rows: Mapping[float, Row], learned: Sequence[Row], task: str, val
                 axes.axhline(mean, color=f"C{color}", label=row.title)
                 axes.axhspan(mean - (deviation or 0), mean + (deviation or 0), color=f"C{color}", alpha=0.2)
         axes.set_xlabel(f"weight of {task}")
-    _finish(figure, every.values(), save, path)
+    _finish(plot, every.values(), save, path)
 
 
 def plot_curves(curves: Mapping[str, Mapping[float, Row]], axis: str, values: Values, path: Path) -> None:
@@ -53,7 +53,7 @@ def plot_curves(curves: Mapping[str, Mapping[float, Row]], axis: str, values: Va
         values: see `plot_sweep`.
         path: of the PNG.
     """
-    figure, save, every = _axes_of_figures([row for rows in curves.values() for row in rows.values()], values)
+    plot, save, every = _axes_of_figures([row for rows in curves.values() for row in rows.values()], values)
     numbers = sorted({number for rows in curves.values() for number in rows})
     for key, axes in every.items():
         for title, rows in curves.items():
@@ -62,17 +62,17 @@ def plot_curves(curves: Mapping[str, Mapping[float, Row]], axis: str, values: Va
         axes.set_xticks(numbers, [f"{number:g}" for number in numbers])
         axes.minorticks_off()
         axes.set_xlabel(axis)
-    _finish(figure, every.values(), save, path)
+    _finish(plot, every.values(), save, path)
 
 
 def _axes_of_figures(rows: Sequence[Row], values: Values) -> tuple[Any, Callable[[Path], None], dict[str, Any]]:
     """A picture with axes for each figure of table 1 that some row has."""
     shown = {key: column.title for key, column in TABLE1.items() if any(values(row, key) for row in rows)}
-    figure, save = canvas(5 * len(shown), 4.3)
-    every = dict(zip(shown, figure.subplots(1, len(shown), squeeze=False)[0], strict=True))
+    plot, save = canvas(5 * len(shown), 4.3)
+    every = dict(zip(shown, plot.subplots(1, len(shown), squeeze=False)[0], strict=True))
     for key, axes in every.items():
         axes.set_ylabel(shown[key])
-    return figure, save, every
+    return plot, save, every
 
 
 def _plot_means(axes: Any, rows: Mapping[float, Row], key: str, values: Values, title: str) -> None:
@@ -81,9 +81,9 @@ def _plot_means(axes: Any, rows: Mapping[float, Row], key: str, values: Values, 
     axes.errorbar(list(points), means, deviations, marker="o", label=title)
 
 
-def _finish(figure: Any, every: Iterable[Any], save: Callable[[Path], None], path: Path) -> None:
+def _finish(plot: Any, every: Iterable[Any], save: Callable[[Path], None], path: Path) -> None:
     handles: dict[str, Any] = {}
     for axes in every:
         handles |= {handle.get_label(): handle for handle in axes.get_legend_handles_labels()[0]}
-    figure.legend(handles=list(handles.values()), loc="outside upper center", ncols=3)  # it would hide bars within
+    plot.legend(handles=list(handles.values()), loc="outside upper center", ncols=3)  # it would hide bars within
     save(path)

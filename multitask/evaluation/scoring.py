@@ -18,7 +18,7 @@ from multitask.evaluation.result_files import ResultWriter
 from multitask.evaluation.scenes import make_scenes
 from multitask.instances import Grouping
 from multitask.metrics import PANOPTIC, SceneMetrics
-from multitask.tasks.base import Figure, Task
+from multitask.tasks.base import FigureOfMerit, Task
 from multitask.tasks.depth import Depth
 from multitask.tasks.instance import Instance
 from multitask.tasks.semantic import Semantic
@@ -146,13 +146,13 @@ def scored_by_pixels_alone(tasks: Mapping[str, Task]) -> dict[str, Task]:
 
 
 _PANOPTIC_FIGURES = tuple(
-    Figure(key + suffix, f"{key.upper()}{title}, %", higher_is_better=True, percent=True)
+    FigureOfMerit(key + suffix, f"{key.upper()}{title}, %", higher_is_better=True, percent=True)
     for suffix, title in (("", ""), ("_things", " things"), ("_stuff", " stuff"))
     for key in ("pq", "sq", "rq")
 )
 
 
-def figure_groups(tasks: Mapping[str, Task]) -> dict[str, tuple[Figure, ...]]:
+def figure_groups(tasks: Mapping[str, Task]) -> dict[str, tuple[FigureOfMerit, ...]]:
     """The figures that tables show: each task's, and those of classes and instances together."""
     groups = {name: task.figures for name, task in tasks.items()}
     return groups | ({PANOPTIC: _PANOPTIC_FIGURES} if {Semantic.name, Instance.name} <= tasks.keys() else {})

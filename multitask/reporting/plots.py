@@ -23,13 +23,13 @@ def canvas(width: float, height: float) -> tuple["Canvas", Callable[[Path], None
         from matplotlib.figure import Figure as Canvas
     except ImportError:
         raise UserError("plots need matplotlib: pip install -e '.[plots]'") from None
-    figure = Canvas(figsize=(width, height), layout="constrained")
+    plot = Canvas(figsize=(width, height), layout="constrained")
 
     def save(path: Path) -> None:
         with whole(path) as file:
-            figure.savefig(file, dpi=120, format="png")
+            plot.savefig(file, dpi=120, format="png")
 
-    return figure, save
+    return plot, save
 
 
 def plot_weights(runs: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
@@ -44,8 +44,8 @@ def plot_weights(runs: Mapping[str, Sequence[Mapping[str, float]]], path: Path) 
     names = _learned(entry for history in runs.values() for entry in history)
     if not names:
         raise UserError(f"runs: needed one with learned weights, found none in {list(runs)}")
-    figure, save = canvas(4 * len(names), 5)
-    axes = figure.subplots(2, len(names), sharex=True, squeeze=False)
+    plot, save = canvas(4 * len(names), 5)
+    axes = plot.subplots(2, len(names), sharex=True, squeeze=False)
     for column, name in enumerate(names):
         for title, history in runs.items():
             _line(axes[0][column], [_with_log_variance(entry, name) for entry in history], LOG_VARIANCE + name, title)
@@ -55,7 +55,7 @@ def plot_weights(runs: Mapping[str, Sequence[Mapping[str, float]]], path: Path) 
         axes[1][column].set_xlabel("step")
     axes[0][0].set_ylabel("log sigma^2")
     axes[1][0].set_ylabel("effective weight")
-    figure.legend(handles=axes[0][0].get_lines(), loc="outside right upper")  # lines of many runs leave no room within
+    plot.legend(handles=axes[0][0].get_lines(), loc="outside right upper")  # lines of many runs leave no room within
     save(path)
 
 
@@ -71,9 +71,9 @@ def plot_training(history: Sequence[Mapping[str, float]], path: Path) -> None:
     names = _learned(history)
     if not names:
         raise UserError("history: needed a run with learned weights, found none")
-    figure, save = canvas(12, 4)
+    plot, save = canvas(12, 4)
     for axes, kind, title in zip(
-        figure.subplots(1, 3), (LOSS, VARIANCE, WEIGHT), ("loss", "sigma^2", "effective weight"), strict=True
+        plot.subplots(1, 3), (LOSS, VARIANCE, WEIGHT), ("loss", "sigma^2", "effective weight"), strict=True
     ):
         for name in names:
             _line(axes, history, kind + name, name)

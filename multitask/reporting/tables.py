@@ -4,14 +4,17 @@ from collections.abc import Mapping, Sequence
 
 from multitask.console import markdown
 from multitask.engine.history import POSITION_PRIOR, STEP, VARIANCE, WEIGHT, early_entry
-from multitask.tasks.base import Figure, Task
+from multitask.tasks.base import FigureOfMerit, Task
 
 _WIDTH = 140  # characters that a line of figures has room for
 _TINY = 5e-4  # what tables show as zero, and no quotient has below the line
 
 
 def table(
-    group: str, figures: Sequence[Figure], rows: Mapping[str, Mapping[str, float]], ratio: tuple[str, str] | None = None
+    group: str,
+    figures: Sequence[FigureOfMerit],
+    rows: Mapping[str, Mapping[str, float]],
+    ratio: tuple[str, str] | None = None,
 ) -> str:
     """A group's figures as text, a line for each of ``rows``; a figure that no row has is left out.
 
@@ -52,7 +55,9 @@ def _narrow(cells: Sequence[Sequence[str]]) -> list[list[list[str]]]:
     return [[[row[column] for column in part] for row in cells] for part in parts]
 
 
-def results_text(figures: Mapping[str, float], groups: Mapping[str, Sequence[Figure]], classes: bool = False) -> str:
+def results_text(
+    figures: Mapping[str, float], groups: Mapping[str, Sequence[FigureOfMerit]], classes: bool = False
+) -> str:
     """The final figures beside the position prior's: a table for each group, and one of single classes if wanted."""
     mark = POSITION_PRIOR
     prior = {key.removeprefix(mark): value for key, value in figures.items() if key.startswith(mark)}
@@ -76,7 +81,7 @@ def weights_text(history: Sequence[Mapping[str, float]], tasks: Mapping[str, Tas
     return "\n".join(weights_line(entry, list(tasks)) for entry in (early_entry(history), history[-1]))
 
 
-def brief(figures: Mapping[str, float], groups: Mapping[str, Sequence[Figure]]) -> str:
+def brief(figures: Mapping[str, float], groups: Mapping[str, Sequence[FigureOfMerit]]) -> str:
     """The first figure of each group in one line."""
     return ", ".join(
         f"{group} {first.title} {_cell(figures[f'{group}/{first.key}'], first.percent)}"

@@ -13,7 +13,7 @@ from multitask.likelihoods import REGRESSION, Likelihood, choose
 from multitask.metrics import Metric, VectorError
 
 
-class Figure(NamedTuple):
+class FigureOfMerit(NamedTuple):
     """One figure of merit of a task, as tables show it.
 
     Attributes:
@@ -49,7 +49,7 @@ class Task(ABC):
     classes: ClassTable
     meaning: ClassVar[str] = ""
     layers: ClassVar[tuple[str, ...]]
-    figures: ClassVar[tuple[Figure, ...]]
+    figures: ClassVar[tuple[FigureOfMerit, ...]]
     likelihood: Likelihood
     per_class: ClassVar[bool] = False
     sparse: ClassVar[bool] = False
@@ -99,9 +99,9 @@ class Task(ABC):
 class Regression(Task):
     """A task whose prediction is compared with its target component by component."""
 
-    figures: ClassVar[tuple[Figure, ...]] = (
-        Figure("mean_error_px", "mean error, px", higher_is_better=False),
-        Figure("rms_error_px", "RMS error, px", higher_is_better=False),
+    figures: ClassVar[tuple[FigureOfMerit, ...]] = (
+        FigureOfMerit("mean_error_px", "mean error, px", higher_is_better=False),
+        FigureOfMerit("rms_error_px", "RMS error, px", higher_is_better=False),
     )
 
     def __init__(self, classes: ClassTable, likelihood: str = "paper") -> None:

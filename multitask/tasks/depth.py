@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from multitask.data.sample import Sample, Target
-from multitask.tasks.base import Figure, Regression
+from multitask.tasks.base import FigureOfMerit, Regression
 
 
 class Depth(Regression):
@@ -22,13 +22,13 @@ class Depth(Regression):
     layers = ("disparity",)
     figures = (
         *Regression.figures,
-        Figure("abs_rel", "relative depth error", higher_is_better=False),
-        Figure("rms_error_m", "RMS depth error, m", higher_is_better=False),
-        Figure("delta_1.25", "depth within 1.25, %", higher_is_better=True, percent=True),
-        Figure("delta_1.25_2", "depth within 1.25^2, %", higher_is_better=True, percent=True),
-        Figure("delta_1.25_3", "depth within 1.25^3, %", higher_is_better=True, percent=True),
-        Figure("log10", "log10 depth error", higher_is_better=False),
-        Figure("silog", "SILog, ln x 100", higher_is_better=False),
+        FigureOfMerit("abs_rel", "relative depth error", higher_is_better=False),
+        FigureOfMerit("rms_error_m", "RMS depth error, m", higher_is_better=False),
+        FigureOfMerit("delta_1.25", "depth within 1.25, %", higher_is_better=True, percent=True),
+        FigureOfMerit("delta_1.25_2", "depth within 1.25^2, %", higher_is_better=True, percent=True),
+        FigureOfMerit("delta_1.25_3", "depth within 1.25^3, %", higher_is_better=True, percent=True),
+        FigureOfMerit("log10", "log10 depth error", higher_is_better=False),
+        FigureOfMerit("silog", "SILog, ln x 100", higher_is_better=False),
     )
 
     def encode(self, sample: Sample) -> Target:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from multitask.data.classes import INSTANCE_BASE, ClassTable
 from multitask.data.sample import Sample, Target
-from multitask.tasks.base import Figure, Regression
+from multitask.tasks.base import FigureOfMerit, Regression
 
 
 class Instance(Regression):
@@ -26,10 +26,10 @@ class Instance(Regression):
     layers = ("instance_ids",)
     figures = (
         *Regression.figures,
-        Figure("ap", "AP, %", higher_is_better=True, percent=True),
-        Figure("ap50", "AP50, %", higher_is_better=True, percent=True),
-        Figure("ap100m", "AP100m, %", higher_is_better=True, percent=True),
-        Figure("ap50m", "AP50m, %", higher_is_better=True, percent=True),
+        FigureOfMerit("ap", "AP, %", higher_is_better=True, percent=True),
+        FigureOfMerit("ap50", "AP50, %", higher_is_better=True, percent=True),
+        FigureOfMerit("ap100m", "AP100m, %", higher_is_better=True, percent=True),
+        FigureOfMerit("ap50m", "AP50m, %", higher_is_better=True, percent=True),
     )
     sparse = True
 

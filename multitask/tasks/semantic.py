@@ -9,7 +9,7 @@ from multitask.data.classes import IGNORE, ClassTable
 from multitask.data.sample import Sample, Target
 from multitask.likelihoods import CLASSIFICATION, choose
 from multitask.metrics import ConfusionMatrix, Metric
-from multitask.tasks.base import Figure, Task
+from multitask.tasks.base import FigureOfMerit, Task
 
 
 class Semantic(Task):
@@ -25,10 +25,10 @@ class Semantic(Task):
     layers = ("class_ids",)
     per_class = True
     figures = (
-        Figure("iou_class", "IoU class, %", higher_is_better=True, percent=True),
-        Figure("iiou_class", "iIoU class, %", higher_is_better=True, percent=True),
-        Figure("iou_category", "IoU category, %", higher_is_better=True, percent=True),
-        Figure("iiou_category", "iIoU category, %", higher_is_better=True, percent=True),
+        FigureOfMerit("iou_class", "IoU class, %", higher_is_better=True, percent=True),
+        FigureOfMerit("iiou_class", "iIoU class, %", higher_is_better=True, percent=True),
+        FigureOfMerit("iou_category", "IoU category, %", higher_is_better=True, percent=True),
+        FigureOfMerit("iiou_category", "iIoU category, %", higher_is_better=True, percent=True),
     )
 
     def __init__(self, classes: ClassTable, likelihood: str = "paper") -> None:

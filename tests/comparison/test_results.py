@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from multitask.comparison.results import Result, early, load, make_result, save
+from multitask.comparison.results import Result, load, make_result, save
+from multitask.engine.history import early_entry
 
 WEIGHTS = [
     {"step": 10.0, "loss/total": 3.0, "weight/semantic": 0.25, "weight/depth": 1.0, "images_per_second": 9.0},
@@ -54,8 +55,8 @@ def test_a_long_history_is_thinned_and_keeps_its_ends(steps: int) -> None:
 @pytest.mark.parametrize(("last", "step"), [(50_000, 500), (5_000, 500), (1_200, 120), (700, 60), (10, 10)])
 def test_figure_7_begins_at_step_500_or_a_tenth_of_the_training(last: int, step: int) -> None:
     history = [{"step": float(at), "log_variance/depth": 1.0, "weight/depth": 1.0} for at in range(10, last + 1, 10)]
-    assert early(history)["step"] == pytest.approx(step, abs=10)
-    assert early(made(history).history) == early(history)
+    assert early_entry(history)["step"] == pytest.approx(step, abs=10)
+    assert early_entry(made(history).history) == early_entry(history)
 
 
 def test_an_older_file_has_mean_weights_where_it_has_a_history(tmp_path: Path) -> None:

@@ -38,7 +38,10 @@ with open(folder.parent.parent / "places", "a") as file:
 if given.get("fail") == folder.parent.name and not pathlib.Path("mended").exists():
     sys.exit("error: it had to fail")
 if given.get("diverge") == folder.parent.name:
-    sys.exit("error: step 3: loss 'total' is nan; the run has diverged, no update is made; frames of this step: a")
+    print("error: step 3: loss 'total' is nan; no update is made; frames of this step: a", file=sys.stderr)
+    sys.exit(3)
+if given.get("lie") == folder.parent.name:
+    sys.exit("error: the run has diverged, say words, but not the exit status")
 for step in range(int(given.get("wait", 0))):
     time.sleep(0.1)
     (folder / "started").touch()
@@ -166,6 +169,13 @@ def test_to_diverge_is_an_answer(tmp_path: Path) -> None:
     again.load()
     again.run()
     assert len(calls(tmp_path / "out")) == len(runner.results), "nothing runs twice"
+
+
+def test_that_a_run_diverged_is_told_by_its_exit_status_not_by_words(tmp_path: Path) -> None:
+    runner = make(tmp_path / "out", "lie=fixed0.25", seeds=[0])
+    runner.run()
+    assert "fixed0.25/held_out-rate1-seed9" in runner.failed
+    assert "fixed0.25/held_out-rate1-seed9" not in runner.results
 
 
 def test_figures_that_are_no_numbers_are_those_of_a_run_that_diverged(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from multitask.evaluation.scoring import figure_groups
 from multitask.reporting.panels import _columns, panel
 from multitask.reporting.plots import canvas, plot_weights
 from multitask.reporting.tables import brief, class_table, results_text, table, weights_line
-from multitask.tasks.base import Figure, Task
+from multitask.tasks.base import FigureOfMerit, Task
 from multitask.tasks.depth import Depth
 from multitask.tasks.instance import Instance
 from multitask.tasks.semantic import Semantic
@@ -132,7 +132,7 @@ def test_table_without_room_for_all_figures_goes_on_below() -> None:
 
 def test_table_goes_on_below_only_where_it_must() -> None:
     def heights(title: str, columns: int, width: int) -> list[int]:
-        figures = [Figure(f"f{i}", "x" * width, higher_is_better=True) for i in range(columns)]
+        figures = [FigureOfMerit(f"f{i}", "x" * width, higher_is_better=True) for i in range(columns)]
         text = table("g", figures, {title: {f"g/{figure.key}": 1.0 for figure in figures}})
         return [len(part.splitlines()) for part in text.split("\n\n")]
 
@@ -239,7 +239,7 @@ def test_weights_line_hand_worked() -> None:
         "weight/instance": 1 / 62.5,
         "weight/depth": 1 / 2 / 13.5,
     }
-    # Figure 7 of the paper after 500 iterations.
+    # FigureOfMerit 7 of the paper after 500 iterations.
     assert weights_line(values, [SEMANTIC, INSTANCE, DEPTH]) == (
         "step 500: sigma^2 of semantic, instance, depth = (0.6, 62.5, 13.5), inverse 22.5 : 0.216 : 1; "
         "weights 45 : 0.432 : 1"

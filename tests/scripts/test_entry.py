@@ -13,6 +13,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from multitask.engine.finite import Diverged
 from multitask.engine.interruption import Interrupted
 from multitask.errors import UserError
 from tests.compose import IN_A_PROCESS, ROOT
@@ -229,6 +230,8 @@ def test_user_s_error_is_one_line_and_ends_with_2(
     assert _ends(UserError("a: needed b, found c"), capsys) == (2, "error: a: needed b, found c\n")
     full = OSError(errno.ENOSPC, "No space left on device", "runs/a")
     assert _ends(full, capsys) == (2, "error: runs/a: No space left on device\n")
+    diverged = Diverged("step 3: loss 'total' is nan")
+    assert _ends(diverged, capsys) == (3, "error: step 3: loss 'total' is nan\n"), "another try would do it again"
     assert _ends(KeyboardInterrupt(), capsys) == (130, "stopped by SIGINT\n")
     assert _ends(Interrupted(signal.SIGTERM, "step 3"), capsys)[0] == 143
 

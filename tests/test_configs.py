@@ -15,7 +15,7 @@ from tests.layouts import write_kitti
 GROUPS = {
     group.name: sorted(path.stem for path in group.glob("*.yaml"))
     for group in (ROOT / "configs").iterdir()
-    if group.is_dir() and group.name != "classes"  # which data.classes names
+    if group.is_dir() and group.name not in ("classes", "shared")  # class tables, and what other files build on
 }
 
 

@@ -15,12 +15,12 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 import multitask
-from multitask.engine.tracking import flatten
+from multitask.runs.same_run import flatten
 from tests.compose import ROOT, config
 from tests.documents import PAGES, anchors, blocks, code_lines, links, named, prose, spans, tables_in
 
 CONFIGS = ROOT / "configs"
-GROUPS = [path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name != "classes"]
+GROUPS = [path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name not in ("classes", "shared")]
 ENTRIES = [path.stem for path in CONFIGS.glob("*.yaml") if "defaults" not in path.stem]
 
 PLACEHOLDERS = {"experiment=NAME": "experiment=table1", "data=NAME": "data=kitti"}

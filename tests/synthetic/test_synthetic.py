@@ -85,6 +85,19 @@ def test_slanted_board_has_affine_disparity() -> None:
     np.testing.assert_allclose(raster.disparity[1::2, 1::2], np.broadcast_to(expected, (41, 41)), atol=1e-5)
 
 
+@pytest.mark.parametrize("heading", [0.0, 0.6])
+def test_sloping_bar_shows_its_broad_side(heading: float) -> None:
+    camera = Camera(baseline=0.2, fx=400.0, fy=400.0, u0=200.0, v0=200.0, z=1.0)
+    m = MeshBuilder()
+    m.bar((-0.5, 0.5, 0.0), (0.5, 1.5, 0.0), 0.1, 0.1, 0)
+    bar = Prop(m.build(), (0.0, 0.0, 5.0), heading, np.full((1, 3), 0.5), ((26, 26001),))
+    raster = rasterise(project([bar], camera, (401, 401)), (401, 401))
+    seen = np.isfinite(raster.disparity[1::2, 1::2]) & (raster.disparity[1::2, 1::2] > 0)
+    # Turned, it is shorter and as wide as before; 400 px / 5 m at its middle.
+    length = math.hypot(math.cos(heading), 1.0)
+    assert seen.sum() == pytest.approx(length * 0.2 * 80**2, rel=0.03)
+
+
 @pytest.mark.parametrize("size", [(128, 256), (64, 128), (96, 160)])
 def test_road_has_the_ground_planes_disparity(size: tuple[int, int]) -> None:
     for index in range(4):

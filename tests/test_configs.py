@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from multitask.config import factories as build
 from multitask.instances import Grouping
@@ -108,3 +109,10 @@ def test_seeds_of_kitti_s_experiments_test_every_frame_once(name: str, tmp_path:
         assert not set(names) & set(build.make_frames(found, "train").names)
         tested += names
     assert tested == [f"{number:06}_10" for number in range(11)]
+
+
+def test_no_folder_of_configurations_is_named_like_a_key() -> None:
+    """Hydra would take ``base=x`` for a choice of a file in ``configs/base``, not for the value of a key."""
+    folders = {path.name for path in (ROOT / "configs").iterdir() if path.is_dir()}
+    keys = {key for path in (ROOT / "configs").glob("*.yaml") for key in yaml.safe_load(path.read_text())}
+    assert folders & (keys - {"defaults"}) <= {"experiment"}

@@ -32,7 +32,7 @@ FORMATS: list[tuple[str, str, dict[str, object]]] = [
     ("jp2", "JPEG2000", {}),
     ("tga", "TGA", {}),
     ("pcx", "PCX", {}),
-    ("ico", "ICO", {}),
+    ("ico", "ICO", {"sizes": [(60, 12)]}),  # which Pillow 10 does not find by itself
     ("sgi", "SGI", {}),
     ("dds", "DDS", {}),
     ("qoi", "QOI", {}),

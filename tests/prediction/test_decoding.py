@@ -176,7 +176,7 @@ def test_read_picture_with_endless_text_in_it_is_refused(tmp_path: Path) -> None
     Image.fromarray(photo()).save(tmp_path / "a.png", pnginfo=text)
     with (
         pillow_limits(),
-        pytest.raises(UserError, match=r"a\.png: not a readable picture, \d+ bytes \(Decompressed data too"),
+        pytest.raises(UserError, match=r"a\.png: not a readable picture, \d+ bytes \((?i:Decompressed data too)"),
     ):
         read_picture(tmp_path / "a.png")
 

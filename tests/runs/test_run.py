@@ -50,7 +50,9 @@ def test_run_writes_what_the_contract_names(whole: Path) -> None:
 
 
 def test_run_in_tensorboard_has_few_sections_and_no_figure_twice(shared_tree: Path, tmp_path: Path) -> None:
-    figures = Run(small(shared_tree, tmp_path, "tasks=[semantic,depth]")).train()
+    run = Run(small(shared_tree, tmp_path, "tasks=[semantic,depth]", "trainer.num_panels=3"))
+    figures = run.train()
+    assert {path.stem for path in (tmp_path / "panels").iterdir()} == set(run.val_frames.names), "evenly spaced"
     events = EventAccumulator(str(tmp_path), {"scalars": 0}).Reload()
     tags = events.Tags()
     sections = {"log_variance", "loss", "run", "sigma2", "val", "val_classes", "weight"}

@@ -15,7 +15,7 @@ from multitask.config.factories import Config
 from multitask.config.trained import load_trained
 from multitask.data.loader import normalize
 from multitask.errors import UserError
-from multitask.files import whole
+from multitask.files import atomic_writer
 from multitask.models.archive import first_line
 from multitask.models.network import MultiTaskNetwork
 from multitask.tasks.base import Task
@@ -73,7 +73,7 @@ def export_checkpoint(source: str | None, format: str, output: str | None) -> di
     """
     path = _check(source, format, output)
     network, tasks, metadata = _load(str(source))
-    with whole(path) as file:
+    with atomic_writer(path) as file:
         run = (_write_onnx if format == "onnx" else _write_torch)(network, tasks, metadata, Path(file.name))
         return _differences(network, run, path)
 

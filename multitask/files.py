@@ -26,7 +26,7 @@ _TEMPORARY = ".multitask-"
 
 
 @contextmanager
-def whole(path: Path, *, lasting: bool = True, previous: Path | None = None) -> Iterator[BinaryIO]:
+def atomic_writer(path: Path, *, lasting: bool = True, previous: Path | None = None) -> Iterator[BinaryIO]:
     """A new file that takes the name ``path`` at the end of ``with``, once it is on the disk, or leaves nothing.
 
     Writers never meet: each has a temporary file of its own in the same folder, which is made if there is none. What
@@ -75,7 +75,7 @@ def named_errors(path: Path) -> Iterator[None]:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file, whole or not at all."""
-    with whole(path) as file:
+    with atomic_writer(path) as file:
         file.write(content)
 
 

@@ -11,7 +11,7 @@ from multitask.data.class_tables import built_in, table_of
 from multitask.data.classes import ClassTable
 from multitask.engine.state import KEYS, check_kinds
 from multitask.errors import UserError, shown
-from multitask.files import whole
+from multitask.files import atomic_writer
 from multitask.models import archive
 from multitask.models.tensors import first_difference, first_not_finite, first_other_type
 
@@ -41,7 +41,7 @@ def save(path: Path, state: Mapping[str, Any], previous: Path | None = None) -> 
             was there before is untouched.
     """
     try:
-        with whole(path, previous=previous) as file:
+        with atomic_writer(path, previous=previous) as file:
             _dump({"version": VERSION, **state}, file)
     except UserError as error:
         kept = "the checkpoint before it is untouched" if path.exists() else "there was none before it"

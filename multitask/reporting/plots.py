@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from multitask.engine.history import LOG_VARIANCE, LOSS, STEP, VARIANCE, WEIGHT
 from multitask.errors import UserError
-from multitask.files import whole
+from multitask.files import atomic_writer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -26,7 +26,7 @@ def canvas(width: float, height: float) -> tuple["Canvas", Callable[[Path], None
     plot = Canvas(figsize=(width, height), layout="constrained")
 
     def save(path: Path) -> None:
-        with whole(path) as file:
+        with atomic_writer(path) as file:
             plot.savefig(file, dpi=120, format="png")
 
     return plot, save

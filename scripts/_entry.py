@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from multitask.engine.interruption import Interrupted
-from multitask.errors import UserError, of_the_machine, reason
+from multitask.errors import UserError, is_machine_fault, reason
 
 _TABLE = "data.classes"
 _PATHS = (
@@ -62,7 +62,7 @@ def run(main: Callable[[], Any]) -> None:
 
 def _said_elsewhere(failed: threading.ExceptHookArgs) -> None:
     """Keeps a thread of TensorBoard's from printing what the main thread is about to say: that the disk is full."""
-    if not (isinstance(failed.exc_value, OSError) and of_the_machine(failed.exc_value)):
+    if not (isinstance(failed.exc_value, OSError) and is_machine_fault(failed.exc_value)):
         threading.__excepthook__(failed)
 
 
@@ -168,7 +168,7 @@ def short_errors() -> Iterator[None]:
         _say("stopped by SIGINT")
         sys.exit(130)
     except (UserError, OmegaConfBaseException, OSError) as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1" or (isinstance(error, OSError) and not of_the_machine(error)):
+        if os.environ.get("HYDRA_FULL_ERROR") == "1" or (isinstance(error, OSError) and not is_machine_fault(error)):
             raise
         named = f"{error.filename}: {reason(error)}" if isinstance(error, OSError) and error.filename else str(error)
         _say(f"error: {named}")

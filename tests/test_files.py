@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from multitask import files
-from multitask.errors import UserError, of_the_machine, reason
+from multitask.errors import UserError, is_machine_fault, reason
 from multitask.files import (
     atomic_writer,
     is_leftover,
@@ -147,10 +147,10 @@ def test_leftovers_are_removed_and_no_other_file(tmp_path: Path) -> None:
 
 
 def test_faults_of_the_machine_are_told_from_those_of_the_program() -> None:
-    assert of_the_machine(OSError(28, "No space left on device"))
-    assert of_the_machine(PermissionError(13, "Permission denied"))
-    assert not of_the_machine(FileNotFoundError(2, "No such file or directory"))
-    assert not of_the_machine(OSError("no number"))
+    assert is_machine_fault(OSError(28, "No space left on device"))
+    assert is_machine_fault(PermissionError(13, "Permission denied"))
+    assert not is_machine_fault(FileNotFoundError(2, "No such file or directory"))
+    assert not is_machine_fault(OSError("no number"))
 
 
 def test_reason_is_one_line_in_the_system_s_words() -> None:

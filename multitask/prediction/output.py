@@ -144,7 +144,7 @@ class SceneWriter:
                 shown.add(band)
             instances = scene_instances(scene.outlines, medians.of_each(), scene.classes)
             panel = Image.fromarray(draw_panel(title, shown, instances, self.camera))
-            file = files.enter_context(atomic_writer(_path(place, _PANEL), lasting=False))
+            file = files.enter_context(atomic_writer(_path(place, _PANEL), durable=False))
             panel.save(file, format="PNG", compress_level=1)
         return [*add, _PANEL], instances if shown.instance_ids is not None else None
 

@@ -29,7 +29,7 @@ def png_rows(path: Path, size: tuple[int, int], bits: int) -> Iterator[Callable[
     Raises:
         UserError: naming the file, if it cannot be written.
     """
-    with atomic_writer(path, lasting=False) as file:
+    with atomic_writer(path, durable=False) as file:
         rows = _Rows(path, file, size, bits)
         yield rows.add
         rows.end()

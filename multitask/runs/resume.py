@@ -28,7 +28,7 @@ class Resumed(NamedTuple):
 
     source: Path
     state: dict[str, Any]
-    own: bool
+    from_own_folder: bool
 
 
 def find(folder: Path, config: Config, resume: str | None) -> Resumed | None:
@@ -60,7 +60,7 @@ def find(folder: Path, config: Config, resume: str | None) -> Resumed | None:
         return None
     if not Path(str(resume)).is_file():
         raise UserError(f"trainer.resume={resume}: needed auto, null or an existing checkpoint")
-    return Resumed(Path(str(resume)), checkpoint.load(str(resume)), own=False)
+    return Resumed(Path(str(resume)), checkpoint.load(str(resume)), from_own_folder=False)
 
 
 def _newest_whole(folder: Path, own: list[Path]) -> Resumed:
@@ -69,12 +69,12 @@ def _newest_whole(folder: Path, own: list[Path]) -> Resumed:
     if newest != folder / LAST:
         log.warning("%s is missing; going on from %s", folder / LAST, newest)
     try:
-        return Resumed(newest, checkpoint.load(newest), own=True)
+        return Resumed(newest, checkpoint.load(newest), from_own_folder=True)
     except checkpoint.Damaged as error:
         if not older:
             raise
         log.warning("%s; going on from %s", error, older[0])
-        return Resumed(older[0], checkpoint.load(older[0]), own=True)
+        return Resumed(older[0], checkpoint.load(older[0]), from_own_folder=True)
 
 
 def check(resumed: Resumed, config: Config, frames: Split) -> None:

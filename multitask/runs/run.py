@@ -54,7 +54,7 @@ class Run:
         self._seconds = 0.0  # that processes before this one took
         resumed = prepared.resumed
         self._last_is_whole = not resumed or resumed.source != self.folder / PREVIOUS
-        if resumed and resumed.own:
+        if resumed and resumed.from_own_folder:
             self.best_score, self._seconds = resumed.state["score"], resumed.state.get("seconds", 0.0)
 
     @property

@@ -148,7 +148,7 @@ class Runner:
         ]
 
     def _unread(self) -> Iterator[Job]:
-        """Yields jobs with unread result files; the caller reads each or notes its failure, which may reveal more jobs."""
+        """Yields jobs with unread result files; the caller reads each or notes its failure, which may add jobs."""
         while found := [job for job in self._todo({}) if self._path(job).exists()]:
             yield from found
 
@@ -167,7 +167,7 @@ class Runner:
         return self._in_results(job, self.compose(self.arguments(job)))
 
     def _in_results(self, job: Job, config: Config) -> dict[str, Any]:
-        """Returns a configuration as results keep it: flat, without free keys, but with frames and content of the start."""
+        """Returns a configuration as results keep it: flat, without free keys, with frames and content of the start."""
         frames = {
             "data.frames": self.frames(job.split, config),
             "data.train_frames": self.frames("train", config),

@@ -110,7 +110,7 @@ def _cell(value: float | None, percent: bool) -> str:
 
 
 def weights_line(values: Mapping[str, float], tasks: Sequence[str]) -> str:
-    """Describes the learned noise as `noise_line` does, and the effective weights, which include regressions' factor 1/2.
+    """Describes the learned noise as `noise_line` does, and the effective weights, which include a regression's 1/2.
 
     Args:
         values: one entry of a run's history.

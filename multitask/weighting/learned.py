@@ -152,7 +152,7 @@ class ImpartialLoss(Learned):
         return torch.exp(self.s[name].detach())
 
     def bound_gradients(self) -> None:
-        """Clips the gradient, so that s falls no faster than it can rise: the derivative ``exp(s) L - 1`` exceeds -1."""
+        """Clips the gradient, so that s falls no faster than it can rise: its derivative, ``exp(s) L - 1``, is > -1."""
         for s in self.s.values():
             if s.grad is not None:
                 s.grad.clamp_(max=1)

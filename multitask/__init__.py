@@ -1,15 +1,17 @@
-"""Semantic segmentation, instance segmentation and depth from one image, tasks weighed by learned uncertainty.
+"""Semantic segmentation, instance segmentation and depth from one image, with tasks weighted by learned uncertainty.
 
-The way of the data; a module imports only what stands before it:
+The data flow, with the package of each stage; a module imports only from stages before its own:
 
-    folder on disk -> Sample of raw layers -> augmented together           data
-    -> one target and valid mask for each task                             tasks
-    -> batch -> encoder -> shared features -> decoders                     models
-    -> one loss for each task, over its valid pixels                       tasks
-    -> total, with the tasks' learned uncertainties                        likelihoods, weighting
-    -> optimiser step, checkpoints, logs                                   engine
-    predictions -> figures of merit | pictures and tables                  metrics, report
-    one's own pictures -> scenes -> panels and files                       prediction
+    folder on disk -> Sample of raw layers -> joint augmentation           data
+    -> one target and one valid mask per task                              tasks
+    -> batch -> encoder -> shared features -> one decoder per task         models
+    -> one loss per task, over its valid pixels                            tasks
+    -> total loss, weighted by the learned uncertainties                   likelihoods, weighting
+    -> optimizer steps, checkpoints, history                               engine
+    predictions -> scenes -> metrics                                       instances, metrics, evaluation
+    targets and predictions -> panels, tables, plots, TensorBoard          reporting
+    configuration -> all of the above -> a training run, compared runs     config, runs, comparison
+    the user's own pictures -> scenes -> panels and files                  prediction
 """
 
 from typing import TYPE_CHECKING, Any
@@ -22,7 +24,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """`load` is imported when it is used: the package itself loads no torch."""
+    """Imports `load` on first use, so that importing the package does not import torch."""
     if name == "load":
         from multitask.prediction import load
 

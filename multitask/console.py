@@ -1,4 +1,4 @@
-"""What commands show in a terminal: how far long work is, tables in Markdown, durations."""
+"""Terminal output of the commands: progress bars, Markdown tables and durations."""
 
 import sys
 import time
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 
 class Progress:
-    """A bar on a terminal; elsewhere a line for each tenth.
+    """A progress bar on a terminal; elsewhere, a line for each tenth of the work.
 
     Args:
-        unit: what is counted.
+        unit: name of the items that are counted, such as frames.
     """
 
     def __init__(self, unit: str) -> None:
@@ -18,7 +18,7 @@ class Progress:
         self._tenth = 0
 
     def __call__(self, done: int, total: int) -> None:
-        """Shows that ``done`` of ``total`` are done."""
+        """Shows that ``done`` of ``total`` items are finished."""
         seconds = time.perf_counter() - self._start
         text = f"{done}/{total} {self._unit}, {done / max(seconds, 1e-9):.0f}/s"
         if sys.stderr.isatty():
@@ -31,7 +31,7 @@ class Progress:
 
 
 def markdown(cells: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown with aligned columns; the first row is the heading."""
+    """Returns a Markdown table with aligned columns; the first row is the heading."""
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
 
     def line(row: Sequence[str]) -> str:
@@ -48,7 +48,7 @@ def markdown(cells: Sequence[Sequence[str]]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Hours and minutes, or minutes and seconds below an hour."""
+    """Formats a duration as hours and minutes, or as minutes and seconds below an hour."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{seconds:02}s"

@@ -1,20 +1,20 @@
-"""What the user can mend, apart from what is wrong in the program."""
+"""Errors that the user can correct, as opposed to faults of the program, and helpers to word them."""
 
 import errno
 import reprlib
 from typing import Any, ClassVar
 
-_OF_THE_MACHINE = {
+_MACHINE_FAULTS = {
     getattr(errno, name)
     for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "EIO", "ENAMETOOLONG", "ELOOP", "EMFILE")
     if hasattr(errno, name)
 }
-"""Full disks, missing permissions and the like: faults of the machine, not of the program."""
+"""Codes of full disks, missing permissions and the like: faults of the machine, not of the program."""
 
 
 class _Short(reprlib.Repr):
     def repr_int(self, x: int, level: int) -> str:
-        # Python writes no number of more digits than some thousands.
+        # Python refuses to print numbers of more than a few thousand digits.
         return super().repr_int(x, level) if x.bit_length() <= 256 else f"a number of {x.bit_length()} bits"
 
 
@@ -24,29 +24,29 @@ _SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 200, 40, 200
 
 
 class UserError(ValueError):
-    """A fault that the user can mend.
+    """An error that the user can correct.
 
-    Its text is one line: what is wrong (the key or the file), what was needed, and what was found. The commands print
-    that line alone and end with `status`; any other exception is a fault of the program and shows its traceback.
+    Its message is one line: what is wrong (the key or the file), what was needed, and what was found. The commands
+    print that line alone and exit with `status`; any other exception is a fault of the program and shows its traceback.
 
     Attributes:
-        status: the exit status of a command that ends with it.
+        status: the exit status of a command that fails with this error.
     """
 
     status: ClassVar[int] = 2
 
 
-def of_the_machine(error: OSError) -> bool:
-    """Whether the machine is to blame for an error, and so the user can mend it."""
-    return error.errno in _OF_THE_MACHINE
+def is_machine_fault(error: OSError) -> bool:
+    """Whether an error is the machine's fault, such as a full disk, which the user can correct."""
+    return error.errno in _MACHINE_FAULTS
 
 
 def reason(error: BaseException) -> str:
-    """Why something failed, in one line: the system's own words where there are any."""
+    """Returns the cause of an error in one line: the operating system's message where there is one."""
     words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(words.split()) or type(error).__name__
 
 
 def shown(value: Any) -> str:
-    """A value as errors show it: on one line, without what drives a terminal, and cut where it is long or deep."""
+    """Formats a value for an error message: on one line, without control characters, cut where it is long or deep."""
     return _SHORT.repr(value)

@@ -1,4 +1,4 @@
-"""A checkpoint's network as one file that runs without this package: what ``scripts/export.py`` calls."""
+"""Export of a checkpoint's network to one file that runs without this package; called by ``scripts/export.py``."""
 
 import io
 import json
@@ -15,7 +15,7 @@ from multitask.config.factories import Config
 from multitask.config.trained import load_trained
 from multitask.data.loader import normalize
 from multitask.errors import UserError
-from multitask.files import whole
+from multitask.files import atomic_writer
 from multitask.models.archive import first_line
 from multitask.models.network import MultiTaskNetwork
 from multitask.tasks.base import Task
@@ -27,9 +27,9 @@ METADATA = "metadata.json"
 """Name of the metadata inside a file of `torch.export`."""
 
 TOLERANCE = 1e-4
-"""How far the file's predictions may be from the network's: absolute, or of the largest where that is above 1."""
+"""Largest allowed difference from the network's predictions: absolute, or relative to the largest if it exceeds 1."""
 
-_SMALLEST = {"onnx": 8, "torch": 9}  # px; torch.export takes a side of one feature for a constant
+_SMALLEST = {"onnx": 8, "torch": 9}  # px; torch.export treats a side of one feature as a constant
 _OPSET = 18
 _TRACED = 2, 3, 64, 96
 _CHECKED = (1, 3, 37, 53), (3, 3, 80, 56)
@@ -38,7 +38,7 @@ Runner = Callable[[Tensor], Mapping[str, Tensor]]
 
 
 class ExportedNetwork(nn.Module):
-    """What is exported: normalisation, the network, and its upsampling to the size of the input.
+    """The module that is exported: normalisation, the network, and upsampling to the size of the input.
 
     Args:
         network: on the CPU, in float32.
@@ -51,7 +51,7 @@ class ExportedNetwork(nn.Module):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """[B, 3, H, W] uint8 RGB -> {task: [B, channels, H, W] float32}."""
         rows, columns = (torch.arange(length, device=images.device) for length in images.shape[-2:])
-        # Not a slice, of which torch.export cannot show that it is never longer than what it is of.
+        # Not a slice: torch.export cannot prove that the slice is never longer than the tensor.
         whole = self.network.whole(normalize(images))
         return {name: value.index_select(-2, rows).index_select(-1, columns) for name, value in whole.items()}
 
@@ -59,21 +59,21 @@ class ExportedNetwork(nn.Module):
 def export_checkpoint(source: str | None, format: str, output: str | None) -> dict[str, tuple[float, float]]:
     """Writes a checkpoint's network to a file and compares the file's predictions with the network's.
 
-    The file appears only if it is right.
+    The file appears only if the predictions agree.
 
     Args:
         source: path of the checkpoint.
         format: ``onnx``, or ``torch`` for `torch.export`.
         output: path of the file, which must not exist.
     Returns:
-        For each task the largest absolute difference, and the largest prediction where it was found, over two sizes
-        and numbers of pictures that were not traced.
+        For each task the largest absolute difference, and the largest absolute prediction of the batch where it was
+        found. Both are over two batches whose sizes differ from the traced one.
     Raises:
         UserError: naming the key or file.
     """
     path = _check(source, format, output)
     network, tasks, metadata = _load(str(source))
-    with whole(path) as file:
+    with atomic_writer(path) as file:
         run = (_write_onnx if format == "onnx" else _write_torch)(network, tasks, metadata, Path(file.name))
         return _differences(network, run, path)
 
@@ -94,7 +94,7 @@ def _check(source: str | None, format: str, output: str | None) -> Path:
 
 
 def _load(source: str) -> tuple[ExportedNetwork, dict[str, Task], dict[str, Any]]:
-    """The network of a checkpoint, ready to predict, its tasks, and what a user of it must know."""
+    """Returns a checkpoint's network in evaluation mode, its tasks, and the metadata that a user of the file needs."""
     trained = load_trained(source)
     meanings = {name: {"channels": task.channels, "meaning": task.meaning} for name, task in trained.tasks.items()}
     metadata = {
@@ -113,7 +113,7 @@ def _write_onnx(network: ExportedNetwork, tasks: Mapping[str, Task], metadata: C
     axes = {0: "batch", 2: "height", 3: "width"}
     with warnings.catch_warnings():
         # Both of torch's exporters are exact here. The older one also works in torch 2.6, where the newer one fails,
-        # and needs no onnxscript; it warns that it is the older one.
+        # and does not need onnxscript; it warns that it is deprecated.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             network,
@@ -146,11 +146,10 @@ def _write_torch(network: ExportedNetwork, _: Mapping[str, Task], metadata: Conf
     height, width = (torch.export.Dim(name, min=_SMALLEST["torch"]) for name in ("height", "width"))
     shapes = ({0: batch, 2: height, 3: width},)
     with torch.no_grad():
-        network(_random_images(_TRACED))  # what fails here is no fault of torch's
+        network(_random_images(_TRACED))  # an error here is not torch.export's fault
     try:
         program = torch.export.export(network, (_random_images(_TRACED),), dynamic_shapes=shapes, strict=False)
-        # Not into the file itself: where it cannot grow, torch's writer throws while it is torn down, which ends the
-        # process.
+        # Not directly to the file: on a full disk torch's writer throws in its destructor, which aborts the process.
         content = io.BytesIO()
         torch.export.save(program, content, extra_files={METADATA: json.dumps(metadata)})
         path.write_bytes(content.getbuffer())
@@ -158,7 +157,7 @@ def _write_torch(network: ExportedNetwork, _: Mapping[str, Task], metadata: Conf
             return torch.export.load(file).module()
     except OSError:
         raise
-    except Exception as error:  # torch raises many kinds, and torch 2.6 cannot save this network
+    except Exception as error:  # torch raises many types, and torch 2.6 cannot save this network
         raise UserError(
             f"format=torch: torch {torch.__version__} cannot export this network ({first_line(error)})"
         ) from error

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and folders that one process holds at a time."""
+"""Atomic writes of files, and folders that are locked by one process at a time."""
 
 import errno
 import fcntl
@@ -16,39 +16,39 @@ from multitask.errors import UserError, reason
 log = logging.getLogger(__name__)
 
 LOCK = ".lock"
-"""The file in a folder by which a process holds it."""
+"""Name of the lock file by which a process holds a folder."""
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-"""What file systems say that have no locks, some network ones among them."""
+"""Error codes of file systems without locks, among them some network file systems."""
 
 _TEMPORARY = ".multitask-"
-"""What the names of unfinished files begin with; as hidden files they are nobody's data."""
+"""Prefix of the names of unfinished files; as hidden files they are not taken for data."""
 
 
 @contextmanager
-def whole(path: Path, *, lasting: bool = True, previous: Path | None = None) -> Iterator[BinaryIO]:
-    """A new file that takes the name ``path`` at the end of ``with``, once it is on the disk, or leaves nothing.
+def atomic_writer(path: Path, *, durable: bool = True, previous: Path | None = None) -> Iterator[BinaryIO]:
+    """Yields a new file that appears as ``path`` at the end of ``with``, complete, or leaves nothing after an error.
 
-    Writers never meet: each has a temporary file of its own in the same folder, which is made if there is none. What
-    was at ``path`` before is replaced in one step; where ``path`` is a link, the link is, not what it leads to.
+    Several processes may write one path: each has its own temporary file in the same folder, which is created if
+    missing. An existing file is replaced in one step; if ``path`` is a link, the link is replaced, not its target.
 
     Args:
-        path: where the file is to appear.
-        lasting: whether to wait until it would outlast a power cut: for files of which there are thousands, and that
-            the same command would make again, the wait (10 ms each) is not worth it.
-        previous: where the file goes that was at ``path``, as `keep` has it; None: it is replaced.
+        path: final path of the file.
+        durable: whether to wait until the file would survive a power cut. The wait (10 ms per file) is not worth it for
+            thousands of files that the same command would write again.
+        previous: new path of the file that was at ``path``, see `keep`; None: the old file is lost.
     Raises:
-        UserError: naming ``path``, if it cannot be written, because the disk is full for example. What was there before
-            is untouched.
+        UserError: naming ``path``, if it cannot be written, for example because the disk is full. The old file is then
+            unchanged.
     """
     make_folder(path.parent)
     temporary = _temporary(path)
     try:
         with named_errors(path):
-            with temporary.open("xb") as file:  # O_EXCL: neither another's file nor a link is ever followed
+            with temporary.open("xb") as file:  # O_EXCL: never opens an existing file or follows a link
                 yield file
                 file.flush()
-                if lasting:
+                if durable:
                     os.fsync(file.fileno())
             if previous:
                 keep(path, previous)
@@ -56,13 +56,13 @@ def whole(path: Path, *, lasting: bool = True, previous: Path | None = None) -> 
     finally:
         with suppress(OSError):
             temporary.unlink()
-    if lasting:
+    if durable:
         _sync_folder(path.parent)
 
 
 @contextmanager
 def named_errors(path: Path) -> Iterator[None]:
-    """Within ``with``, what the system says of a failed write, often without a name, becomes an error of ``path``.
+    """Turns system errors of failed writes within ``with``, which often name no file, into errors that name ``path``.
 
     Raises:
         UserError: naming ``path``.
@@ -74,31 +74,31 @@ def named_errors(path: Path) -> Iterator[None]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file, whole or not at all."""
-    with whole(path) as file:
+    """Writes a file atomically."""
+    with atomic_writer(path) as file:
         file.write(content)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file (UTF-8), whole or not at all."""
+    """Writes a text file (UTF-8) atomically."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes JSON, whole or not at all."""
+    """Writes a JSON file atomically."""
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def keep(path: Path, name: Path) -> None:
-    """Has a file outlive its replacement by another one, as a hard link of another name in the same folder.
+    """Keeps a file that is about to be replaced, as a hard link of another name in the same folder.
 
-    Where the file system has no hard links the file loses its first name.
+    On a file system without hard links the file is renamed instead.
 
     Args:
-        path: of the file; where there is none, nothing is done.
-        name: the other path, whose file is replaced.
+        path: path of the file; if there is none, nothing is done.
+        name: the other path; a file that exists there is replaced.
     Raises:
-        UserError: naming ``name``, if it cannot be given.
+        UserError: naming ``name``, if it cannot be created.
     """
     temporary = _temporary(name)
     try:
@@ -111,15 +111,15 @@ def keep(path: Path, name: Path) -> None:
     except OSError as error:
         raise UserError(f"{name}: could not be kept ({reason(error)})") from error
     finally:
-        with suppress(OSError):  # where both names are the same file's, a rename does nothing
+        with suppress(OSError):  # if both names are links to one file, os.replace does nothing
             temporary.unlink()
 
 
 def make_folder(folder: Path) -> None:
-    """Makes a folder and those above it, where there is none.
+    """Creates a folder and its parents where they are missing.
 
     Raises:
-        UserError: naming the folder, if it cannot be made.
+        UserError: naming the folder, if it cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -128,12 +128,12 @@ def make_folder(folder: Path) -> None:
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether a file is what a process left that was killed while it wrote, or writes just now."""
+    """Whether a file is unfinished: left by a process that was killed while it wrote, or being written now."""
     return path.name.startswith(_TEMPORARY)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what killed processes left in a folder, which no other process may be writing to."""
+    """Removes the unfinished files of killed processes from a folder; no other process may be writing to it."""
     for path in folder.glob(f"{_TEMPORARY}*"):
         with suppress(OSError):
             path.unlink()
@@ -144,7 +144,7 @@ def _temporary(path: Path) -> Path:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes a rename last through a power cut, where the file system can do that to a folder."""
+    """Makes a rename survive a power cut, where the file system can sync folders."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -155,17 +155,17 @@ def _sync_folder(folder: Path) -> None:
 
 @contextmanager
 def exclusive(folder: Path, what: str, key: str = "output_dir") -> Iterator[None]:
-    """Holds a folder, which is made if there is none, as long as this process lives.
+    """Locks a folder, which is created if missing, within ``with``.
 
-    The lock is this process's alone: it ends with it, whatever ends it and whatever workers live on. On a file system
-    that has no locks a line says so, and nothing is held.
+    The lock belongs to this process alone: it ends when the process ends, for whatever reason and even if its workers
+    live on. On a file system without locks a warning is logged, and nothing is locked.
 
     Args:
-        folder: to hold, by the file `LOCK` in it, which only a kill leaves there.
-        what: the other process is doing, for the error.
-        key: of the configuration that names the folder, for the error.
+        folder: the folder to lock, by the file `LOCK` in it, which stays behind only if the process is killed.
+        what: activity of the processes that lock it, such as "training", for the error.
+        key: configuration key that names the folder, for the error.
     Raises:
-        UserError: naming ``key``, if another process holds it.
+        UserError: naming ``key``, if another process has locked the folder.
     """
     make_folder(folder)
     path = folder / LOCK
@@ -173,14 +173,14 @@ def exclusive(folder: Path, what: str, key: str = "output_dir") -> Iterator[None
     try:
         yield
     finally:
-        # Before the lock ends: whoever opened this file meanwhile finds that it has no name, and makes another.
+        # Before the lock is released: a process that has this file open by then sees that it is gone, and retries.
         with suppress(OSError):
             path.unlink()
         os.close(descriptor)
 
 
 def _hold(path: Path, where: str, what: str) -> int:
-    """A descriptor of the file that has the name now, locked."""
+    """Returns a locked descriptor of the file that is at ``path`` now."""
     while True:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
@@ -199,7 +199,7 @@ def _hold(path: Path, where: str, what: str) -> int:
             return descriptor
         if _is_named(descriptor, path):
             return descriptor
-        os.close(descriptor)  # its last holder took the name away after it was opened: others would lock another file
+        os.close(descriptor)  # its last holder removed it meanwhile: other processes would lock a new file
 
 
 def _is_named(descriptor: int, path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The likelihoods of section 3.2: how a task's loss and its log-variance s make a negative log-likelihood."""
+"""The likelihoods of section 3.2: the negative log-likelihood of a task's loss and its log-variance s."""
 
 import math
 from dataclasses import dataclass, replace
@@ -14,21 +14,22 @@ Error = Literal["absolute", "squared", "cross-entropy"]
 
 @dataclass(frozen=True)
 class Likelihood:
-    """``precision * exp(-s) * L + components * penalty * s``, with L the mean loss of a task.
+    """The negative log-likelihood ``precision * exp(-s) * L + components * penalty * s``, with L a task's mean loss.
 
-    L of a vector is the sum over its components. Their noises are independent and of one size, so that -log p is a sum
-    over them, too, and s counts once for each. In the paper's own form it counts once for the whole vector: there
-    sigma^2 is of the norm's error.
+    For a vector, L is the sum over its components. Their noises are independent and equally large, so that -log p is a
+    sum over components, too, and s counts once for each. In the paper's own form s counts once for the whole vector:
+    there sigma^2 is the variance of the norm's error.
 
     Attributes:
-        name: as the configuration calls it.
-        error: what L is the mean of.
+        name: name in the configuration.
+        error: the error whose mean is L.
         precision: factor of the loss.
-        penalty: factor of s, of one component.
-        tempered: whether s divides the logits before the loss (the exact softmax), which is then the whole likelihood.
+        penalty: factor of s, per component.
+        tempered: whether the logits are divided by sigma^2 before the loss (the exact softmax); the loss is then the
+            whole likelihood.
         scale: whether s is the logarithm of a Laplace scale b, not of a variance.
-        of_norm: whether s counts once however many components there are.
-        components: for which s counts; see `of_vector`.
+        of_norm: whether s counts once, whatever the number of components.
+        components: number of components for which s counts; see `of_vector`.
     """
 
     name: str
@@ -41,25 +42,25 @@ class Likelihood:
     components: int = 1
 
     def of_vector(self, components: int) -> "Likelihood":
-        """The same of a prediction of so many components, whose losses are added up to L."""
+        """Returns this likelihood for a vector of ``components`` components, over which the loss L is summed."""
         return self if self.of_norm else replace(self, components=components)
 
     def temper(self, prediction: Tensor, s: Tensor) -> Tensor:
-        """Logits of the softmax with temperature sigma^2 (eq. 8); other predictions unchanged."""
+        """Divides logits by the temperature sigma^2 (eq. 8) if tempered; returns other predictions unchanged."""
         return prediction * torch.exp(-s) if self.tempered else prediction
 
     def nll(self, loss: Tensor, s: Tensor, share: float = 1.0) -> Tensor:
-        """Negative log-likelihood, less constants, of a mean loss; ``share`` of the term that is not a mean."""
+        """Negative log-likelihood of a mean loss, without constants; ``share`` is the part of the penalty to count."""
         if self.tempered:
             return loss
         return self.precision * torch.exp(-s) * loss + share * self.components * self.penalty * s
 
     def weight(self, s: Tensor) -> Tensor:
-        """Effective weight of the loss: the derivative of the likelihood by L (to first order, where tempered)."""
+        """Effective weight of the loss: the derivative of `nll` with respect to the loss (first order, if tempered)."""
         return self.precision * torch.exp(-s)
 
     def log_variance(self, s: Tensor) -> Tensor:
-        """Of a component's observation noise sigma^2; a Laplace distribution of scale b = exp(s) has 2 b^2."""
+        """Logarithm of a component's observation noise sigma^2, which is 2 b^2 for a Laplace scale b = exp(s)."""
         return math.log(2) + 2 * s if self.scale else s
 
     def variance(self, s: Tensor) -> Tensor:
@@ -68,11 +69,11 @@ class Likelihood:
 
     @property
     def steepest(self) -> float:
-        """How steep the likelihood can get where s is too high: the penalties, or that of the form without temper."""
+        """Largest slope in s where s is too high: all penalties together, or the untempered form's if tempered."""
         return 0.5 if self.tempered else self.components * self.penalty
 
     def optimum(self, loss: float) -> float:
-        """The s at which a constant loss L has the least `nll`: ``ln(precision * L / (components * penalty))``."""
+        """The s that minimises `nll` at a constant loss L: ``ln(precision * L / (components * penalty))``."""
         if self.tempered:
             raise UserError(f"likelihood {self.name!r}: the best temperature depends on the logits, not on a mean loss")
         return math.log(self.precision * loss / (self.components * self.penalty))
@@ -93,7 +94,7 @@ REGRESSION: dict[str, Likelihood] = {
 CLASSIFICATION: dict[str, Likelihood] = {
     likelihood.name: likelihood
     for likelihood in (
-        # Eq. 10: the softmax's normaliser approximated, an equality as sigma approaches 1.
+        # Eq. 10: the softmax's normaliser is approximated; exact in the limit of sigma = 1.
         Likelihood("paper", "cross-entropy", precision=1.0, penalty=0.5),
         # Eq. 8 and 9.
         Likelihood("softmax_exact", "cross-entropy", precision=1.0, penalty=0.0, tempered=True),
@@ -102,10 +103,10 @@ CLASSIFICATION: dict[str, Likelihood] = {
 
 
 def choose(likelihoods: dict[str, Likelihood], task: str, name: str) -> Likelihood:
-    """The likelihood of that name.
+    """Returns the likelihood called ``name``.
 
     Raises:
-        UserError: naming the key, if there is none.
+        UserError: naming the configuration key, if there is none.
     """
     if name not in likelihoods:
         raise UserError(f"task.{task}.likelihood: needed one of {sorted(likelihoods)}, found {name!r}")

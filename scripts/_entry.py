@@ -1,4 +1,4 @@
-"""What the entry points share: paths as typed, Hydra at the edge, plain dicts inwards, errors in one line."""
+"""Shared code of the scripts: paths on the command line, conversion of Hydra's configuration, one-line errors."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from multitask.engine.interruption import Interrupted
-from multitask.errors import UserError, of_the_machine, reason
+from multitask.errors import UserError, is_machine_fault, reason
 
 _TABLE = "data.classes"
 _PATHS = (
@@ -21,7 +21,7 @@ _PATHS = (
     *("data.root", "data.source", _TABLE, "model.pretrained", "trainer.resume"),
 )
 _LISTS_OF_PATHS = ("data.roots", "runs")
-"""Keys whose values are paths, in all scripts."""
+"""Keys, like `_PATHS`, of all scripts; their values are lists of paths."""
 
 _TEXTS = ("name", "split", "data.train_split", "data.val_split")
 """Keys whose values are parts of paths."""
@@ -31,26 +31,26 @@ _PATTERNS = tuple(
     for kind in ("image", "class_ids", "instance_ids", "disparity", "depth", "camera")
     for part in ("", ".path", ".json")
 )
-"""Keys whose values are patterns of paths, such as ``{split}/{name}.jpg``, or groups of keys, which have a colon."""
+"""Keys whose values are patterns of paths, such as ``{split}/{name}.jpg``, or groups of keys with a colon."""
 
 _STARTS = r"starts\.\w+"
-"""Keys of paths that users name themselves, as a pattern."""
+"""Regular expression for keys of paths that users name themselves."""
 
 _NAMES = "|".join([*map(re.escape, _PATHS + _LISTS_OF_PATHS + _TEXTS + _PATTERNS), _STARTS])
 _TYPED = re.compile(rf"(\+{{0,2}}({_NAMES})=)(.+)", re.DOTALL)
 _GROUP = re.compile(r"\{\s*\w+\s*:")
 _SWEEP = re.compile(r"(choice|range|interval|glob|shuffle|sort)\(.*\)", re.DOTALL)
 _ITEM = re.compile(r"\[[^\]]*\]|'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|[^,]+", re.DOTALL)
-"""What commas part: lists and what is quoted as a whole."""
+"""One item of a comma-separated list: a list in brackets, a quoted text, or anything without a comma."""
 
 _statuses: list[int] = []
-"""Exit statuses of the jobs of this process that did not end well: several with Hydra's --multirun."""
+"""Exit statuses of the jobs in this process, several with Hydra's --multirun; successful ones may be missing."""
 
 
 def run(main: Callable[[], Any]) -> None:
-    """Runs a script's decorated function on what was typed, and ends the process as its jobs say.
+    """Runs a script's decorated function on the command line, and exits with the highest status of its jobs.
 
-    Hydra reads ``2011_09_26`` as the number 20110926 and refuses ``~/data``; values that are paths reach it quoted.
+    Paths are quoted first: Hydra would read ``2011_09_26`` as the number 20110926, and refuse ``~/data``.
     """
     _statuses.clear()
     threading.excepthook = _said_elsewhere
@@ -61,29 +61,29 @@ def run(main: Callable[[], Any]) -> None:
 
 
 def _said_elsewhere(failed: threading.ExceptHookArgs) -> None:
-    """Keeps a thread of TensorBoard's from printing what the main thread is about to say: that the disk is full."""
-    if not (isinstance(failed.exc_value, OSError) and of_the_machine(failed.exc_value)):
+    """Hides an error of TensorBoard's thread, such as a full disk, which the main thread reports as well."""
+    if not (isinstance(failed.exc_value, OSError) and is_machine_fault(failed.exc_value)):
         threading.__excepthook__(failed)
 
 
 def end_with(status: int) -> None:
-    """Notes what the process shall end with, at least, when all its jobs are done."""
+    """Records a lower bound of the exit status of this process, once all its jobs are done."""
     _statuses.append(status)
 
 
 def _asks_for_several(argument: str) -> bool:
-    """Whether an argument has Hydra run several jobs; it takes abbreviations."""
+    """Whether an argument makes Hydra run several jobs; abbreviations count."""
     if argument.lstrip("+") == "hydra.mode=MULTIRUN":
         return True
     return argument == "-m" or (argument.startswith("--m") and "--multirun".startswith(argument))
 
 
 def quoted_path(argument: str, several: bool = False) -> str:
-    """A command-line argument, in which Hydra takes the value for a text if its key is a path's or a part of one's.
+    """Quotes the value of a command-line argument for Hydra if it is a path or a part of one.
 
     Args:
-        argument: as typed, such as ``input=2011_09_26``.
-        several: whether commas part the values of several jobs.
+        argument: the argument as typed, such as ``input=2011_09_26``.
+        several: whether commas separate the values of several jobs.
     """
     typed = _TYPED.fullmatch(argument)
     if not typed:
@@ -104,7 +104,7 @@ def _quoted_list(text: str) -> str:
 
 
 def _quoted_group(text: str) -> str:
-    """A group of keys, as in ``{path: a/{name}.png, labels: ids}``, in which patterns are quoted."""
+    """Quotes the patterns in a group of keys, such as ``{path: a/{name}.png, labels: ids}``."""
     parts = []
     for part in text.strip()[1:-1].split(","):
         key, _, value = part.partition(":")
@@ -113,18 +113,18 @@ def _quoted_group(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A text as Hydra reads it back, whatever characters it has."""
+    """Quotes a text so that Hydra reads it back unchanged, whatever characters it contains."""
     if text[:1] in ("", "'", '"') or "${" in text or text.lower() == "null":
         return text
-    # Of its backslashes Hydra takes away those in front of a quote: each is doubled there, and at the end.
+    # Hydra unescapes only backslashes in front of a quote: they are doubled there, and at the end.
     return "'" + re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + (r"\'" if found[2] else ""), text) + "'"
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """The resolved configuration without anything of Hydra's; in its paths a leading ``~`` is the home folder.
+    """Returns the resolved configuration as plain containers, with a leading ``~`` in paths expanded.
 
     Raises:
-        UserError: naming the key, if a path is none.
+        UserError: naming the key, if the value of a path is not a path.
     """
     content = OmegaConf.to_container(config, resolve=True)
     assert isinstance(content, dict)
@@ -135,7 +135,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
             group = group.get(parent) if isinstance(group, dict) else None
         if not isinstance(group, dict) or group.get(last) is None:
             continue
-        if key != _TABLE or not isinstance(group[last], dict):  # a class table may stand in the configuration itself
+        if key != _TABLE or not isinstance(group[last], dict):  # a class table may be given in the configuration itself
             group[last] = _expanded(key, group[last])
     return {str(key): value for key, value in content.items()}
 
@@ -155,9 +155,9 @@ def _expanded(key: str, value: Any) -> Any:
 
 @contextmanager
 def short_errors() -> Iterator[None]:
-    """Notes with one line what the user can mend; with HYDRA_FULL_ERROR=1 it shows the traceback.
+    """Prints errors that the user can correct in one line; with HYDRA_FULL_ERROR=1 it shows the traceback.
 
-    Other jobs of the same call go on, but for a signal, which ends them all.
+    Further jobs of the same command still run, except after a signal, which ends them all.
     """
     try:
         yield
@@ -168,7 +168,7 @@ def short_errors() -> Iterator[None]:
         _say("stopped by SIGINT")
         sys.exit(130)
     except (UserError, OmegaConfBaseException, OSError) as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1" or (isinstance(error, OSError) and not of_the_machine(error)):
+        if os.environ.get("HYDRA_FULL_ERROR") == "1" or (isinstance(error, OSError) and not is_machine_fault(error)):
             raise
         named = f"{error.filename}: {reason(error)}" if isinstance(error, OSError) and error.filename else str(error)
         _say(f"error: {named}")

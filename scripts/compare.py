@@ -27,7 +27,7 @@ _OWN_KEYS |= {"results_dir", "output_dir"}
 
 
 def run_config(arguments: Sequence[str]) -> Mapping[str, Any]:
-    """What ``scripts/train.py`` would be given."""
+    """Composes the configuration of ``scripts/train.py`` for arguments."""
     try:
         return plain(compose("train", list(arguments)))
     except (HydraException, OmegaConfBaseException) as error:
@@ -44,7 +44,7 @@ def main(given: DictConfig) -> None:
         overrides = [text for text in HydraConfig.get().overrides.task if text.partition("=")[0] not in _OWN_KEYS]
         base = [f"experiment={config['base']}", *overrides]
         shared = run_config(base)
-        make_optimization(shared)  # of whose learning rate each run has a multiple
+        make_optimization(shared)  # checked here, since each run multiplies its learning rate
         check_seeds(config["seeds"], config["search_seed"])
         frames, experiment = FramesOfRuns(), EXPERIMENTS[name]
         tasks = frames.tasks_with_labels(

@@ -1,4 +1,4 @@
-"""Writes a network to a file that runs alone: python scripts/export.py checkpoint=PATH output=FILE [format=torch]."""
+"""Exports a network to one file: python scripts/export.py checkpoint=PATH output=FILE [format=torch]."""
 
 import hydra
 from omegaconf import DictConfig

@@ -13,12 +13,12 @@ from multitask.prediction.command import predict
 from multitask.prediction.journal import has_begun
 
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
-"""Signals that end Python at once; SIGINT is an exception already."""
+"""Signals that would end Python at once; SIGINT raises an exception already."""
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="predict")
 def main(config: DictConfig) -> None:
-    # By an exception, so that the lines of all pictures that are done appear.
+    # Signals raise an exception, so that the lines of all finished pictures are printed.
     with handled_signals(lambda number, _: sys.exit(128 + number), _ENDING), short_errors():
         values = plain(config)
         try:

@@ -6,14 +6,23 @@ from pathlib import Path
 import pytest
 
 from multitask import files
-from multitask.errors import UserError, of_the_machine, reason
-from multitask.files import is_leftover, keep, make_folder, remove_leftovers, whole, write_bytes, write_json, write_text
+from multitask.errors import UserError, is_machine_fault, reason
+from multitask.files import (
+    atomic_writer,
+    is_leftover,
+    keep,
+    make_folder,
+    remove_leftovers,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from tests.fulldisk import full_disk
 
 
 def test_file_appears_at_the_end_and_in_a_folder_that_is_made(tmp_path: Path) -> None:
     path = tmp_path / "a/b/file"
-    with whole(path) as file:
+    with atomic_writer(path) as file:
         file.write(b"new")
         assert not path.exists()
         assert [is_leftover(found) for found in path.parent.iterdir()] == [True]
@@ -33,7 +42,7 @@ def test_what_stops_a_write_leaves_the_file_before_it_and_no_other(tmp_path: Pat
     path.write_bytes(b"old")
 
     def write() -> None:
-        with whole(path) as file:
+        with atomic_writer(path) as file:
             file.write(b"new")
             raise error
 
@@ -130,7 +139,7 @@ def test_leftovers_are_removed_and_no_other_file(tmp_path: Path) -> None:
     names = ["file", ".hidden", "file.tmp"]
     for name in names:
         (tmp_path / name).touch()
-    with whole(tmp_path / "killed"):
+    with atomic_writer(tmp_path / "killed"):
         (unfinished,) = (path for path in tmp_path.iterdir() if is_leftover(path))
         os.link(unfinished, tmp_path / f"{unfinished.name}-of-another")
     remove_leftovers(tmp_path)
@@ -138,10 +147,10 @@ def test_leftovers_are_removed_and_no_other_file(tmp_path: Path) -> None:
 
 
 def test_faults_of_the_machine_are_told_from_those_of_the_program() -> None:
-    assert of_the_machine(OSError(28, "No space left on device"))
-    assert of_the_machine(PermissionError(13, "Permission denied"))
-    assert not of_the_machine(FileNotFoundError(2, "No such file or directory"))
-    assert not of_the_machine(OSError("no number"))
+    assert is_machine_fault(OSError(28, "No space left on device"))
+    assert is_machine_fault(PermissionError(13, "Permission denied"))
+    assert not is_machine_fault(FileNotFoundError(2, "No such file or directory"))
+    assert not is_machine_fault(OSError("no number"))
 
 
 def test_reason_is_one_line_in_the_system_s_words() -> None:

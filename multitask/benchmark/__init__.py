@@ -1,4 +1,4 @@
-"""Speed of what matters, each figure beside what it is to be compared with, all taken in one process."""
+"""Benchmarks of speed, each measured together with its baseline in one process."""
 
 from collections.abc import Sequence
 
@@ -17,11 +17,11 @@ def measure(repeats: int, parts: Sequence[str] = PARTS, num_frames: int = 4) -> 
     """Runs the measurements.
 
     Args:
-        repeats: of each; the median counts.
-        parts: which ones, of `PARTS`.
-        num_frames: at Cityscapes' size, that the metrics are taken of.
+        repeats: number of repetitions of each measurement, of which the median is reported.
+        parts: the parts to measure, some of `PARTS`.
+        num_frames: number of frames, at Cityscapes' size, for the speed of the metrics.
     Raises:
-        UserError: naming the argument, what it needs and what was found.
+        UserError: naming the argument.
     """
     for name, number in (("repeats", repeats), ("num_frames", num_frames)):
         if not isinstance(number, int) or number < 1:

@@ -1,4 +1,4 @@
-"""What instances made of votes can reach at best: figures of true classes and true vectors with noise."""
+"""An upper bound for instances grouped from votes: their metrics with true classes and slightly noisy true vectors."""
 
 import numpy as np
 
@@ -16,14 +16,16 @@ from multitask.tasks.semantic import Semantic
 def noisy_truth(
     class_ids: np.ndarray, instance_ids: np.ndarray, classes: ClassTable, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels as a good network would predict them: what grouping can reach at best.
+    """Simulates the predictions of a good network from labels.
+
+    The noise of the vectors is normal, with a standard deviation of a tenth of the square root of the instance's area;
+    5 % of the votes lie anywhere in the picture.
 
     Args:
         class_ids: (H, W).
         instance_ids: (H, W).
         classes: the class table of both.
-        rng: makes the noise, normal with a tenth of the square root of the instance's area; 5 % of the votes are
-            anywhere in the picture.
+        rng: generator of the noise.
     Returns:
         Train ids (H, W) uint8, 0 where there is no single instance; vectors (2, H, W) float64, px.
     """
@@ -39,13 +41,13 @@ def noisy_truth(
 
 
 def ceiling(split: str, num_frames: int, size: tuple[int, int], grouping: Grouping | None = None) -> dict[str, float]:
-    """Figures of instances made of `noisy_truth`, on frames of the embedded data set.
+    """Computes the metrics of instances grouped from `noisy_truth`, on frames of the embedded data set.
 
     Args:
         split: ``train``, ``val`` or ``test``.
-        num_frames: the first ones.
+        num_frames: number of frames, from the first one.
         size: (H, W) px.
-        grouping: how votes become instances.
+        grouping: settings of the grouping of votes into instances.
     """
     metrics = SceneMetrics(CLASSES, Semantic.name, Instance.name, Depth.name)
     for index in range(num_frames):

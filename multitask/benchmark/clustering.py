@@ -1,4 +1,4 @@
-"""Speed of making instances of votes, and how good they can be at best."""
+"""Speed of grouping votes into instances, and the quality that grouping can reach at best."""
 
 from functools import partial
 
@@ -12,16 +12,16 @@ from multitask.synthetic import CLASSES
 from multitask.tasks.instance import Instance
 
 _PATIENCE = 60.0
-"""Seconds that the slowest way of clustering may take for one call."""
+"""Seconds that one call of scikit-learn's OPTICS may take."""
 
 _RADIUS = 2.0
-"""Of the comparison with scikit-learn, px."""
+"""Radius of OPTICS in the comparison with scikit-learn, px."""
 
 _VAL_FRAMES, _VAL_SIZE = 200, (256, 512)
 
 
 def measure_clustering(repeats: int) -> Results:
-    """From votes to instances: seconds, OPTICS of unmerged votes beside scikit-learn's, and quality at best."""
+    """Measures the time of grouping, the time of OPTICS beside scikit-learn's, and the best quality of instances."""
     results: Results = {}
     times = {}
     for size, num_pixels in (((128, 256), 5_000), ((1024, 2048), 30_000), ((1024, 2048), 300_000)):
@@ -38,7 +38,11 @@ def measure_clustering(repeats: int) -> Results:
 
 
 def noisy_boxes(size: tuple[int, int], num_pixels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Classes and vectors of 24 boxes of five classes and many sizes, about ``num_pixels`` px together, with noise."""
+    """Makes noisy predictions of 24 boxes of five classes and many sizes, about ``num_pixels`` px together.
+
+    Returns:
+        Train ids and vectors, as `noisy_truth`.
+    """
     rng = np.random.default_rng(0)
     height, width = size
     ids = np.zeros(size, dtype=np.int64)
@@ -52,7 +56,7 @@ def noisy_boxes(size: tuple[int, int], num_pixels: int) -> tuple[np.ndarray, np.
 
 
 def _clustering_without_merging(repeats: int) -> Results:
-    """As many votes as scikit-learn's OPTICS does in bounded time; nothing where it is not installed."""
+    """Compares OPTICS with scikit-learn's, on as many votes as `_PATIENCE` allows; empty without scikit-learn."""
     try:
         from sklearn.cluster import OPTICS
     except ImportError:

@@ -1,4 +1,4 @@
-"""Figures of the documentation, made of the embedded data set without a network."""
+"""Figure 4 of the paper, drawn for the documentation from the embedded data set, without a network."""
 
 from pathlib import Path
 
@@ -17,18 +17,18 @@ _CASES = {
     "cut in two by poles": (1, (slice(68, 132), slice(180, 308))),
     "two that touch": (13, (slice(80, 176), slice(320, 512))),
 }
-"""Title -> index of the frame in the validation split, and the part of it that is shown, 1 : 2."""
+"""Title -> index of the frame in the validation split, and the region to show, of height to width 1 : 2."""
 
 _TINTS = ((240, 60, 60), (60, 150, 250), (250, 200, 40), (80, 210, 110), (200, 90, 230), (235,) * 3, (60, 220, 220))
 
 
 def figure4(path: Path) -> None:
-    """Figure 4 of the paper: what votes do where parts of an instance are apart, and where instances touch.
+    """Draws figure 4 of the paper: the votes of an instance in separate parts, and of instances that touch.
 
-    The votes are those of true classes and true vectors with noise.
+    The votes come from true classes and true vectors with noise.
 
     Args:
-        path: of the PNG.
+        path: path of the PNG.
     """
     columns = []
     for title, (index, part) in _CASES.items():
@@ -44,7 +44,7 @@ def figure4(path: Path) -> None:
 
 
 def _votes(scene: Scene, train_ids: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """Number of votes for each pixel, on a logarithmic scale, over the darkened picture."""
+    """Draws the number of votes for each pixel, on a logarithmic scale, over the darkened picture."""
     height, width = train_ids.shape
     rows, columns = np.nonzero(train_ids)
     places = np.rint(np.stack([rows, columns]) + vectors[::-1, rows, columns]).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Speed of the metrics beside the official scripts, on the same frames."""
+"""Speed of the metrics, compared with the official scripts on the same frames."""
 
 import importlib.util
 import tempfile
@@ -25,20 +25,20 @@ _SIZE = (1024, 2048)
 
 
 def measure_metrics(repeats: int, num_frames: int) -> Results:
-    """All semantic, instance and panoptic figures of frames at Cityscapes' size, ours in memory, theirs from files.
+    """Measures all semantic, instance and panoptic metrics at Cityscapes' size: ours in memory, theirs from files.
 
-    Neither writing the result files nor converting the truth to the panoptic format counts for them. Without the
-    package ``cityscapesscripts`` there is our time alone.
+    Their time includes neither writing the result files nor converting the ground truth to the panoptic format. Without
+    the package ``cityscapesscripts`` only our time is measured.
 
     Args:
-        repeats: of ours, of which the median counts; theirs, which take long, run once.
-        num_frames: how many frames.
+        repeats: number of repetitions of ours, of which the median is reported; theirs take long and run once.
+        num_frames: number of frames.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_dataset(folder / "frames", {official.SPLIT: num_frames}, size=_SIZE, seed=0, workers=1)
         data = Cityscapes(folder / "frames", official.SPLIT, _SIZE, official.CLASSES)
-        # The released scripts know nothing of distances.
+        # The released scripts do not use distances.
         samples = [replace(data[index], disparity=None, camera=None) for index in range(num_frames)]
         pairs = [(sample, _flawed(sample, np.random.default_rng(index))) for index, sample in enumerate(samples)]
         figures = _figures(pairs)
@@ -65,7 +65,7 @@ def _figures(pairs: list[tuple[Sample, PredictedScene]]) -> dict[str, float]:
 
 
 def _official_figures(folder: Path, pairs: list[tuple[Sample, PredictedScene]]) -> tuple[float, dict[str, float]]:
-    """Seconds that the scripts take, and their figures."""
+    """Returns the time (s) of the official scripts and their metrics."""
     with write_results(folder / "results", official.CLASSES) as writer:
         for sample, scene in pairs:
             writer.write(sample.name, scene)
@@ -90,7 +90,7 @@ def _official_figures(folder: Path, pairs: list[tuple[Sample, PredictedScene]]) 
 
 
 def _flawed(sample: Sample, rng: np.random.Generator) -> PredictedScene:
-    """The truth, displaced by some pixels and with wrong patches, as a network might predict it."""
+    """Makes an imperfect prediction: the ground truth, displaced by some pixels and with wrong patches."""
     assert sample.class_ids is not None
     assert sample.instance_ids is not None
     train_ids = np.roll(official.CLASSES.train_ids[sample.class_ids], (2, 3), axis=(0, 1))

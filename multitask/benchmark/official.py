@@ -1,7 +1,7 @@
-"""The official Cityscapes scripts, run in this process on written files: what our figures are held against.
+"""The official Cityscapes scripts, run in this process on written files: the reference for our metrics.
 
-They come with the package ``cityscapesscripts`` (extra ``dev``). Figures have the names that `multitask.metrics` gives
-them; what a script calls NaN, or 0 for want of anything to count, is left out.
+They come with the package ``cityscapesscripts`` (extra ``dev``). Metrics have the names of `multitask.metrics`; those
+that a script reports as NaN, or as 0 for lack of anything to count, are left out.
 """
 
 import contextlib
@@ -27,14 +27,14 @@ from multitask.metrics import PredictedScene
 SPLIT = "val"
 
 CLASSES = built_in("cityscapes")
-"""The table that the scripts know; its class ids are the values in label files."""
+"""The class table of the scripts; its class ids are the values in label files."""
 
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Within ``with``, or as a decorator: the scripts work on any NumPy and print nothing."""
+    """Makes the scripts work with any NumPy and print nothing, within ``with`` or as a decorator."""
     with (
-        # NumPy 2.4 has no in1d any more.
+        # NumPy 2.4 has removed in1d.
         mock.patch.object(np, "in1d", np.isin, create=True),
         contextlib.redirect_stdout(io.StringIO()),
         warnings.catch_warnings(),
@@ -44,12 +44,12 @@ def quietly() -> Iterator[None]:
 
 
 def script(name: str) -> ModuleType:
-    """One of the scripts, such as ``evaluation.evalPixelLevelSemanticLabeling``."""
+    """Imports one of the scripts, such as ``evaluation.evalPixelLevelSemanticLabeling``."""
     return importlib.import_module(f"cityscapesscripts.{name}")
 
 
 def arguments(module: ModuleType, **changed: Any) -> Any:
-    """A script's settings, silent, with some changed."""
+    """Returns a copy of a script's settings, silent and with some changed."""
     args = copy.copy(module.args)
     for key, value in {"quiet": True, "JSONOutput": False, **changed}.items():
         setattr(args, key, value)
@@ -66,10 +66,10 @@ def write_truth(root: Path, sample: Sample) -> None:
 
 @quietly()
 def pixel_level(truths: list[Path], results: list[Path]) -> dict[str, float]:
-    """IoU and iIoU.
+    """Returns IoU and iIoU.
 
     Args:
-        truths: files of class ids; those of instance ids lie beside them.
+        truths: files of class ids; the files of instance ids must lie beside them.
         results: files of predicted class ids.
     """
     module = script("evaluation.evalPixelLevelSemanticLabeling")
@@ -87,16 +87,16 @@ def pixel_level(truths: list[Path], results: list[Path]) -> dict[str, float]:
 
 @quietly()
 def instance_level(truths: list[Path], results: list[Path], folder: Path) -> dict[str, float]:
-    """AP and AP50.
+    """Returns AP and AP50.
 
     Args:
         truths: files of instance ids.
         results: lists of predicted instances.
-        folder: where all results lie.
+        folder: folder of all results.
     """
     module = script("evaluation.evalInstanceLevelSemanticLabeling")
     args = arguments(module, predictionPath=str(folder.resolve()), gtInstancesFile="")
-    # It would also write two tables for later, of which its JSON cannot hold NumPy's whole numbers.
+    # It would also write two tables as JSON, which fails on NumPy's integers.
     with mock.patch.object(module, "writeDict2JSON"):
         found = module.evaluateImgLists([str(path) for path in results], [str(path) for path in truths], args)
     averages = found["averages"]
@@ -108,17 +108,17 @@ def instance_level(truths: list[Path], results: list[Path], folder: Path) -> dic
 
 @quietly()
 def panoptic_truth(root: Path, folder: Path) -> dict[str, Any]:
-    """Writes the truth of a data set below ``root`` in the panoptic format and returns its table."""
+    """Writes the ground truth of the data set below ``root`` in the panoptic format; returns its table."""
     module = script("preparation.createPanopticImgs")
     module.convert2panoptic(str(root / "gtFine"), str(folder), setNames=[SPLIT])
     return json.loads((folder / f"cityscapes_panoptic_{SPLIT}.json").read_text())
 
 
 def write_panoptic(folder: Path, name: str, scene: PredictedScene) -> dict[str, Any]:
-    """Writes a prediction in the panoptic format and returns its annotation."""
+    """Writes a prediction in the panoptic format; returns its annotation."""
     assert scene.train_ids is not None
     assert scene.instance_map is not None
-    # Stuff has its class id as a segment's id, an instance 1000 and its number.
+    # The id of a segment is the class id for stuff, 1000 plus the number for an instance.
     stuff = np.where(CLASSES.counted[CLASSES.evaluated_ids], 0, CLASSES.evaluated_ids)[scene.train_ids].astype(np.int64)
     ids = np.where(scene.instance_map > 0, scene.instance_map + 1000, stuff)
     surest = {x.number: x for x in sorted(scene.instances, key=lambda x: x.confidence)}
@@ -134,13 +134,13 @@ def write_panoptic(folder: Path, name: str, scene: PredictedScene) -> dict[str, 
 def panoptic_level(
     truth: Mapping[str, Any], truth_folder: Path, predicted: Mapping[str, Any], folder: Path
 ) -> dict[str, float]:
-    """PQ, SQ and RQ, on one core.
+    """Returns PQ, SQ and RQ, computed on one core.
 
     Args:
-        truth: table from `panoptic_truth`, of any of its frames.
-        truth_folder: where its pictures lie.
-        predicted: annotation from `write_panoptic` by name.
-        folder: where their pictures lie.
+        truth: table from `panoptic_truth`, with all or some of its frames.
+        truth_folder: folder of its pictures.
+        predicted: annotations from `write_panoptic` by name of the frame.
+        folder: folder of the predicted pictures.
     """
     module = script("evaluation.evalPanopticSemanticLabeling")
     categories = {category["id"]: category for category in truth["categories"]}
@@ -159,5 +159,5 @@ def panoptic_level(
 
 
 def known(figures: Mapping[str, float]) -> dict[str, float]:
-    """Figures that are numbers."""
+    """Returns the metrics that are not NaN."""
     return {key: float(value) for key, value in figures.items() if not math.isnan(value)}

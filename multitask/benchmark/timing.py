@@ -1,4 +1,4 @@
-"""How long calls take."""
+"""Timing of function calls."""
 
 import statistics
 import time
@@ -9,13 +9,13 @@ Results = dict[str, tuple[float, str]]
 
 
 def seconds(function: Callable[[], object]) -> float:
-    """Of one call."""
+    """Returns the duration of one call, in seconds."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
 
 
 def median_seconds(function: Callable[[], object], repeats: int) -> float:
-    """Median of ``repeats`` calls, after one that does not count."""
+    """Returns the median duration of ``repeats`` calls in seconds, after a warm-up call."""
     function()
     return statistics.median(seconds(function) for _ in range(repeats))

@@ -1,4 +1,4 @@
-"""Speed of what training is made of: generator, loader, network, weighting."""
+"""Speed of the parts of training: data generator, data loader, network and weighting."""
 
 import statistics
 import tempfile
@@ -29,7 +29,7 @@ _NUM_FRAMES = 48
 
 
 def measure_training(repeats: int) -> Results:
-    """Images/s and ms per step, medians of ``repeats``."""
+    """Measures images/s and ms per step, medians of ``repeats``."""
     keep_freed_memory()  # as runs do
     tasks: dict[str, Task] = {task.name: task for task in (Semantic(CLASSES), Instance(CLASSES), Depth(CLASSES))}
     with tempfile.TemporaryDirectory() as folder:
@@ -77,13 +77,13 @@ def _precisions(batch: Batch, tasks: dict[str, Task], repeats: int) -> Results:
 
 
 def _weightings(batch: Batch, tasks: dict[str, Task], repeats: int) -> Results:
-    """What learning the weights costs: steps of both kinds in turn, so that a drifting clock speed meets both."""
+    """Measures the cost of learning the weights; both kinds of steps alternate, so that clock drift affects both."""
     compute = make_compute("auto", "auto", channels_last=True)
     moved = batch.to(compute.device)
     kinds: tuple[Callable[..., Weighting], ...] = (_fixed, Uncertainty)
     steps = [_stepper(tasks, compute, kind, encoder="resnet18", channels=64, rates=[3, 6, 9]) for kind in kinds]
     for step in steps:
-        step(moved)  # the first one does not count
+        step(moved)  # a warm-up step
     pairs = [[seconds(partial(step, moved)) for step in steps] for _ in range(4 * repeats)]
     fixed, learned = (statistics.median(times) for times in zip(*pairs, strict=True))
     alone = [median_seconds(_arithmetic(tasks, compute, kind), 100) for kind in kinds]
@@ -99,7 +99,7 @@ def _fixed(likelihoods: dict[str, object]) -> Weighting:
 
 
 def _arithmetic(tasks: dict[str, Task], compute: Compute, kind: Callable[..., Weighting]) -> Callable[[], None]:
-    """What a weighting adds to a step: forward and backward pass behind the losses, and the update of its own."""
+    """Returns a function that runs a weighting's part of a step: forward and backward pass, and its own update."""
     weighting = kind({name: task.likelihood for name, task in tasks.items()}).to(compute.device)
     own = list(weighting.parameters())
     optimizer = torch.optim.SGD(own, lr=1e-4, momentum=0.9, nesterov=True) if own else None
@@ -131,7 +131,7 @@ def _stepper(
     channels: int,
     rates: list[int],
 ) -> Callable[[Batch], None]:
-    """A function that trains a fresh network on one batch."""
+    """Returns a function that trains a new network for one step on a batch."""
     network = make_network(
         {name: task.channels for name, task in tasks.items()},
         encoder=encoder,

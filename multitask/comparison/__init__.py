@@ -1,5 +1,5 @@
-"""Comparisons of rows over seeds: which runs there are, who runs them, and what they say.
+"""Comparisons: experiments that train several rows (ways to train) over several seeds, and their reports.
 
-The way: `experiments` (rows, claims) -> `plan` (which runs) -> `runner` (processes) -> `results` (files) -> `report`,
-with the verdicts of `claims`, which are those of `statistics`.
+The flow is `experiments` (rows, claims) -> `plan` (runs) -> `runner` (processes) -> `results` (files) -> `report`, with
+the verdicts of `claims`, which rest on the tests of `statistics`.
 """

@@ -1,4 +1,4 @@
-"""The claims of an experiment: their verdicts in a table, and in words how these came about."""
+"""The section of a report on the claims: a table of verdicts, and the statistical method in words."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -30,14 +30,14 @@ def verdicts(
     values: Callable[[str, str], Mapping[int, float]],
     diverged: Set[str],
 ) -> str:
-    """Text and table in Markdown; empty without a claim.
+    """Returns text and table in Markdown; empty without claims.
 
     Args:
-        claims: about rows that have runs.
-        total: how many claims the experiment has.
-        titles: of rows, by key.
-        values: of a row's key and a figure, the figure by seed.
-        diverged: keys of rows with a run that diverged: their means are silent of it, so that no verdict praises them.
+        claims: the claims about rows that have runs.
+        total: number of claims of the experiment.
+        titles: titles of the rows, by key.
+        values: returns, for a row's key and a metric, its values by seed.
+        diverged: keys of rows with a diverged run: their means ignore it, so that no verdict may be in their favour.
     """
     if not claims:
         return ""
@@ -54,7 +54,7 @@ def verdicts(
 
 
 def _margin(claim: Ordering, difference: Difference | None) -> float:
-    """By how much the first may be worse, in the figure's unit."""
+    """The margin by which the first row may be worse, in the metric's unit."""
     if claim.figure == IMPROVEMENT or not difference:
         return claim.margin
     return claim.margin * abs(difference.other)
@@ -72,7 +72,7 @@ def _line(claim: Ordering, found: Difference | None, decision: Decision, titles:
         points = claim.figure == IMPROVEMENT
         relation = "as good as, within " + (f"{100 * claim.margin:g} point" if points else f"{claim.margin:.0%}")
     line = [titles[claim.better], relation, titles[claim.worse], column.title]
-    if found is None:  # no seed with figures of both
+    if found is None:  # no seed with metrics of both rows
         return [*line, "-", "-", "0", "-", decision.verdict]
     interval = "-" if found.num_seeds == 1 else "none: all equal"
     if found.interval:
@@ -89,7 +89,7 @@ def _method(
     *,
     withheld: bool,
 ) -> str:
-    """How many claims there are, how they are judged, and what came out."""
+    """Describes the number of claims, the statistical method and the counts of verdicts."""
     number = f"{len(claims)} of {total} claims" if len(claims) < total else f"{total} claims"
     tested = sum(decision.p is not None for decision in decisions)
     parts = [

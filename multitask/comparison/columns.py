@@ -1,4 +1,4 @@
-"""The figures by which rows are compared, a column each: those of the paper's table 1, and what they come to."""
+"""The metrics by which rows are compared, one column each: those of the paper's table 1, and Delta m."""
 
 from typing import NamedTuple
 
@@ -8,12 +8,12 @@ from multitask.tasks.semantic import Semantic
 
 
 class Column(NamedTuple):
-    """How a figure is shown.
+    """The presentation of a metric in tables.
 
     Attributes:
         title: heading, with the unit.
-        scale: what the figure is multiplied by.
-        higher_is_better: direction.
+        scale: factor from the metric to the unit of the heading.
+        higher_is_better: direction of the metric.
     """
 
     title: str
@@ -24,7 +24,7 @@ class Column(NamedTuple):
 IOU, VECTOR, DISPARITY = f"{Semantic.name}/iou_class", f"{Instance.name}/mean_error_px", f"{Depth.name}/mean_error_px"
 
 OF_TASK: dict[str, str] = {Semantic.name: IOU, Instance.name: VECTOR, Depth.name: DISPARITY}
-"""Task -> its figure in table 1."""
+"""Task -> its metric in table 1."""
 
 TABLE1: dict[str, Column] = {
     IOU: Column("IoU, %", 100.0, True),
@@ -35,6 +35,6 @@ TABLE1: dict[str, Column] = {
 HIGHER_IS_BETTER: dict[str, bool] = {key: column.higher_is_better for key, column in TABLE1.items()}
 
 IMPROVEMENT = "improvement"
-"""Delta m, which no run has but follows from its figures and from those of single tasks with its seed."""
+"""Key of Delta m, which is computed from a run's metrics and those of the single-task runs with its seed."""
 
 COLUMNS: dict[str, Column] = {**TABLE1, IMPROVEMENT: Column("Delta m, %", 100.0, True)}

@@ -13,13 +13,13 @@ from multitask.comparison.rows import Choices, Experiment, Ordering, Row, fixed
 _S, _I, _D = _ALL = tuple(OF_TASK)
 
 LEARNED = "three"
-"""Name of the row of three tasks with learned weights."""
+"""Name of the row that trains all three tasks with learned weights."""
 
 PAPER_NOISE = {
     "after 500 of 50,000 steps": {_S: 0.60, _I: 62.5, _D: 13.5},
     "at the end": {_S: 0.075, _I: 20.4, _D: 3.25},
 }
-"""sigma^2 of the paper's figure 7."""
+"""sigma^2 of each task in the paper's figure 7."""
 
 
 def _paper(iou: float | None, vector: float | None, disparity: float | None) -> dict[str, float]:
@@ -63,18 +63,18 @@ _GRID = tuple(
     for depth in (0.03, 0.1, 0.3, 0.6)
     for instance in (0.01, 0.03, 0.1, 0.3)
 )
-"""What a user would try: some scales of each small weight, the paper's own among them."""
+"""Grid of fixed weights that a user would search: some values of each small weight, the paper's among them."""
 
 
 _OF_SINGLE = {figure: task for task, figure in OF_TASK.items()}
 
 _SEARCHED = Row("", "fixed weights, searched", _ALL, (), _paper(62.8, 3.61, 0.549), "searched")
 _RESCALED = Row("", "fixed weights, searched, rescaled", _ALL, role="searched-rescaled")
-"""The fixed weights that were found, as they are and with the sum of those that are learned, before they are known."""
+"""Placeholders for the best fixed weights of the search: as found, and rescaled to the sum of the learned weights."""
 
 
 def _searched(choices: Choices) -> list[Row]:
-    """The row of the fixed weights that were found, none before."""
+    """Returns the row of the best fixed weights; empty before the search is done."""
     found = choices.weights
     if not found:
         return []
@@ -92,7 +92,7 @@ def _table1_rows(choices: Choices) -> list[Row]:
 
 
 def _sweep(first: str, second: str, points: Mapping[float, tuple[float | None, ...]]) -> tuple[Row, ...]:
-    """Fixed weights of two tasks, w and 1 - w."""
+    """Returns rows of fixed weights of two tasks, w and 1 - w."""
     return tuple(
         _named({first: weight, second: round(1 - weight, 4)}, _paper(*paper)) for weight, paper in points.items()
     )
@@ -115,10 +115,10 @@ _STARTS = (-2, -1, 0, 1, 2, 3, 4, 5)
 
 
 def _start(value: int) -> str:
-    return f"start{value}" if value else LEARNED  # which starts at 0
+    return f"start{value}" if value else LEARNED  # the usual start, 0, is that row
 
 
-# Runs called `laplace` and `gaussian` had one penalty for the two components of a vector: their results are others.
+# Not `laplace` and `gaussian`: runs of these names counted one penalty for both components of a vector.
 _LIKELIHOODS = (
     _THREE,
     Row("laplace-per-component", "Laplace regressions", _ALL,
@@ -144,7 +144,7 @@ _WEIGHTINGS = (
 
 
 def _varied(row: Row, name: str, title: str, *overrides: str) -> Row:
-    """A row with something else changed, at the learning rate that is best for it as it is."""
+    """Returns a variant of a row, with the learning rate that was chosen for the unchanged row."""
     role = row.role and f"{row.role}-{name}"
     overrides = (*row.overrides, *overrides)
     return Row(f"{row.name}-{name}", f"{row.title}, {title}", row.tasks, overrides, role=role, rated_as=row)
@@ -163,7 +163,7 @@ _OF_LEARNING = (
 
 
 def _ablations(searched: Sequence[Row]) -> list[tuple[Row, ...]]:
-    """Single tasks, searched and learned weights, with other budgets, capacity, data, learning of s."""
+    """Groups of rows (single tasks, searched and learned weights), one group per change of budget, network or data."""
     ablated = (*SINGLE, *searched, _THREE)
     of_all = [tuple(_varied(row, *variant) for row in ablated) for variant in _OF_ALL]
     return [ablated, *of_all, *((*SINGLE, *searched, _varied(_THREE, *variant)) for variant in _OF_LEARNING)]
@@ -197,7 +197,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         candidates=_GRID,
         orderings=[
             *as_in_paper([*SINGLE, _EQUAL, _SEARCHED, *_PAIRS, _THREE], _SINGLE_IN_PAPER),
-            # What the paper could not separate: whether learned weights are better, or only larger.
+            # Not separated in the paper: whether learned weights are better, or only larger.
             *better_in_all(_THREE, _SEARCHED, AS_GOOD),
             *better_in_all(_THREE, _RESCALED, AS_GOOD),
             *better_in_all(_NORMALISED, _SEARCHED, AS_GOOD),

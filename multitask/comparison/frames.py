@@ -1,4 +1,4 @@
-"""Which frames the runs of a comparison have: those of each seed are others with folds that are left to the seed."""
+"""The frames of the runs of a comparison, which differ between seeds if each seed tests its own fold."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,18 +14,18 @@ from multitask.tasks.labels import tasks_with_labels
 
 
 class FramesOfRuns:
-    """Opens each split once for each fold and each way in which runs divide their frames."""
+    """The opened splits of all runs; each is opened once per fold and data configuration."""
 
     def __init__(self) -> None:
         self._opened: dict[tuple[str, Fold | None, str], Split] = {}
         self._described: dict[int, str] = {}
 
     def describe(self, split: str, config: Config) -> str:
-        """Which frames a split has in a run, before some are drawn.
+        """Describes a split's frames in a run, before a subset is drawn.
 
         Args:
             split: name of the split.
-            config: of the run.
+            config: configuration of the run.
         Raises:
             UserError: naming the key, folder or file, if it cannot be opened.
         """
@@ -37,15 +37,15 @@ class FramesOfRuns:
     def tasks_with_labels(
         self, tasks: Mapping[str, Task], config: Config, splits: Sequence[str], seeds: Sequence[int]
     ) -> dict[str, Task]:
-        """The tasks that have labels in all these splits of all seeds; a line says which have none, and where.
+        """Returns the tasks that have labels in all splits of all seeds; logs which have none, and where.
 
         Args:
-            tasks: to choose from, by name.
-            config: of a run; the seed in it is passed over.
-            splits: names of splits.
-            seeds: of runs.
+            tasks: the tasks to choose from, by name.
+            config: configuration of a run; its seed is ignored.
+            splits: names of the splits.
+            seeds: seeds of the runs.
         Raises:
-            UserError: if none is left, or a split cannot be opened.
+            UserError: if no task is left, or a split cannot be opened.
         """
         opened = [self._open(split, {**config, "seed": seed}) for split in splits for seed in seeds]
         different = {id(frames): frames for frames in opened}
@@ -55,7 +55,7 @@ class FramesOfRuns:
         return on
 
     def _open(self, split: str, config: Config) -> Split:
-        data = {**config["data"], "draw": None}  # what is drawn is the seed's
+        data = {**config["data"], "draw": None}  # the drawn subset depends on the seed
         key = split, fold_of(config["data"], make_seed(config)), json.dumps(data, sort_keys=True)
         if key not in self._opened:
             self._opened[key] = make_frames({**config, "data": data}, split)
@@ -63,11 +63,11 @@ class FramesOfRuns:
 
 
 def folds_in_words(config: Mapping[str, object], plan: Plan) -> str:
-    """What a report says of folds; nothing where there are none.
+    """Describes the folds for a report; empty without folds.
 
     Args:
-        config: flat, of any run.
-        plan: of the experiment.
+        config: flat configuration of any run.
+        plan: plan of the experiment.
     """
     folds, fold = config.get("data.folds"), config.get("data.fold")
     if not isinstance(folds, int):

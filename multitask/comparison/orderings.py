@@ -1,4 +1,4 @@
-"""Claims that one row is better than another, figure by figure."""
+"""Claims that one row is better than another, one per metric."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -8,11 +8,11 @@ from multitask.comparison.rows import Ordering, Row
 from multitask.comparison.statistics import mean_relative_improvement
 
 AS_GOOD = 0.01
-"""What is worse by no more than 1 % of a figure, or by one point of Delta m, is as good."""
+"""Margin within which a row counts as good as another: 1 % of a metric, or one point of Delta m."""
 
 
 def better(one: Row, other: Row, margin: float = 0.0) -> list[Ordering]:
-    """Better in every figure of table 1 that both have."""
+    """Claims that ``one`` is better in every metric of table 1 that both rows have."""
     return [
         Ordering(one.key, other.key, figure, HIGHER_IS_BETTER[figure], margin)
         for task, figure in OF_TASK.items()
@@ -21,16 +21,16 @@ def better(one: Row, other: Row, margin: float = 0.0) -> list[Ordering]:
 
 
 def better_in_all(one: Row, other: Row, margin: float = 0.0) -> list[Ordering]:
-    """Better in every figure of table 1, and in Delta m; of two rows of all tasks."""
+    """Claims that ``one`` is better in every metric of table 1 and in Delta m; both rows must train all tasks."""
     return [*better(one, other, margin), Ordering(one.key, other.key, IMPROVEMENT, True, margin)]
 
 
 def as_in_paper(rows: Sequence[Row], single: Mapping[str, float]) -> list[Ordering]:
-    """Every ordering of two rows in the paper's table, in the paper's direction.
+    """Claims every ordering of two rows that the paper's table implies.
 
     Args:
-        rows: with the paper's figures.
-        single: the paper's figures of single tasks, from which Delta m follows for rows of all tasks.
+        rows: rows with the paper's metrics.
+        single: the paper's metrics of single tasks, from which Delta m follows for rows of all tasks.
     """
     figures = {row.key: dict(row.paper) for row in rows}
     for values in figures.values():

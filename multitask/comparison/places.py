@@ -1,4 +1,4 @@
-"""Where the runs of a comparison work, and what each has of the machine."""
+"""Places in which the runs of a comparison are executed: the share of CPUs and the GPU of each."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,13 @@ from multitask.errors import UserError
 
 
 def find_places(device: torch.device, parallel: int) -> list[dict[str, str]]:
-    """Where runs can work at one time: what each place adds to the environment of its runs.
+    """Returns the environment variables of each place, one place for each run that can be executed at a time.
 
     Args:
-        device: of the runs.
-        parallel: how many places there are on the CPUs or, with CUDA, on each GPU that this process sees. They share
-            the CPUs evenly.
+        device: device of the runs.
+        parallel: number of places on the CPUs or, with CUDA, on each visible GPU. They share the CPUs evenly.
     Raises:
-        UserError: naming ``parallel``, if there are fewer CPUs.
+        UserError: naming ``parallel``, if there are fewer CPUs than places.
     """
     gpus: list[dict[str, str]] = [{}]
     if device.type == "cuda":
@@ -36,11 +35,11 @@ def find_places(device: torch.device, parallel: int) -> list[dict[str, str]]:
 
 
 def loader_overrides(config: Config, places: Sequence[Mapping[str, str]]) -> list[str]:
-    """What each run is given for the processes that load its frames, where several runs share the CPUs.
+    """Returns the override that sets each run's number of data loader workers, if several runs share the CPUs.
 
     Args:
-        config: of a run. A number in it is left alone: ``auto`` is replaced.
-        places: of `find_places`.
+        config: configuration of a run. Only ``auto`` is overridden, not a given number.
+        places: the result of `find_places`.
     """
     if len(places) == 1 or config["trainer"]["num_workers"] != "auto":
         return []
@@ -48,5 +47,5 @@ def loader_overrides(config: Config, places: Sequence[Mapping[str, str]]) -> lis
 
 
 def _share(places: Sequence[Mapping[str, str]]) -> int:
-    """CPUs of each place."""
+    """Number of CPUs of each place."""
     return max(1, num_cpus() // len(places))

@@ -1,4 +1,4 @@
-"""Which runs an experiment needs next, given those that are done."""
+"""The plan of an experiment: the runs that it needs next, given the results so far."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from multitask.evaluation.scoring import score
 from multitask.tasks.base import Task
 
 _MOST_BEYOND = 3
-"""At most so many learning rates are tried beyond each end of those that are given."""
+"""Largest number of learning rates to try beyond each end of the given ones."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Job:
     """One run.
 
     Attributes:
-        row: how to train.
-        split: to evaluate on.
+        row: the row that it trains.
+        split: split to evaluate on.
         rate: factor of the learning rate.
-        seed: of the run.
+        seed: seed of the run.
     """
 
     row: Row
@@ -35,26 +35,25 @@ class Job:
 
     @property
     def key(self) -> str:
-        """Name of its folder and of its result."""
+        """Name of the run's folder and of its result."""
         return f"{self.row.name}/{self.split}-rate{self.rate:g}-seed{self.seed}"
 
 
 class Plan:
     """An experiment's runs.
 
-    Everything that is chosen, weights and learning rates, is chosen on frames that are held out of training, with a
-    seed that is not reported.
+    Weights and learning rates are chosen on frames that are held out of training, with a seed that is not reported.
 
     Args:
-        experiment: which rows.
-        tasks: with labels; rows that need others are left out.
-        seeds: to report.
-        split: to report on.
-        rates: factors of the learning rate to choose from, for each row; where the best one is at an end of them, the
-            search goes on beyond it.
-        search_seed: not among ``seeds``.
+        experiment: the experiment.
+        tasks: the tasks that have labels; rows with other tasks are left out.
+        seeds: seeds to report.
+        split: split to report on.
+        rates: factors of the learning rate to choose from, for each row; if the best one is at either end, the search
+            is extended beyond it.
+        search_seed: seed of the runs to choose by, not among ``seeds``.
     Raises:
-        UserError: naming the key, if seeds or rates make no sense.
+        UserError: naming the key, if seeds or rates are invalid.
     """
 
     def __init__(
@@ -82,21 +81,21 @@ class Plan:
 
     @property
     def candidates(self) -> list[Row]:
-        """Rows of fixed weights to choose from."""
+        """The rows of fixed weights to choose from."""
         return self._possible(self.experiment.candidates)
 
     @property
     def usual_rate(self) -> float:
-        """The factor of the learning rate of rows for which none is chosen."""
+        """The factor of the learning rate for rows whose rate is not searched."""
         return self.rates[0] if len(self.rates) == 1 else 1.0
 
     @property
     def searches(self) -> bool:
-        """Whether anything is chosen, for which frames have to be held out."""
+        """Whether anything is searched, so that frames must be held out."""
         return len(self.rates) > 1 or bool(self.candidates)
 
     def choices(self, results: Mapping[str, Result]) -> Choices:
-        """What the results decide so far: nothing before all that there is to choose from is done."""
+        """Returns the choices that the results decide; empty until all candidates are done."""
         searched = [self.search(row, self.usual_rate) for row in self.candidates]
         if not searched or any(job.key not in results for job in searched):
             return Choices()
@@ -104,25 +103,25 @@ class Plan:
         return Choices(best.row, self._learned_sum(results))
 
     def rows(self, results: Mapping[str, Result]) -> list[Row]:
-        """The rows of the table that are known."""
+        """Returns the rows of the table that are known so far."""
         return self._possible(self.experiment.rows(self.choices(results)))
 
     def left_out(self) -> list[Row]:
-        """Rows whose tasks have no labels."""
+        """Returns the rows with a task that has no labels."""
         return [row for row in self.experiment.rows(Choices()) if not set(row.tasks) <= self.tasks.keys()]
 
     def rate(self, row: Row, results: Mapping[str, Result]) -> float | None:
-        """The factor of a row's learning rate, or None as long as runs are missing that decide it."""
+        """Returns the factor of a row's learning rate; None until all runs that decide it are done."""
         if len(self.rates) == 1:
             return self.usual_rate
         tried = self.rates_to_try(row, results)
         return self._best_rate(row, tried, results) if self._all_tried(row, tried, results) else None
 
     def rates_to_try(self, row: Row, results: Mapping[str, Result]) -> list[float]:
-        """Factors of a row's learning rate to choose from, in ascending order, as far as the results tell by now.
+        """Returns the factors of a row's learning rate to try, in ascending order, as known from the results so far.
 
-        Those that are given and, in the same steps, as many more as it takes for the best one to lie between others:
-        otherwise one range would do for rows of large weights what it does not for those of small ones.
+        These are the given ones and, in the same ratio, as many more as it takes for the best one to lie between
+        others: one fixed range would suit rows of large weights, but not those of small weights.
         """
         rates = list(self.rates)
         if len(rates) == 1:
@@ -142,12 +141,12 @@ class Plan:
         return rates
 
     def jobs(self, results: Mapping[str, Result]) -> list[Job]:
-        """All runs that can be named by now, in the order in which to do them; more may follow from their results."""
+        """Returns all runs that are known so far, in order of execution; their results may add more."""
         rows = self.rows(results)
         searches: list[Job] = []
         if len(self.rates) > 1:
             searches += [self.search(row, rate) for row in rows for rate in self.rates_to_try(row, results)]
-        if self.candidates:  # the weights that were found are also tried with the sum of those that are learned
+        if self.candidates:  # the best fixed weights are also tried with the sum of the learned ones
             searches += [self.search(row, self.usual_rate) for row in rows if row.name == LEARNED]
         searches += [self.search(row, self.usual_rate) for row in self.candidates]
         reported = [
@@ -156,14 +155,14 @@ class Plan:
             for row in rows
             if (rate := self.rate(row, results)) is not None
         ]
-        # A row that was chosen is also a candidate, and the same run.
+        # The chosen row is also a candidate, whose search run has the same key.
         by_key: dict[str, Job] = {}
         for job in (*searches, *reported):
             by_key.setdefault(job.key, job)
         return list(by_key.values())
 
     def reported(self, row: Row, results: Mapping[str, Result]) -> dict[int, Result]:
-        """The results of a row by seed."""
+        """Returns the reported results of a row by seed."""
         rate = self.rate(row, results)
         if rate is None:
             return {}
@@ -171,9 +170,9 @@ class Plan:
         return {seed: results[key] for seed, key in keys.items() if key in results}
 
     def expected(self, results: Mapping[str, Result]) -> int:
-        """How many runs there are in all, as far as can be said before everything is chosen."""
+        """Returns the number of runs in all, an estimate until everything is chosen."""
         choices = self.choices(results)
-        if self.candidates:  # what is not chosen yet adds as many rows as anything else that may be
+        if self.candidates:  # whichever candidate is chosen, the number of rows is the same
             choices = Choices(choices.weights or self.candidates[0], choices.learned_sum or 1.0)
         rows = self._possible(self.experiment.rows(choices))
         rated = len({(row.rated_as or row).name for row in rows})
@@ -181,7 +180,7 @@ class Plan:
         return max(len(self.jobs(results)), len(self.candidates) + searches + len(rows) * len(self.seeds))
 
     def _learned_sum(self, results: Mapping[str, Result]) -> float | None:
-        """Mean sum of the learned weights in the search run whose learning rate was chosen."""
+        """Returns the mean sum of the learned weights in the search run whose learning rate was chosen."""
         learned = next((row for row in self._possible(self.experiment.rows(Choices())) if row.name == LEARNED), None)
         rate = self.rate(learned, results) if learned else None
         if not learned or rate is None:
@@ -196,11 +195,11 @@ class Plan:
         return max(rates, key=lambda rate: self._score(self.search(row, rate), results))
 
     def _score(self, job: Job, results: Mapping[str, Result]) -> float:
-        """To choose by; a run that diverged has no figures, and is the worst."""
+        """Returns the score to choose by; a diverged run has no metrics, and scores worst."""
         return score(results[job.key].figures, {name: self.tasks[name] for name in job.row.tasks})
 
     def search(self, row: Row, rate: float) -> Job:
-        """The run by which a row's learning rate, or fixed weights, are chosen."""
+        """Returns the run by which a row's learning rate, or the fixed weights, are chosen."""
         return Job(row.rated_as or row, HELD_OUT, rate, self.search_seed)
 
     def _possible(self, rows: Sequence[Row]) -> list[Row]:
@@ -208,10 +207,10 @@ class Plan:
 
 
 def check_seeds(seeds: object, search_seed: object) -> None:
-    """Checks the seeds to report and the one to choose by.
+    """Checks the seeds to report and the search seed.
 
     Raises:
-        UserError: naming the key, if they make no sense.
+        UserError: naming the key, if they are invalid.
     """
     if not isinstance(seeds, (list, tuple)) or not all(map(is_seed, seeds)):
         raise UserError(f"seeds: needed a list of whole numbers from 0 to {MOST_SEED}, found {shown(seeds)}")

@@ -1,4 +1,4 @@
-"""What a comparison shows while it runs: a table that a terminal redraws, elsewhere a line for each start."""
+"""Progress of a comparison: a table that is redrawn on a terminal; elsewhere only a line per started run."""
 
 import shutil
 import sys
@@ -11,7 +11,7 @@ from multitask.console import duration, markdown
 
 
 def summary(plan: Plan, results: Mapping[str, Result], failed: Set[str], running: int, places: int) -> str:
-    """How many runs are done, running and left, and how long these will take: as long as the others, on average."""
+    """Describes how many runs are done, failed and left, with the time left, estimated from the mean time of a run."""
     done, expected = len(results), plan.expected(results)
     left = max(expected - done - len(failed), running)
     known = [result.seconds for result in results.values() if result.seconds]
@@ -20,13 +20,13 @@ def summary(plan: Plan, results: Mapping[str, Result], failed: Set[str], running
 
 
 def table(plan: Plan, results: Mapping[str, Result], failed: Set[str], running: Sequence[tuple[Job, str]]) -> list[str]:
-    """A line for each row of the comparison: its runs that are done, that failed, that are left, that run now.
+    """Returns a table with a line per row of the comparison: the runs that are done, failed, left and running.
 
     Args:
-        plan: which runs there are.
-        results: those that are done, by key.
-        failed: keys of those that are not.
-        running: those that run, each with how far it is.
+        plan: the plan.
+        results: results of the finished runs, by key of the job.
+        failed: keys of the failed jobs.
+        running: jobs that are running, each with its progress in words.
     """
     cells = [["row", "done", "failed", "left", "running"]]
     jobs = plan.jobs(results)
@@ -41,10 +41,13 @@ def table(plan: Plan, results: Mapping[str, Result], failed: Set[str], running: 
 
 
 class Display:
-    """Redraws lines in place on a terminal; elsewhere shows nothing, and what is noted is a log.
+    """Redraws lines in place on a terminal; elsewhere shows nothing, and progress is logged instead.
 
     Args:
-        stream: where to.
+        stream: the stream to write to.
+
+    Attributes:
+        live: whether the stream is a terminal.
     """
 
     def __init__(self, stream: TextIO = sys.stdout) -> None:
@@ -53,7 +56,7 @@ class Display:
         self.live = stream.isatty()
 
     def show(self, lines: Sequence[str]) -> None:
-        """Puts ``lines`` where the last ones were; as many as the terminal has, the last ones first to go."""
+        """Replaces the lines shown before by ``lines``, cut to the size of the terminal."""
         width, height = shutil.get_terminal_size()
         fitting = [line[: width - 1] for line in lines[: height - 1]]
         if self.live and fitting != self._shown:
@@ -63,7 +66,7 @@ class Display:
             self._shown = fitting
 
     def clear(self) -> None:
-        """Takes the lines away, so that something else can be written there."""
+        """Erases the lines, so that something else can be printed."""
         if self._shown:
             self._stream.write(f"\x1b[{len(self._shown)}F\x1b[J")
             self._stream.flush()

@@ -1,4 +1,4 @@
-"""What an experiment says: a table, verdicts on its claims, figures."""
+"""The report of an experiment: tables, verdicts on its claims, and plots."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,12 +22,12 @@ from multitask.reporting.tables import noise_line, weights_line
 
 
 class Report:
-    """The report of an experiment, of as many runs as are done.
+    """The report of an experiment, from the runs that are done so far.
 
     Args:
-        plan: of the experiment.
-        results: by key of the job.
-        failed: key of a job -> why.
+        plan: plan of the experiment.
+        results: results by key of the job.
+        failed: reasons of failures by key of the job.
     """
 
     def __init__(self, plan: Plan, results: Mapping[str, Result], failed: Mapping[str, str]) -> None:
@@ -40,14 +40,14 @@ class Report:
         self.rates = {row.key: plan.rate(row, results) for row in self.rows}
 
     def text(self) -> str:
-        """The report in Markdown."""
+        """Returns the report in Markdown."""
         parts = [f"# {self.experiment.title}", self._setting(), self._table(), self._verdicts()]
         parts += [self._weights(), self._learned(), self._search(), self._searched_weights(), self._searched_rates()]
         parts.append(self._missing())
         return "\n\n".join(part for part in parts if part) + "\n"
 
     def write(self, folder: Path) -> list[Path]:
-        """Writes ``report.md`` and the figures that there are runs for; returns their paths."""
+        """Writes ``report.md`` and the plots that have runs; returns their paths."""
         paths = [folder / "report.md"]
         write_text(paths[0], self.text())
         histories = {
@@ -86,20 +86,20 @@ class Report:
         )
 
     def _draws(self) -> str:
-        """How many training images there are, in each of the rows that differ in it."""
+        """Describes the number of training images, each of them if rows differ in it."""
         draws = [run.config.get("data.draw") for runs in self.reported.values() for run in runs.values()]
         drawn = " or ".join(map(str, sorted({draw for draw in draws if draw})))
         words = [f"{drawn} training images drawn by the seed"] if drawn else []
         return " or ".join([*words, *(["all training images"] if None in draws else [])])
 
     def _delta_m(self) -> str:
-        """What the column of that name means, where there is one."""
+        """Explains the column Delta m, if there is one."""
         if not self.experiment.single:
             return ""
         return "Delta m is the mean relative improvement upon networks of a single task with the same seed. "
 
     def _sums(self) -> str:
-        """What the sums of weights are, of rows that say nothing of them."""
+        """Describes the sum of weights of the rows that do not set it."""
         silent = [row.key for row in self.rows if not any(part.startswith("weighting.sum=") for part in row.overrides)]
         found = (run.config.get("weighting.sum") for key in silent for run in self.reported[key].values())
         if sums := sorted({value for value in found if value is not None}):
@@ -117,7 +117,7 @@ class Report:
         return text
 
     def _compute(self) -> str:
-        """Arithmetic and devices, all of them where results come from several."""
+        """Lists all precisions and devices of the results."""
         return " and ".join(sorted({run.compute for runs in self.reported.values() for run in runs.values()}))
 
     def _table(self) -> str:
@@ -142,21 +142,21 @@ class Report:
         return markdown([heading, *cells])
 
     def _rate(self, row: Row) -> str:
-        """The factor of a row's learning rate, with a word where a further one might be better."""
+        """Returns the factor of a row's learning rate, marked if it is at an end of the range that was tried."""
         rate, tried = self.rates[row.key], self.plan.rates_to_try(row, self.results)
         if rate is None:
             return "-"
         return f"{rate:g}, an end" if len(tried) > 1 and rate in (tried[0], tried[-1]) else f"{rate:g}"
 
     def _values(self, key: str, figure: str) -> dict[int, float]:
-        """A figure of a row by seed."""
+        """Returns the values of a metric of a row by seed."""
         runs = self.reported[key]
         if figure == IMPROVEMENT:
             return {s: value for s, run in runs.items() if (value := self._improvement(s, run)) is not None}
         return {seed: run.figures[figure] for seed, run in runs.items() if figure in run.figures}
 
     def _num_diverged(self, key: str) -> int:
-        """How many of a row's runs have no figures, which its means are silent of: it is not called the better one."""
+        """Counts the diverged runs of a row, which its means ignore; with any, it is not marked as the best."""
         return sum(not run.figures for run in self.reported[key].values())
 
     def _best(self, figure: str) -> str | None:
@@ -168,7 +168,7 @@ class Report:
         return choose(means, key=lambda name: mean_and_deviation(list(means[name].values()))[0])
 
     def _improvement(self, seed: int, run: Result) -> float | None:
-        """Delta m of a run: against the single tasks' runs with its seed."""
+        """Returns Delta m of a run, against the single-task runs with its seed."""
         single: Figures = {}
         for figure, name in self.experiment.single.items():
             if other := self.reported.get(name, {}).get(seed):
@@ -183,12 +183,12 @@ class Report:
         return verdicts(claimed, len(claims), titles, self._values, diverged)
 
     def _first(self, name: str) -> Result | None:
-        """The run of the lowest seed, of those that did not diverge where there are any."""
+        """Returns the run of the lowest seed; diverged runs come last."""
         runs = self.reported.get(name, {})
         return runs[min(runs, key=lambda seed: (not runs[seed].figures, seed))] if runs else None
 
     def _weights(self) -> str:
-        """What several tasks were weighted by."""
+        """Returns the table of mean weights of the rows with several tasks."""
         cells = []
         for row in self.rows:
             sound = [run.mean_weights for run in self.reported[row.key].values() if run.figures]
@@ -233,7 +233,7 @@ class Report:
         return text + "\n\n" + markdown([heading, *rows])
 
     def _searched_weights(self) -> str:
-        """The candidates of fixed weights and what they reached."""
+        """Returns the table of the candidates of fixed weights and their metrics."""
         rate, best = self.plan.usual_rate, self.plan.choices(self.results).weights
         found = {row: self._found(row, rate) for row in self.plan.candidates}
         if not any(found.values()):
@@ -242,7 +242,7 @@ class Report:
         return f"Fixed weights tried, {self._by()}:\n\n" + markdown([["weights", "reached"], *cells])
 
     def _searched_rates(self) -> str:
-        """The learning rates that were tried, and what each row reached with them."""
+        """Returns the table of the learning rates that were tried and each row's metrics with them."""
         rates = sorted({rate for row in self.rows for rate in self.plan.rates_to_try(row, self.results)})
         rows = dict.fromkeys(row.rated_as or row for row in self.rows)
         found = {row: {rate: self._found(row, rate) for rate in rates} for row in rows}
@@ -260,7 +260,7 @@ class Report:
         return f"on held-out training images with seed {self.plan.search_seed} ({titles}), the chosen ones in bold"
 
     def _found(self, row: Row, rate: float) -> str:
-        """The figures of table 1 of a run to choose by; empty if it is not done."""
+        """Returns the metrics of table 1 of a search run; empty if it is not done."""
         result = self.results.get(self.plan.search(row, rate).key)
         if not result:
             return ""
@@ -280,15 +280,15 @@ class Report:
         return "\n".join(lines)
 
     def _swept(self) -> dict[float, Row]:
-        """Rows that have runs, by the weight that is the axis of a sweep; none if all of them diverged."""
+        """Returns the rows that have runs, by the weight on the axis of a sweep; empty if all runs diverged."""
         task = self.experiment.swept
         rows = [row for row in self.rows if self.reported[row.key]]
         return swept(rows, task) if task and self._has_figures(rows) else {}
 
     def _has_figures(self, rows: Sequence[Row]) -> bool:
-        """Whether there is anything to plot of them."""
+        """Whether any of the rows has a metric to plot."""
         return any(self._values(row.key, figure) for row in rows for figure in TABLE1)
 
     def _shown(self, row: Row, figure: str) -> list[float]:
-        """A figure of each seed, in the unit of its column."""
+        """Returns the values of a metric over seeds, in the unit of its column."""
         return [value * COLUMNS[figure].scale for value in self._values(row.key, figure).values()]

@@ -1,4 +1,4 @@
-"""What is kept of a finished run: one small JSON file."""
+"""The result of a finished run, kept as one small JSON file."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,19 +20,19 @@ _KEPT = (STEP, LOSS, WEIGHT, LOG_VARIANCE, VARIANCE)
 
 @dataclass(frozen=True)
 class Result:
-    """One run.
+    """The result of one run.
 
     Attributes:
         row: name of the row.
-        split: that it was evaluated on.
+        split: split that it was evaluated on.
         rate: factor of the learning rate.
-        seed: of the run.
-        config: flattened, without what may differ between machines.
-        figures: of the network after the last step, without those of single classes; none if it diverged.
-        seconds: that training and evaluation took.
-        compute: arithmetic and device, such as ``bfloat16 on cpu``.
-        history: of a run that learned log-variances, some evenly spaced entries: step, losses, weights, log-variances.
-        mean_weights: task -> weight with which the encoder learned from its loss, mean over as many logged steps.
+        seed: seed of the run.
+        config: flat configuration, without keys that may differ between machines.
+        figures: metrics of the network after the last step, without those of single classes; empty if it diverged.
+        seconds: duration of training and evaluation.
+        compute: precision and device, such as ``bfloat16 on cpu``.
+        history: evenly spaced entries of step, losses, weights and log-variances; empty unless these are learned.
+        mean_weights: task -> weight of its loss for the encoder, mean over evenly spaced logged steps.
     """
 
     row: str
@@ -57,7 +57,7 @@ def make_result(
     compute: str,
     history: list[Figures],
 ) -> Result:
-    """Keeps what reports need; arguments as in `Result`, ``figures`` as ``metrics.json`` has them."""
+    """Reduces a run to what reports need; arguments as in `Result`, but ``figures`` and ``history`` are complete."""
     entries = [
         {key: float(f"{value:.5g}") for key, value in entry.items() if key.startswith(_KEPT)}
         for entry in history
@@ -76,25 +76,25 @@ def make_result(
 
 
 def _mean_weights(history: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Of each task, over the entries that have it."""
+    """Returns each task's mean weight over the entries that contain it."""
     keys = dict.fromkeys(key for entry in history for key in entry if key.startswith(WEIGHT))
     values = {key: [entry[key] for entry in history if key in entry] for key in keys}
     return {key.removeprefix(WEIGHT): sum(found) / len(found) for key, found in values.items()}
 
 
 def describe(frames: Split) -> str:
-    """Which frames these are, as far as their number, their names and the first one's size can tell."""
+    """Identifies a split's frames by their number, their names and the size of the first one."""
     height, width = frames.source_size(frames.names[0])
     return f"{frames.fingerprint}, first of {height} x {width} px"
 
 
 def save(path: Path, result: Result) -> None:
-    """Writes the file, whole or not at all."""
+    """Writes a result file atomically."""
     write_text(path, json.dumps(asdict(result)) + "\n")
 
 
 def load(path: Path) -> Result:
-    """Reads a file.
+    """Reads a result file.
 
     Raises:
         UserError: naming the file, if it is damaged.
@@ -107,7 +107,7 @@ def load(path: Path) -> Result:
         history = content["history"]
         if not isinstance(history, list) or not all(isinstance(entry, dict) for entry in history):
             raise UserError(f"history: needed a list of entries, found {history!r}")
-        # Older files lack mean weights; they follow from the history, where they have one.
+        # Older files lack mean weights: they are computed from the history, if there is one.
         result = Result(**{"mean_weights": _mean_weights(history)} | content)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path}: not the result of a run ({error}); delete it to run this again") from error
@@ -115,9 +115,10 @@ def load(path: Path) -> Result:
 
 
 def check_config(path: Path, result: Result, config: Mapping[str, Any]) -> None:
-    """Checks that a result is of this configuration.
+    """Checks that a result belongs to this configuration.
 
-    A key that it lacks was not there yet: it counts where older versions did otherwise than now.
+    A key that the result lacks did not exist yet: it is compared only if older versions behaved differently, see
+    `multitask.runs.same_run.SINCE`.
 
     Raises:
         UserError: naming the file and the first key that differs.

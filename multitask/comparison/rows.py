@@ -1,4 +1,4 @@
-"""What is compared: rows of a table, each of them what one types behind ``scripts/train.py``, and claims about them."""
+"""Data types of experiments: rows, each a set of arguments of ``scripts/train.py``, and claims about them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Row:
-    """One way to train.
+    """One way to train: a row of a report's table.
 
     Attributes:
-        name: of its folder; rows of two experiments that have the same name are the same runs.
-        role: what claims call it, where what it is depends on earlier runs; its name where it does not.
-        title: in tables.
-        tasks: that are on.
-        overrides: beside ``tasks=``, as for ``scripts/train.py``.
-        paper: the paper's figures, ``<task>/<figure>``, fractions and px; empty where it has none.
-        rated_as: another row, whose learning rate it takes; None where its own is searched.
+        name: name of its folder; rows of the same name in two experiments share their runs.
+        title: name in tables.
+        tasks: tasks that are on.
+        overrides: arguments of ``scripts/train.py`` besides ``tasks=``.
+        paper: the paper's metrics, ``<task>/<metric>``, as fractions or px; empty if it has none.
+        role: name in claims, for a row whose name depends on earlier runs; empty: the name itself.
+        rated_as: another row, whose learning rate it takes; None: its own is searched.
     """
 
     name: str
@@ -28,12 +28,12 @@ class Row:
 
     @property
     def key(self) -> str:
-        """What claims and reports call it."""
+        """Name in claims and reports."""
         return self.role or self.name
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """All that is typed."""
+        """All arguments of ``scripts/train.py``."""
         return f"tasks=[{','.join(self.tasks)}]", *self.overrides
 
 
@@ -43,10 +43,10 @@ class Ordering:
 
     Attributes:
         better, worse: keys of rows.
-        figure: ``<task>/<figure>`` by which, or another key of `multitask.comparison.columns.COLUMNS`.
-        higher_is_better: direction of the figure.
-        margin: by which it may be worse and still count as good, as a share of the other's mean; of Delta m, which is
-            a share itself, as it is.
+        figure: metric of the comparison, a key of `multitask.comparison.columns.COLUMNS`.
+        higher_is_better: direction of the metric.
+        margin: amount by which the first may be worse and still count as good: a fraction of the other's mean, or an
+            absolute difference of Delta m, which is a fraction itself.
     """
 
     better: str
@@ -58,10 +58,10 @@ class Ordering:
 
 @dataclass(frozen=True)
 class Choices:
-    """What earlier runs decided, None as long as they have not.
+    """Choices made by earlier runs; None until these are done.
 
     Attributes:
-        weights: the row of fixed weights that did best on the frames held out.
+        weights: the row of fixed weights that scored best on the held-out frames.
         learned_sum: mean sum of the learned weights over the training of the row of three tasks.
     """
 
@@ -71,20 +71,20 @@ class Choices:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Rows, the claims about them, and how they are shown.
+    """Rows, claims about them, and their presentation.
 
     Attributes:
         title: heading of the report.
-        rows: given what was decided so far.
-        candidates: rows of fixed weights to choose from on frames that are held out.
-        orderings: claims, each of which gets a verdict; of rows that are not there, none.
-        swept: task whose fixed weight is the axis of a plot, if there is one.
-        curves: rows of another plot, by kind and by a number in which they differ.
-        axis: what that number is.
+        rows: returns the rows, given the choices made so far.
+        candidates: rows of fixed weights to choose from on held-out frames.
+        orderings: claims, each of which gets a verdict if both its rows have runs.
+        swept: task whose fixed weight is the axis of a plot; None for no such plot.
+        curves: rows of another plot, by curve and by the number on its axis.
+        axis: label of that axis.
         search_rate: whether each row's learning rate is searched.
         histories: keys of rows whose learned weights are plotted over training.
-        single: keys of rows by which mean relative improvements are measured, by figure.
-        missing: rows that this installation cannot run, and why.
+        single: keys of the single-task rows against which Delta m is measured, by metric.
+        missing: note on rows that this installation cannot run, and why.
     """
 
     title: str
@@ -101,13 +101,13 @@ class Experiment:
 
 
 def given_weight(override: str) -> tuple[str, str]:
-    """Task and value of ``weighting.weights.<task>=<value>``."""
+    """Returns task and value of ``weighting.weights.<task>=<value>``."""
     key, _, value = override.partition("=")
     return key.rpartition(".")[2], value
 
 
 def fixed(name: str, title: str, weights: Mapping[str, float], paper: Mapping[str, float] | None = None) -> Row:
-    """A row of fixed weights; tasks without weight are off."""
+    """Returns a row of fixed weights; tasks of weight zero are off."""
     on = {task: weight for task, weight in weights.items() if weight}
     given = tuple(f"weighting.weights.{task}={weight:g}" for task, weight in on.items())
     return Row(name, title, tuple(on), ("weighting=fixed", *given), paper or {})

@@ -1,4 +1,4 @@
-"""Carries out a plan: one process a run, which can be killed and goes on where it was."""
+"""Execution of a plan: one process per run, which resumes if it is killed."""
 
 import logging
 import math
@@ -42,19 +42,22 @@ class _Running:
 
 
 class Runner:
-    """Runs what a plan lacks.
+    """Executes the runs of a plan that have no result yet.
 
     Args:
-        plan: what to run.
-        folder: gets a folder for each run, which is emptied of checkpoints when the run is done.
-        results_dir: gets a small file for each finished run: all that is read of runs that are done.
-        compose: the configuration of a run by what is typed behind ``scripts/train.py``.
-        base: what all runs have in common, as typed.
+        plan: the plan.
+        folder: parent of the runs' folders; the checkpoints of a run are deleted when it is done.
+        results_dir: folder of the result files, the only files of finished runs that are read.
+        compose: returns the configuration of a run for arguments of ``scripts/train.py``.
+        base: arguments that all runs have in common.
         places: see `multitask.comparison.places.find_places`; each takes one run at a time.
-        compute: arithmetic and device, which results say of themselves.
-        frames: which a split has in a run, see `multitask.comparison.frames.FramesOfRuns.describe`; results of others
-            are refused.
-        script: ``scripts/train.py``.
+        compute: precision and device, to be saved in the results.
+        frames: describes a split's frames in a run, see `multitask.comparison.frames.FramesOfRuns.describe`; results
+            with other frames are refused.
+        script: path of ``scripts/train.py``.
+
+    Attributes:
+        results: results by key of the job.
     """
 
     def __init__(
@@ -79,32 +82,32 @@ class Runner:
         self.frames = frames
         self.script = script
         self.failed: dict[str, str] = {}
-        """Key of a job -> the last line that it printed."""
+        """Key of a job -> the reason of its failure, such as the last line that it printed."""
         self.results: dict[str, Result] = {}
         self._stop: list[int] = []
         self._display = progress.Display()
 
     def load(self) -> None:
-        """Reads the results that are there already, of all jobs that they allow to name.
+        """Reads the existing results, including those of jobs that become known from other results.
 
         Raises:
-            UserError: naming the file, if one is damaged or of another configuration.
+            UserError: naming the file, if one is damaged or belongs to another configuration.
         """
         for job in self._unread():
             self._read(job)
 
     def run(self) -> None:
-        """Runs everything that is left.
+        """Executes all runs that are left.
 
         Raises:
-            Interrupted: by a signal, after the runs have saved their state.
+            Interrupted: after a signal, once the running processes have saved their state.
         """
         running: dict[int, _Running] = {}
         shown = -_REDRAW
         with exclusive(self.folder, "running comparisons"), deferred_signals(self._stop), _ended(running):
-            self.load()  # again: another runner may have done some since
+            self.load()  # again: another runner may have finished some meanwhile
             for left in self._todo({}):
-                self._is_possible(left)  # said before anything runs
+                self._is_possible(left)  # so that failures are reported before anything runs
             while not self._stop and (self._todo(running) or running):
                 while (place := self._free_place(running)) is not None:
                     job = next(filter(self._is_possible, self._todo(running)), None)
@@ -126,7 +129,7 @@ class Runner:
             raise Interrupted(self._stop[0], f"{len(self.results)} runs")
 
     def _free_place(self, running: Mapping[int, _Running]) -> int | None:
-        """A place without a run, one whose like (on the same GPU) has fewest."""
+        """Returns a free place, on the GPU with the fewest runs; None if all are busy."""
 
         def neighbours(place: int) -> int:
             return sum(self.places[other] == self.places[place] for other in running)
@@ -134,7 +137,7 @@ class Runner:
         return min((place for place in range(len(self.places)) if place not in running), key=neighbours, default=None)
 
     def arguments(self, job: Job) -> list[str]:
-        """What a job is, as typed behind ``scripts/train.py``, but for its output_dir."""
+        """Returns the arguments of ``scripts/train.py`` for a job, except its output_dir."""
         base_rate = self.compose([*self.base, *job.row.arguments])["optimizer"]["lr"]
         return [
             *self.base,
@@ -145,7 +148,7 @@ class Runner:
         ]
 
     def _unread(self) -> Iterator[Job]:
-        """Jobs that have a result; each is to be read or noted as failed, which may allow to name more."""
+        """Yields jobs with unread result files; the caller reads each or notes its failure, which may add jobs."""
         while found := [job for job in self._todo({}) if self._path(job).exists()]:
             yield from found
 
@@ -164,7 +167,7 @@ class Runner:
         return self._in_results(job, self.compose(self.arguments(job)))
 
     def _in_results(self, job: Job, config: Config) -> dict[str, Any]:
-        """A run's configuration as results keep it: flat, without what is free, and with what files hold."""
+        """Returns a configuration as results keep it: flat, without free keys, with frames and content of the start."""
         frames = {
             "data.frames": self.frames(job.split, config),
             "data.train_frames": self.frames("train", config),
@@ -173,7 +176,7 @@ class Runner:
         return flat | frames | start_in_words(config)
 
     def _is_possible(self, job: Job) -> bool:
-        """Whether a row can be configured; that it cannot is noted, and keeps no other from running."""
+        """Whether a job can be configured; if not, the failure is noted, and the other jobs run."""
         try:
             config = self.compose(self.arguments(job))
             self._in_results(job, config)
@@ -191,7 +194,7 @@ class Runner:
         make_folder(folder.parent)
         command = [sys.executable, str(self.script), *self.arguments(job), f"output_dir={folder}"]
         with open(f"{folder}.{_LOG}", "ab") as output:
-            # A session of its own: a Ctrl-C reaches the runner alone, which passes it on once.
+            # In a new session: Ctrl-C reaches only the runner, which passes it on once.
             process = subprocess.Popen(
                 command,
                 stdout=output,
@@ -207,7 +210,7 @@ class Runner:
         figures: results.Figures = {}
         if run.process.returncode:
             why = _last_line(Path(f"{folder}.{_LOG}"), run.process.returncode)
-            # To diverge is an answer, which another try would repeat; everything else may be mended.
+            # Divergence is a result, which a second run would repeat; every other failure may be corrected.
             if run.process.returncode != Diverged.status:
                 self._note_failure(job, why)
                 return
@@ -219,7 +222,7 @@ class Runner:
             except UserError as error:
                 self._note_failure(job, str(error))
                 return
-            # The last update of all is followed by no loss that would show what it broke.
+            # After the last update no loss is computed that would show that the network has diverged.
             if broken := [key for key, value in figures.items() if not math.isfinite(value)]:
                 self._display.clear()
                 log.warning("%s diverged: %s is %s", job.key, broken[0], figures[broken[0]])
@@ -232,10 +235,10 @@ class Runner:
         results.save(self._path(job), result)
         self.results[job.key] = result
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        for found in self._unread():  # what this result allows to name may be done already
+        for found in self._unread():  # jobs that this result makes known may be done already
             try:
                 self._read(found)
-            except UserError as error:  # keeps no other from running
+            except UserError as error:  # the other jobs still run
                 self._note_failure(found, str(error))
 
     def _note_failure(self, job: Job, why: str) -> None:
@@ -255,7 +258,7 @@ class Runner:
 
 @contextmanager
 def _ended(running: Mapping[int, _Running]) -> Iterator[None]:
-    """Ends the processes that still run at the end, whatever brought it; waits until they have saved their state."""
+    """Terminates the processes that still run at the end of ``with``, and waits until they have saved their state."""
     try:
         yield
     finally:

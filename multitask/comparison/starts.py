@@ -1,4 +1,4 @@
-"""What the networks of a comparison start from: known by its contents, since a path says nothing of them."""
+"""Initial weights of the runs of a comparison, identified by their content, since a path does not identify it."""
 
 import os
 import zlib
@@ -13,12 +13,12 @@ PRETRAINED = "model.pretrained"
 
 
 def start_in_words(config: Config) -> dict[str, str | None]:
-    """What results say that a run starts from, by its key: a name of weights, or the check sum of those in a file.
+    """Identifies a run's initial weights for its result: {configuration key: name, or checksum of a file's weights}.
 
-    Nothing where the file is not there: what it held is not known, and results that say so are taken at their word.
+    Empty if the file is missing: its content is unknown, and results are accepted whatever weights they name.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
     Raises:
         UserError: naming the file, if it is damaged.
     """
@@ -32,10 +32,10 @@ def start_in_words(config: Config) -> dict[str, str | None]:
 
 
 def check_start(config: Config) -> None:
-    """Refuses a run that starts from a file which is not there.
+    """Refuses a run that starts from a missing file.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
     Raises:
         UserError: naming the file.
     """
@@ -45,7 +45,7 @@ def check_start(config: Config) -> None:
 
 
 def _is_missing(given: str | None) -> bool:
-    """Whether it is the path of no file: with a folder or a suffix, which no name of weights has."""
+    """Whether a value is the path of a missing file: a path has a folder or a suffix, a name of weights neither."""
     if given is None or Path(given).is_file():
         return False
     return len(Path(given).parts) > 1 or bool(Path(given).suffix)
@@ -53,7 +53,10 @@ def _is_missing(given: str | None) -> bool:
 
 @cache
 def _check_sum(path: str, size: int, changed: int) -> int:
-    """Of a run's network, which another run of the same configuration has, too; of other files as they are."""
+    """Returns the checksum of a file: of a checkpoint only its network, which a repeated run reproduces.
+
+    Size and time of change (ns) are part of the cache's key.
+    """
     run = find_run(path)
     if run is None:
         return zlib.crc32(Path(path).read_bytes())

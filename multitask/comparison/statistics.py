@@ -1,4 +1,4 @@
-"""Means, spreads, tests and verdicts over seeds."""
+"""Means, deviations, statistical tests and verdicts over seeds."""
 
 import math
 import statistics
@@ -8,25 +8,25 @@ from typing import NamedTuple
 from scipy.special import stdtr, stdtrit
 
 LEVEL = 0.05
-"""Chance of any wrong verdict among all claims of a table, and of a single interval to miss."""
+"""Probability of any wrong verdict among all claims of a table, and of a single interval missing the true value."""
 
 LEAST_SEEDS = 3
-"""With fewer a claim is not tested: of two differences nobody can tell how much they vary."""
+"""Smallest number of seeds to test a claim with: two differences do not show how much they vary."""
 
 HOLDS, FAILS, UNDECIDED, TOO_FEW = "holds", "does not hold", "undecided", "too few seeds"
 
 _SAME = 1e-9
-"""Differences that vary by less than this share of the figures are equal, but for rounding."""
+"""Differences that vary by less than this fraction of the metrics count as equal: it is rounding."""
 
 
 class Difference(NamedTuple):
     """A paired difference over seeds.
 
     Attributes:
-        mean: of the differences; above zero where the first is better.
-        error: standard error of the mean; None where nothing tells it: with one seed, or if all differences are equal.
-        num_seeds: that both have.
-        other: mean of the other row's figure over these seeds.
+        mean: mean of the differences; positive if the first row is better.
+        error: standard error of the mean; None with one seed, or if all differences are equal.
+        num_seeds: number of seeds that both rows have.
+        other: mean of the other row's metric over these seeds.
     """
 
     mean: float
@@ -36,17 +36,18 @@ class Difference(NamedTuple):
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Ends of the 95 % interval of this difference alone (Student's t); None without an error."""
+        """The 95 % confidence interval of this difference alone (Student's t); None without a standard error."""
         if self.error is None:
             return None
         half = float(stdtrit(self.num_seeds - 1, 1 - LEVEL / 2)) * self.error
         return self.mean - half, self.mean + half
 
     def p_values(self, margin: float = 0.0) -> tuple[float, float]:
-        """Of two one-sided paired t tests: that the true difference is not above, and that it is not below, -margin.
+        """Returns the p-values of two one-sided paired t tests of the true difference against -margin.
 
-        A small first one says that the first row is better, or worse by less than the margin; a small second one that
-        it is worse, by more than the margin. They add up to 1, but without an error both are 1.
+        The first null hypothesis is that it is at most -margin: a small p says that the first row is better, or worse
+        by less than the margin. The second is that it is at least -margin: a small p says that the first row is worse
+        by more than the margin. The two add up to 1; without a standard error both are 1.
         """
         if self.error is None:
             return 1.0, 1.0
@@ -55,11 +56,11 @@ class Difference(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What becomes of a claim.
+    """The decision on a claim.
 
     Attributes:
         verdict: one of `HOLDS`, `FAILS`, `UNDECIDED` and `TOO_FEW`.
-        p: the smaller of its two p-values, corrected; None where it was not tested.
+        p: the smaller of its two p-values, corrected; None if it was not tested.
     """
 
     verdict: str
@@ -67,19 +68,19 @@ class Decision(NamedTuple):
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and standard deviation (of a sample; None of a single value)."""
+    """Returns mean and sample standard deviation (None for a single value)."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def paired_difference(
     better: Mapping[int, float], worse: Mapping[int, float], higher_is_better: bool
 ) -> Difference | None:
-    """How much better one row is than another, over the seeds that both have; None without any.
+    """Returns the paired difference of two rows over the seeds that both have; None without any.
 
     Args:
-        better: a figure of merit by seed.
-        worse: the same of the row that is said to be worse.
-        higher_is_better: direction of the figure.
+        better: a metric by seed, of the row that is claimed to be better.
+        worse: the same metric of the other row.
+        higher_is_better: direction of the metric.
     """
     sign = 1 if higher_is_better else -1
     seeds = sorted(better.keys() & worse.keys())
@@ -93,14 +94,14 @@ def paired_difference(
 
 
 def decide(claims: Sequence[tuple[Difference | None, float]]) -> list[Decision]:
-    """Verdicts on the claims of one table.
+    """Decides the claims of one table.
 
-    The family is the two one-sided tests of each claim that has seeds enough; they are corrected together. Of a
-    claim's two hypotheses at least one is true, and no more than `LEVEL` is the chance to reject any true one of the
-    table, however the claims depend on each other.
+    The two one-sided tests of all claims with enough seeds are one family, and are corrected together. Of a claim's two
+    null hypotheses at least one is true. The probability of rejecting any true one in the table is at most `LEVEL`,
+    however the claims depend on each other.
 
     Args:
-        claims: difference (None without a seed) and margin of each.
+        claims: difference (None without a common seed) and margin of each claim.
     """
     tested = [place for place, (found, _) in enumerate(claims) if found and found.num_seeds >= LEAST_SEEDS]
     pairs = [found.p_values(margin) for found, margin in (claims[place] for place in tested) if found]
@@ -113,7 +114,7 @@ def decide(claims: Sequence[tuple[Difference | None, float]]) -> list[Decision]:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values corrected for being so many, by Holm's step-down method: at most the level where one is rejected.
+    """Returns p-values corrected by Holm's step-down method; a test rejects if its corrected p is at most the level.
 
     The smallest is multiplied by the number of tests, the next by one less and so on; none becomes smaller than one
     before it, or greater than 1.
@@ -129,12 +130,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def mean_relative_improvement(
     figures: Mapping[str, float], single: Mapping[str, float], higher_is_better: Mapping[str, bool]
 ) -> float | None:
-    """Delta m: mean over figures of the relative improvement upon single-task networks; None if one is missing.
+    """Returns Delta m: the mean relative improvement of metrics on single-task networks; None if a metric is missing.
 
     Args:
-        figures: values by figure.
-        single: the same of networks of a single task.
-        higher_is_better: direction of each figure that counts.
+        figures: metrics by name.
+        single: the same metrics of single-task networks.
+        higher_is_better: direction of each metric that counts.
     """
     if not all(key in figures and single.get(key) for key in higher_is_better):
         return None

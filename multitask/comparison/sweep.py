@@ -1,4 +1,4 @@
-"""Figures over what rows vary: one task's fixed weight, beside rows that learn their weights, or another number."""
+"""Plots of metrics over a number that rows vary, such as one task's fixed weight."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ Values = Callable[[Row, str], Sequence[float]]
 
 
 def swept(rows: Sequence[Row], task: str) -> dict[float, Row]:
-    """Rows by the weight of the task, in its order: of fixed weights, and of the task alone or without it."""
+    """Returns rows by the task's weight, in ascending order: fixed weights, and single tasks of weight 1 or 0."""
     weights = {}
     for row in rows:
         given = [part.partition("=")[2] for part in row.overrides if part.startswith(f"weighting.weights.{task}=")]
@@ -23,14 +23,14 @@ def swept(rows: Sequence[Row], task: str) -> dict[float, Row]:
 
 
 def plot_sweep(rows: Mapping[float, Row], learned: Sequence[Row], task: str, values: Values, path: Path) -> None:
-    """Means and standard deviations over seeds.
+    """Plots means and standard deviations over seeds against a task's weight, with lines for learned weights.
 
     Args:
-        rows: by the weight that is the axis.
+        rows: rows by the weight on the axis.
         learned: rows that learn their weights.
-        task: whose weight it is.
-        values: of a row and a figure, as shown, one for each seed.
-        path: of the PNG.
+        task: the task whose weight is on the axis.
+        values: returns the values of a row's metric, one per seed, in the unit of its column.
+        path: path of the PNG.
     """
     plot, save, every = _axes_of_figures(list(rows.values()), values)
     for key, axes in every.items():
@@ -45,13 +45,13 @@ def plot_sweep(rows: Mapping[float, Row], learned: Sequence[Row], task: str, val
 
 
 def plot_curves(curves: Mapping[str, Mapping[float, Row]], axis: str, values: Values, path: Path) -> None:
-    """Means and standard deviations over seeds, a curve for each kind of row.
+    """Plots means and standard deviations over seeds, one curve for each kind of row.
 
     Args:
-        curves: rows by kind and by the number that they vary, above zero; the axis is logarithmic.
-        axis: what the number is.
+        curves: rows by kind and by the positive number that they vary; the axis is logarithmic.
+        axis: label of the axis.
         values: see `plot_sweep`.
-        path: of the PNG.
+        path: path of the PNG.
     """
     plot, save, every = _axes_of_figures([row for rows in curves.values() for row in rows.values()], values)
     numbers = sorted({number for rows in curves.values() for number in rows})
@@ -66,7 +66,7 @@ def plot_curves(curves: Mapping[str, Mapping[float, Row]], axis: str, values: Va
 
 
 def _axes_of_figures(rows: Sequence[Row], values: Values) -> tuple[Any, Callable[[Path], None], dict[str, Any]]:
-    """A picture with axes for each figure of table 1 that some row has."""
+    """Returns a plot, the function that saves it, and its axes for each metric of table 1 that any row has."""
     shown = {key: column.title for key, column in TABLE1.items() if any(values(row, key) for row in rows)}
     plot, save = canvas(5 * len(shown), 4.3)
     every = dict(zip(shown, plot.subplots(1, len(shown), squeeze=False)[0], strict=True))
@@ -85,5 +85,5 @@ def _finish(plot: Any, every: Iterable[Any], save: Callable[[Path], None], path:
     handles: dict[str, Any] = {}
     for axes in every:
         handles |= {handle.get_label(): handle for handle in axes.get_legend_handles_labels()[0]}
-    plot.legend(handles=list(handles.values()), loc="outside upper center", ncols=3)  # it would hide bars within
+    plot.legend(handles=list(handles.values()), loc="outside upper center", ncols=3)  # inside, it would hide error bars
     save(path)

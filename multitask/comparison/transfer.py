@@ -1,14 +1,14 @@
-"""What a network should know before it sees few labelled frames: rows of every start with every number of frames."""
+"""The transfer experiment: initial weights compared at few labelled frames, a row for each start and number."""
 
 from multitask.comparison.columns import OF_TASK
 from multitask.comparison.orderings import better
 from multitask.comparison.rows import Ordering, Row
 
 FRAMES = (18, 36, 72, 144)
-"""Labelled frames to train on: five folds of 180 frames leave 144."""
+"""Numbers of labelled frames to train on; training on four of five folds of 180 frames leaves 144."""
 
 _RATED_WITH = 72
-"""Frames with which each start's learning rate is chosen: the most of `FRAMES` that those held out leave."""
+"""Number of frames with which each learning rate is chosen: the largest of `FRAMES` left by the held-out ones."""
 
 STARTS = {
     "scratch": "from scratch",
@@ -16,7 +16,7 @@ STARTS = {
     "imagenet": "from ImageNet",
     "imagenet_embedded": "from ImageNet, then the embedded set",
 }
-"""Key of ``starts`` in the configuration, which says what ``model.pretrained`` is, and how tables call it."""
+"""Key in the configuration's group ``starts``, whose value is used as ``model.pretrained`` -> name in tables."""
 
 
 def _row(start: str, frames: int, name: str, *overrides: str, rated_as: Row | None = None) -> Row:
@@ -27,7 +27,7 @@ def _row(start: str, frames: int, name: str, *overrides: str, rated_as: Row | No
 
 
 def _rows_of(start: str) -> dict[float, Row]:
-    """By the number of frames; with none held out, since the largest number may be all of them."""
+    """Returns the rows of a start by number of frames; none are held out, since the largest number may be all."""
     rated = _row(start, _RATED_WITH, f"{start}-rate")
     return {frames: _row(start, frames, f"{start}-{frames}", "data.held_out=0", rated_as=rated) for frames in FRAMES}
 
@@ -40,7 +40,7 @@ ROWS = [row for rows in _BY_START.values() for row in rows.values()]
 
 
 def claims() -> list[Ordering]:
-    """That any start is better than none, and that the embedded set adds something to ImageNet."""
+    """Claims that any pretraining is better than none, and that the embedded set improves on ImageNet alone."""
     pairs = [("embedded", "scratch"), ("imagenet", "scratch"), ("imagenet_embedded", "imagenet")]
     return [
         claim

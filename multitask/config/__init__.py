@@ -1,1 +1,1 @@
-"""Configurations: checked against the signatures of what they describe, and built into objects."""
+"""Configurations: checks against constructor signatures, and construction of the objects that they describe."""

@@ -1,4 +1,4 @@
-"""From a configuration (plain dicts, as resolved by Hydra or kept in a checkpoint) to the objects it describes."""
+"""Factories of the objects that a configuration describes (plain dicts, resolved by Hydra or from a checkpoint)."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -23,14 +23,14 @@ from multitask.weighting import Weighting
 Config = Mapping[str, Any]
 
 _COMPUTE = ("device", "precision", "channels_last")
-MOST_SEED = 2**64 - 1  # that torch takes
+MOST_SEED = 2**64 - 1  # the largest that torch accepts
 
 _MOST_PIXELS = 2**22
-"""Of whole frames at once: more are no faster, and a checkpoint from elsewhere may name any number."""
+"""Largest number of pixels per evaluation batch: more is no faster, and a foreign checkpoint may ask for any number."""
 
 
 def group(config: Config, key: str) -> Config:
-    """A group of a configuration, or a group within one, such as ``data.augmentation``."""
+    """Returns a group of a configuration by its dotted key, such as ``data.augmentation``."""
     found: Any = config
     for part in key.split("."):
         found = found.get(part) if isinstance(found, Mapping) else None
@@ -40,12 +40,12 @@ def group(config: Config, key: str) -> Config:
 
 
 def make_classes(config: Config) -> ClassTable:
-    """The class table of the labels, as ``data.classes`` names or gives it."""
+    """Makes the class table of the labels from ``data.classes``, which is its name or its content."""
     return read_table(group(config, "data").get("classes"))
 
 
 def make_tasks(config: Config, classes: ClassTable) -> dict[str, Task]:
-    """The tasks of ``config["tasks"]``, in that order."""
+    """Makes the tasks of ``config["tasks"]``, in that order."""
     names, known = config.get("tasks"), group(config, "task")
     if not fits(names, list[str]):
         raise UserError(f"tasks: needed a list such as {sorted(known)}, found {shown(names)}")
@@ -60,18 +60,18 @@ def make_tasks(config: Config, classes: ClassTable) -> dict[str, Task]:
 
 
 def make_frames(config: Config, split: str) -> Split:
-    """One split of the data set, with those of its frames that the run has."""
+    """Opens one split of the data set, restricted to the frames that the run uses."""
     return make_splits(config, split)[0]
 
 
 def make_splits(config: Config, *splits: str) -> list[Split]:
-    """Several of them."""
+    """Opens several splits, see `make_frames`."""
     data, seed = group(config, "data"), make_seed(config)
     return [open_frames(data, split, seed) for split in splits]
 
 
 def make_augmentation(config: Config) -> Augmentation:
-    """The augmentation of the training split."""
+    """Makes the augmentation of the training split."""
     values = dict(group(config, "data.augmentation"))
     if isinstance(values.get("scale"), list):
         values["scale"] = tuple(values["scale"])
@@ -81,7 +81,7 @@ def make_augmentation(config: Config) -> Augmentation:
 
 
 def make_model(config: Config, tasks: Mapping[str, Task]) -> MultiTaskNetwork:
-    """The network with one decoder for each task, which starts as ``model.pretrained`` says."""
+    """Makes the network with one decoder per task, initialised as ``model.pretrained`` says."""
     channels, model = {name: task.channels for name, task in tasks.items()}, group(config, "model")
     pretrained = model.get("pretrained")
     run = find_run(pretrained) if isinstance(pretrained, str) else None
@@ -92,19 +92,19 @@ def make_model(config: Config, tasks: Mapping[str, Task]) -> MultiTaskNetwork:
 
 
 def make_weighting(config: Config, tasks: Mapping[str, Task]) -> Weighting:
-    """The weighting of the tasks' losses; what it says of tasks that are off for want of labels is left out."""
+    """Makes the weighting of the tasks' losses; its settings for tasks that are off for lack of labels are ignored."""
     off = set(config["tasks"]) - set(tasks)
     spec = {key: _without(value, off) for key, value in group(config, "weighting").items()}
     return make("weighting", spec, Weighting, {name: task.likelihood for name, task in tasks.items()})
 
 
 def make_optimization(config: Config) -> Optimization:
-    """The optimiser's numbers."""
+    """Makes the settings of the optimizer."""
     return call("optimizer", Optimization, group(config, "optimizer"))
 
 
 def make_schedule(config: Config) -> Schedule:
-    """The trainer's numbers."""
+    """Makes the schedule of a run from the group ``trainer``."""
     values = {key: value for key, value in group(config, "trainer").items() if key not in _COMPUTE}
     if values.get("num_workers") == "auto":
         values["num_workers"] = num_loaders(num_cpus())
@@ -112,12 +112,12 @@ def make_schedule(config: Config) -> Schedule:
 
 
 def make_grouping(config: Config) -> Grouping:
-    """How votes become instances; a checkpoint that says nothing of it gets the defaults."""
+    """Makes the settings of grouping votes into instances; the defaults for an older checkpoint without the group."""
     return call("instances", Grouping, group(config, "instances") if "instances" in config else {})
 
 
 def pixels_at_once(config: Config) -> int:
-    """Pixels of one micro-batch of training: what the memory is known to hold, and more without gradients."""
+    """Returns the pixels of one micro-batch of training, which fit the memory all the more without gradients."""
     schedule = make_schedule(config)
     crop, frame = group(config, "data.augmentation").get("crop"), group(config, "data").get("image_size")
     height, width = check_size("data.augmentation.crop", crop) if crop else check_size("data.image_size", frame)
@@ -125,13 +125,13 @@ def pixels_at_once(config: Config) -> int:
 
 
 class EvaluationSettings(NamedTuple):
-    """How a network is evaluated.
+    """Settings of an evaluation.
 
     Attributes:
-        compute: where and in which arithmetic.
-        grouping: how votes become instances.
-        pixels_at_once: of all frames of a batch together.
-        num_workers: processes that load frames.
+        compute: device, precision and memory format.
+        grouping: settings of the grouping of votes into instances.
+        pixels_at_once: largest number of pixels of all frames of a batch together.
+        num_workers: number of data loader workers.
     """
 
     compute: Compute
@@ -141,21 +141,21 @@ class EvaluationSettings(NamedTuple):
 
 
 def make_evaluation_settings(config: Config) -> EvaluationSettings:
-    """How networks of a run are evaluated, during its training and later."""
+    """Makes the settings with which a run's network is evaluated, during training and later."""
     compute, grouping, num_workers = make_device(config), make_grouping(config), make_schedule(config).num_workers
     return EvaluationSettings(compute, grouping, pixels_at_once(config), num_workers)
 
 
 class TrainingSettings(NamedTuple):
-    """How a network is trained.
+    """Settings of a training run.
 
     Attributes:
-        compute: where and in which arithmetic.
-        schedule: how long, on how many frames a step, and when to do what.
-        seed: of all that is random.
-        optimization: how the parameters move.
-        augmentation: of the frames.
-        evaluation: how it is evaluated.
+        compute: device, precision and memory format.
+        schedule: length of the run, batch size and intervals.
+        seed: seed of everything random.
+        optimization: settings of the optimizer.
+        augmentation: augmentation of the training frames.
+        evaluation: settings of validation and final evaluation.
     """
 
     compute: Compute
@@ -167,7 +167,7 @@ class TrainingSettings(NamedTuple):
 
 
 def make_training_settings(config: Config) -> TrainingSettings:
-    """How a run's network is trained."""
+    """Makes the settings of a training run."""
     return TrainingSettings(
         make_device(config),
         make_schedule(config),
@@ -179,12 +179,12 @@ def make_training_settings(config: Config) -> TrainingSettings:
 
 
 def is_seed(value: Any) -> bool:
-    """Whether a value is a seed that torch takes."""
+    """Whether a value is a seed that torch accepts."""
     return fits(value, int) and 0 <= value <= MOST_SEED
 
 
 def make_seed(config: Config) -> int:
-    """The run's seed."""
+    """Returns the run's seed."""
     seed: Any = config.get("seed")
     if not is_seed(seed):
         raise UserError(f"seed: needed a whole number from 0 to {MOST_SEED}, found {shown(seed)}")
@@ -192,13 +192,13 @@ def make_seed(config: Config) -> int:
 
 
 def make_device(config: Config) -> Compute:
-    """Device, precision and memory format."""
+    """Makes the device, the precision and the memory format."""
     trainer = group(config, "trainer")
     return call("trainer", make_compute, {key: trainer[key] for key in _COMPUTE if key in trainer})
 
 
 def _without(value: Any, names: set[str]) -> Any:
-    """``value``, without the entries of these names if it is a mapping."""
+    """Returns ``value``, without the entries called ``names`` if it is a mapping."""
     if not isinstance(value, Mapping):
         return value
     return {name: item for name, item in value.items() if name not in names}

@@ -1,4 +1,4 @@
-"""Values from the command line in the place of those that a saved configuration has."""
+"""Overrides of a saved configuration from the command line."""
 
 import copy
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ from multitask.errors import UserError, shown
 
 
 def merge(saved: Config, given: Config, overrides: Sequence[str]) -> dict[str, Any]:
-    """A saved configuration with the values of ``given`` at the keys that ``overrides`` name.
+    """Returns a saved configuration in which the keys named by ``overrides`` have their values from ``given``.
 
     Raises:
-        UserError: for an override that is not ``key=value``.
+        UserError: for an override that is not ``key=value`` or ``group=choice``.
     """
     merged: dict[str, Any] = copy.deepcopy(dict(saved))
     for override in overrides:

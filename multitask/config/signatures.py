@@ -1,4 +1,4 @@
-"""Objects from their classes and arguments as a configuration gives them, checked against the constructors."""
+"""Construction of objects from the class names and arguments in a configuration, checked against the signatures."""
 
 import importlib
 import inspect
@@ -15,7 +15,7 @@ _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 
 def is_dotted(target: object) -> bool:
-    """Whether something is the name of a class with its module's, such as ``multitask.tasks.depth.Depth``."""
+    """Whether a value is a dotted name with a module, such as ``multitask.tasks.depth.Depth``."""
     return isinstance(target, str) and _DOTTED.fullmatch(target) is not None
 
 
@@ -23,11 +23,11 @@ def make(key: str, spec: Mapping[str, Any], base: type[T], *args: Any) -> T:
     """Builds the object that a part of the configuration describes by its ``_target_`` and keyword arguments.
 
     Args:
-        key: of that part, for errors.
-        spec: ``_target_`` (a dotted name of a class) and its keyword arguments.
-        base: what the class must be derived from. A checkpoint's configuration is data from elsewhere: it can name no
-            function, and no class but these.
-        args: positional arguments in front.
+        key: key of that part, for errors.
+        spec: ``_target_`` (the dotted name of a class) and its keyword arguments.
+        base: required base class. A checkpoint's configuration is untrusted: it may name only subclasses of it, and no
+            functions.
+        args: positional arguments to pass before the keyword arguments.
     """
     if not isinstance(spec, Mapping):
         raise UserError(f"{key}: needed _target_ and its arguments, found {shown(spec)}")
@@ -48,7 +48,7 @@ def make(key: str, spec: Mapping[str, Any], base: type[T], *args: Any) -> T:
 
 
 def call(key: str, function: Callable[..., T], arguments: Mapping[str, Any], *args: Any) -> T:
-    """Calls ``function``, with an error that names the key where the arguments do not fit its signature."""
+    """Calls ``function``; raises an error that names the key if the arguments do not fit the signature."""
     parameters = dict(list(inspect.signature(function).parameters.items())[len(args) :])
     hints = get_type_hints(function.__init__ if isinstance(function, type) else function)  # type: ignore[misc]
     for name, value in arguments.items():
@@ -63,7 +63,7 @@ def call(key: str, function: Callable[..., T], arguments: Mapping[str, Any], *ar
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a plain value is of a type, as far as configurations need: numbers, texts, and containers of them."""
+    """Whether a plain value fits a type hint; supports the types in configurations: numbers, texts and containers."""
     origin, inner = get_origin(hint), get_args(hint)
     if hint is Any:
         return True
@@ -75,7 +75,7 @@ def fits(value: Any, hint: Any) -> bool:
         return isinstance(value, tuple) and len(value) == len(inner) and all(map(fits, value, inner))
     if origin in (dict, Mapping):
         return isinstance(value, Mapping) and all(fits(item, inner[1]) for item in value.values())
-    if hint in (int, float):  # True is an int to Python, and to nobody else
+    if hint in (int, float):  # in Python, but not in a configuration, True is an int
         return isinstance(value, int if hint is int else (int, float)) and not isinstance(value, bool)
     return isinstance(value, hint)
 

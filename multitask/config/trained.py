@@ -1,4 +1,4 @@
-"""A checkpoint to the network in it, rebuilt as the checkpoint's own configuration says."""
+"""Loading of a trained network, rebuilt from the checkpoint's own configuration."""
 
 import os
 import sys
@@ -26,10 +26,10 @@ class Trained:
     """A trained network, on the CPU.
 
     Attributes:
-        config: of its run, changed where that was asked for.
-        classes: the class table that it was trained for.
-        tasks: that it was trained for.
-        network: with its trained parameters.
+        config: configuration of its run, with the overrides applied.
+        classes: the class table that it was trained on.
+        tasks: the tasks that it was trained on.
+        network: the network with its trained parameters.
     """
 
     config: Config
@@ -39,18 +39,20 @@ class Trained:
 
 
 _MOST_WORKERS = 16
-"""That a checkpoint asks for: one from elsewhere may name any number."""
+"""Largest number of workers accepted from a checkpoint: a foreign one may ask for any number."""
 
 
 def load_trained(source: str | Path, given: Config | None = None, overrides: Sequence[str] = ()) -> Trained:
-    """Loads a checkpoint, running no code of its: of its tasks' modules those alone that the user has chosen.
+    """Loads a trained network without running code from the checkpoint.
+
+    Of the modules that its tasks name, only those that the user has chosen are imported, see `_check_targets`.
 
     Args:
         source: path of the checkpoint.
-        given: a configuration whose values at the keys that ``overrides`` name take the place of the checkpoint's.
-        overrides: ``key=value`` or ``group=choice``, as typed.
+        given: configuration with the new values of the keys that ``overrides`` names.
+        overrides: ``key=value`` or ``group=choice``, as typed on the command line.
     Raises:
-        UserError: naming the file, if it cannot be read, is none of this package, newer than it, or not whole.
+        UserError: naming the file, if it cannot be read, or is not a complete checkpoint of this version or older.
     """
     state: dict[str, Any] = checkpoint.load(source)
     try:
@@ -63,9 +65,9 @@ def load_trained(source: str | Path, given: Config | None = None, overrides: Seq
     try:
         _check_targets(config, state["tasks"])
         tasks = make_tasks({**config, "tasks": state["tasks"]}, classes)
-        # What a checkpoint brings along is not fetched from anywhere else.
+        # The checkpoint contains all parameters: pretrained ones are not loaded.
         alone = {**config, "model": {**config["model"], "pretrained": None}}
-        with torch.device("meta"):  # no memory for parameters, of which there may be more than the checkpoint holds
+        with torch.device("meta"):  # the configuration may ask for more parameters than the checkpoint holds
             network = make_model(alone, tasks)
     except UserError as error:
         raise UserError(f"checkpoint={source}: {error}") from error
@@ -74,9 +76,9 @@ def load_trained(source: str | Path, given: Config | None = None, overrides: Seq
 
 
 def _with_classes(config: Config, classes: ClassTable) -> Config:
-    """A run's configuration with its class table in the place of the table's name: the file may have changed since.
+    """Replaces the name of the class table in a configuration by the table itself: its file may have changed since.
 
-    Of older versions, whose configurations have none, CamVid's labels were read as those of Cityscapes.
+    Configurations of older versions name no table: then CamVid's labels were mapped to the classes of Cityscapes.
     """
     data = dict(config["data"])
     if "classes" not in data and data.get("format") in MAPPED_BEFORE:
@@ -92,13 +94,13 @@ def _with_few_workers(config: Config) -> Config:
 
 
 def _check_targets(config: Config, tasks: Iterable[str]) -> None:
-    """Refuses tasks of modules that are nobody's choice here: to import a module is to run what is in it."""
+    """Refuses tasks from modules that the user has not chosen, since importing a module runs its code."""
     folders = [Path(folder) for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
     for name in tasks:
         spec = config["task"].get(name)
         target = spec.get("_target_") if isinstance(spec, Mapping) else None
         if not is_dotted(target):
-            continue  # which making the task refuses
+            continue  # refused when the task is made
         module = str(target).rpartition(".")[0]
         top = module.partition(".")[0]
         chosen = any((folder / top).is_dir() or (folder / f"{top}.py").is_file() for folder in folders)

@@ -1,4 +1,4 @@
-"""Whether a configuration is a run's: asked of those that come from elsewhere, such as a checkpoint's."""
+"""Validation of a run's configuration from an untrusted source, such as a checkpoint."""
 
 from multitask.config.factories import Config, group, make_grouping, pixels_at_once
 from multitask.config.signatures import fits
@@ -9,10 +9,10 @@ _GROUPS = ("data", "data.augmentation", "task", "model", "weighting", "optimizer
 
 
 def check_config(config: Config) -> None:
-    """Refuses a configuration that is not a run's, before anything is made of it.
+    """Refuses an invalid configuration before anything is built from it.
 
     Raises:
-        UserError: naming the first key that is not what everything else takes for granted.
+        UserError: naming the first key that is missing or of the wrong type.
     """
     for key in _GROUPS:
         group(config, key)

@@ -23,7 +23,7 @@ from multitask.data.png_chunks import GREY, PALETTE, Damaged, Header
 from multitask.data.png_chunks import read_header as read_png_header
 from multitask.data.reading import opened, read_text
 from multitask.errors import UserError
-from multitask.files import whole
+from multitask.files import atomic_writer
 
 SUFFIX: dict[str, tuple[str, str]] = {
     "image": ("leftImg8bit", "_leftImg8bit.png"),
@@ -155,7 +155,7 @@ def write_png(path: Path, array: np.ndarray) -> None:
 
     There are thousands of these: a power cut may tear the newest, which their check sums then say.
     """
-    with whole(path, lasting=False) as file:
+    with atomic_writer(path, durable=False) as file:
         # Level 1 writes these pictures about four times faster than the default for a tenth more bytes.
         Image.fromarray(array).save(file, format="PNG", compress_level=1)
 
@@ -261,5 +261,5 @@ def write_camera(path: Path, camera: Camera) -> None:
         "extrinsic": {key: values[key] for key in _EXTRINSIC},
         "intrinsic": {key: values[key] for key in _INTRINSIC},
     }
-    with whole(path, lasting=False) as file:  # as in `write_png`
+    with atomic_writer(path, durable=False) as file:  # as in `write_png`
         file.write(f"{json.dumps(content, indent=4)}\n".encode())

@@ -1,4 +1,4 @@
-"""Whether this machine computes the gradients of a network's convolutions right, tried once before training."""
+"""A check, made once before training, that this machine computes the gradients of convolutions correctly."""
 
 import torch
 from torch import nn
@@ -9,19 +9,19 @@ from multitask.errors import UserError
 from multitask.models.convolutions import in_right_form
 
 _CHANNELS, _SIZE, _DILATION = 16, (16, 40), 2
-"""Of the convolutions that are tried: the smallest that a faulty library was seen to fail on at every try."""
+"""Size of the convolutions that are checked: the smallest on which a faulty library was seen to fail every time."""
 
 _ALLOWED = {torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.05}
-"""Errors of the weights' gradient as a share of its largest value: ten times what rounding does, or more."""
+"""Allowed error of the weights' gradient, relative to its largest value: at least ten times the rounding error."""
 
 
 def check_gradients(network: nn.Module, compute: Compute) -> None:
-    """Refuses to train where the gradient of one of the network's kinds of convolution is not float64's.
+    """Refuses to train where the gradient of one of the network's kinds of convolution differs from float64's.
 
-    Random states stay as they are.
+    The states of the random generators are left unchanged.
 
     Args:
-        network: to be trained.
+        network: the network to train.
         compute: device, precision and memory format of the run.
     Raises:
         UserError: naming the key, torch's version and what is wrong.
@@ -39,9 +39,9 @@ def check_gradients(network: nn.Module, compute: Compute) -> None:
 
 
 def gradient_error(compute: Compute, groups: int, dilation: int) -> float:
-    """How far a convolution's weights' gradient is from that in float64, as a share of its largest value.
+    """Returns the error of a convolution's weight gradient against float64, relative to its largest value.
 
-    The convolution is in the form in which networks have it.
+    The convolution has the form that networks give theirs, see `in_right_form`.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, and loaded without running any code of theirs."""
+"""Checkpoints: written atomically, and loaded without running any code from the file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,37 +11,37 @@ from multitask.data.class_tables import built_in, table_of
 from multitask.data.classes import ClassTable
 from multitask.engine.state import KEYS, check_kinds
 from multitask.errors import UserError, shown
-from multitask.files import whole
+from multitask.files import atomic_writer
 from multitask.models import archive
 from multitask.models.tensors import first_difference, first_not_finite, first_other_type
 
 VERSION = 4
-"""Raised whenever a run would go on otherwise than it began, or parameters have other names."""
+"""Version of the format: incremented when resumed runs would train differently, or parameters are renamed."""
 
 _BEFORE = "cityscapes"
-"""The class table of all runs before version 4, whose checkpoints have its names alone."""
+"""Class table of all runs before version 4, whose checkpoints hold only its class names."""
 
 _RENAMED = 3, "encoder.resnet.", "encoder.backbone."
-"""Since which version a part of the network has another name, and both names."""
+"""Version that renamed a part of the network, with the old and the new prefix."""
 
 
 class Damaged(UserError):
-    """A checkpoint cannot be read, whatever it was."""
+    """The error for a file that cannot be read as a checkpoint."""
 
 
 def save(path: Path, state: Mapping[str, Any], previous: Path | None = None) -> None:
-    """Writes a checkpoint, whole or not at all.
+    """Writes a checkpoint atomically.
 
     Args:
-        path: of the file.
-        state: what it holds beside the version.
-        previous: where the checkpoint goes that was at ``path``; None: it is replaced.
+        path: path of the file.
+        state: content of the checkpoint except the version.
+        previous: new path of the checkpoint that was at ``path``; None: the old checkpoint is lost.
     Raises:
-        UserError: naming the file, if it cannot be written, because the disk is full for example; a checkpoint that
-            was there before is untouched.
+        UserError: naming the file, if it cannot be written, for example because the disk is full; an existing
+            checkpoint is then unchanged.
     """
     try:
-        with whole(path, previous=previous) as file:
+        with atomic_writer(path, previous=previous) as file:
             _dump({"version": VERSION, **state}, file)
     except UserError as error:
         kept = "the checkpoint before it is untouched" if path.exists() else "there was none before it"
@@ -70,14 +70,14 @@ def load(path: str | Path) -> dict[str, Any]:
 
 
 def check_whole(content: Any, source: str) -> dict[str, Any]:
-    """What a file holds, under today's names, if that is a checkpoint of this package, of this version or an older one.
+    """Returns a file's content under today's names if it is a checkpoint of this package, of this version or older.
 
     Raises:
-        UserError: beginning with ``source``.
+        UserError: beginning with ``source``, if it is not.
     """
     state = content if isinstance(content, dict) else {}
     version = state.get("version")
-    if isinstance(version, int) and version > VERSION:  # before its keys, which may be others
+    if isinstance(version, int) and version > VERSION:  # before the keys are checked, which may differ
         raise UserError(f"{source}: needed version {VERSION} or older, found {shown(version)}")
     if missing := sorted(KEYS - state.keys()):
         raise UserError(f"{source}: not a checkpoint of this package, it lacks {missing}")
@@ -86,10 +86,10 @@ def check_whole(content: Any, source: str) -> dict[str, Any]:
 
 
 def table_of_run(state: Mapping[str, Any], source: str) -> ClassTable:
-    """The class table of a checkpoint's run; what older versions learned were the classes of Cityscapes.
+    """Returns the class table of a checkpoint's run; older versions always trained on the classes of Cityscapes.
 
     Raises:
-        UserError: beginning with ``source``, if it is none.
+        UserError: beginning with ``source``, if the checkpoint holds no valid class table.
     """
     content = state["classes"]
     if isinstance(content, Mapping):
@@ -101,7 +101,7 @@ def table_of_run(state: Mapping[str, Any], source: str) -> ClassTable:
 
 
 def _network_of(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """A checkpoint's parameters under today's names."""
+    """Returns a checkpoint's parameters under today's names."""
     since, before, now = _RENAMED
     if state["version"] >= since:
         return dict(state["network"])
@@ -112,13 +112,12 @@ def load_network(network: torch.nn.Module, state: Mapping[str, Any], source: str
     """Puts a checkpoint's parameters into ``network``.
 
     Args:
-        network: may be on the meta device: no memory is taken for it before it is known to fit, and it is on the CPU
-            then.
-        state: of `load`.
+        network: the network to fill. If it is on the meta device, memory is allocated, on the CPU, only once the
+            parameters are known to fit.
+        state: the checkpoint as `load` returns it.
         source: path of the checkpoint.
     Raises:
-        UserError: naming the first parameter that differs or is not finite, if the checkpoint is of another
-            architecture or spoilt.
+        UserError: naming the first parameter that is not finite or does not fit the network's architecture.
     """
     wanted, found = network.state_dict(), state["network"]
     if difference := first_difference(wanted, found) or first_other_type(wanted, found, exactly=True):
@@ -131,7 +130,7 @@ def load_network(network: torch.nn.Module, state: Mapping[str, Any], source: str
 
 
 def _dump(state: Mapping[str, Any], file: BinaryIO) -> None:
-    """Writes with torch, which turns a failed write into a RuntimeError about positions: the first error is raised."""
+    """Writes with torch.save, but raises the OSError of a failed write, which torch hides behind a RuntimeError."""
     try:
         torch.save(state, file)
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Where and in which arithmetic the network runs."""
+"""The device, the precision and the memory format in which the network runs."""
 
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.floa
 
 @dataclass(frozen=True)
 class Compute:
-    """Device, type of the autocast and memory format.
+    """The device, the autocast type and the memory format of a network.
 
     Attributes:
         device: cpu or cuda.
-        dtype: of the convolutions; losses, targets and log-variances are float32 in any case.
-        channels_last: whether pictures lie in memory pixel by pixel.
+        dtype: type of the convolutions; losses, targets and log-variances are always float32.
+        channels_last: whether tensors of images are stored in the channels-last format.
     """
 
     device: torch.device
@@ -33,11 +33,11 @@ class Compute:
         return f"{str(self.dtype).removeprefix('torch.')} on {self.device}"
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Context in which convolutions run in `dtype`."""
+        """Returns a context in which convolutions run in `dtype`."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def scaler(self) -> torch.amp.GradScaler:
-        """Loss scaling, which only float16 needs; otherwise it does nothing."""
+        """Returns a gradient scaler, which is enabled for float16 only."""
         return torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
 
     @property
@@ -45,24 +45,29 @@ class Compute:
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def network_input(self, images: Tensor) -> Tensor:
-        """[B, 3, H, W] uint8 on the device -> normalised float32 in the memory format."""
+        """Normalises [B, 3, H, W] uint8 images on the device: float32 in the memory format."""
         return normalize(images).contiguous(memory_format=self.memory_format)
 
 
 def make_compute(device: str, precision: str, channels_last: bool, group: str = "trainer.") -> Compute:
-    """Resolves ``auto``: CUDA if there is one, in bfloat16 or else float16; a CPU in what is faster there.
+    """Resolves ``auto``: CUDA if available, in bfloat16 or else float16; otherwise the CPU in its faster precision.
 
-    It switches TF32 off in this process. ``group`` is what the keys' names begin with, for errors.
+    Switches TF32 off in this process.
 
+    Args:
+        device: ``auto``, ``cpu`` or ``cuda``.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        channels_last: see `Compute`.
+        group: prefix of the configuration keys in errors.
     Raises:
-        UserError: naming the key, for an unknown value or a device that is not there.
+        UserError: naming the key, for an unknown value or a device that is not available.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise UserError(f"{group}device: needed auto, cpu or cuda, found {device!r}")
     if precision not in ("auto", *_PRECISIONS):
         raise UserError(f"{group}precision: needed one of {['auto', *_PRECISIONS]}, found {precision!r}")
     has_cuda = torch.cuda.is_available()
-    # Else float32 convolutions would have the 10 bit mantissa of TF32, those of the last layers among them.
+    # With TF32, float32 convolutions, among them the output layers, would have a mantissa of 10 bits only.
     torch.backends.cudnn.allow_tf32 = False
     if device == "cuda" and not has_cuda:
         raise UserError(f"{group}device=cuda: needed a CUDA device, found none")
@@ -78,13 +83,13 @@ def _best_precision(device: str) -> str:
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else _older_capabilities()
     if capabilities.get("amx_bf16"):
         return "bf16"
-    # AVX-512's products of bfloat16 gain more than the conversions around them cost on AMD's processors (an EPYC), but
-    # not on Intel's (a Xeon without AMX): there steps of ResNets, MobileNetV2 and ConvNeXt take longer.
+    # The bfloat16 products of AVX-512 save more time than the conversions around them cost on AMD processors (measured
+    # on an EPYC), but not on Intel's (a Xeon without AMX): there steps of ResNets, MobileNetV2 and ConvNeXt get slower.
     return "bf16" if capabilities.get("avx512_bf16") and not _is_intels() else "fp32"
 
 
 def _older_capabilities() -> dict[str, bool]:
-    """What `torch.cpu.get_capabilities` says, from torch releases that lack it."""
+    """Returns the needed part of `torch.cpu.get_capabilities`, for torch releases that lack it."""
     return {
         "avx512_bf16": bool(torch.cpu._is_avx512_bf16_supported()),
         "amx_bf16": bool(torch.cpu._is_amx_tile_supported()),
@@ -92,7 +97,7 @@ def _older_capabilities() -> dict[str, bool]:
 
 
 def _is_intels() -> bool:
-    """Whether the processor is one of Intel's."""
+    """Whether the processor is made by Intel."""
     with suppress(OSError):
         return "GenuineIntel" in _CPUINFO.read_text()
     return False

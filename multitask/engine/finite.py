@@ -1,4 +1,4 @@
-"""What is not finite ends a run before it spoils anything that is kept."""
+"""Checks that stop a diverged run before a non-finite value reaches a checkpoint."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,17 +12,17 @@ from multitask.errors import UserError
 
 
 class Diverged(UserError):
-    """A loss, a gradient or a parameter is not finite; by its exit status a command's caller knows it."""
+    """The error for a loss, gradient or parameter that is not finite; commands exit with a status of its own."""
 
     status = 3
 
 
 _LEAST_SCALE = 1.0
-"""A loss scale of float16 at which gradients that still overflow are the network's fault."""
+"""Loss scale of float16 at or below which overflowing gradients are the network's fault, not the scale's."""
 
 
 def gradient_norm(optimizer: torch.optim.Optimizer) -> Tensor:
-    """Norm of all gradients together, on their device: not finite where one of them is not."""
+    """Norm of all gradients together, on their device; not finite if any gradient is not."""
     with torch.no_grad():
         return get_total_norm(
             [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
@@ -37,24 +37,24 @@ def check_step(
     scaler: torch.amp.GradScaler,
     names: Sequence[str],
 ) -> bool:
-    """Whether a step may move the network: one of float16 whose gradients overflow waits for a smaller loss scale.
+    """Whether a step may update the network; a float16 step with overflowing gradients waits for a smaller loss scale.
 
     Args:
-        step: its number.
+        step: number of the step, for errors.
         values: the total and each task's loss, on the device.
-        norm: of the gradients, likewise.
-        objective: that has the gradients.
-        scaler: of the losses.
-        names: of the step's frames.
+        norm: norm of the gradients, on the device.
+        objective: the module that holds the gradients.
+        scaler: the gradient scaler.
+        names: names of the step's frames, for errors.
     Raises:
         Diverged: naming the step and the task, if a loss or a gradient is not finite.
     """
-    # One look at the device each step, while it is still busy with the backward pass: the price of a stop before the
-    # update instead of a spoilt checkpoint.
+    # One synchronisation with the device per step: the price of stopping before the update, not after a checkpoint is
+    # spoilt.
     if torch.stack([*values.values(), norm]).isfinite().all():
         return True
     if broken := [name for name, value in values.items() if not value.isfinite()]:
-        # The total comes first, and is to blame only where no task is.
+        # The total comes first in `values`: it is named only if every task's loss is finite.
         what = f"loss {broken[-1]!r} is {values[broken[-1]].item()}"
     elif scaler.is_enabled() and scaler.get_scale() > _LEAST_SCALE:
         return False
@@ -66,7 +66,7 @@ def check_step(
 
 
 def _spoilt_part(objective: Objective) -> str:
-    """In words, which gradient is not finite: that of a task's own parameters, or of those that tasks share."""
+    """Names the gradient that is not finite: that of a task's own parameters, or of those that the tasks share."""
     spoilt = [name for name, p in objective.named_parameters() if p.grad is not None and not p.grad.isfinite().all()]
     tasks = [task for task in objective.tasks if any(task in name.split(".") for name in spoilt)]
     if not spoilt:
@@ -76,7 +76,7 @@ def _spoilt_part(objective: Objective) -> str:
 
 
 def check_state(step: int, objective: Objective, optimizer: torch.optim.Optimizer) -> None:
-    """Refuses to keep a network that no further step would mend.
+    """Refuses to save a state that is not finite, which no further step could repair.
 
     Raises:
         Diverged: naming the first parameter, running statistic or momentum that is not finite.

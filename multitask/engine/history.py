@@ -1,4 +1,4 @@
-"""What a run logs: the names of its numbers, each of which stands here once, and the file that keeps them."""
+"""The history of a run: the names of all logged scalars, and the file that holds them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,31 +20,31 @@ GRADIENT_NORM = "gradient_norm"
 IMAGES_PER_SECOND = "images_per_second"
 
 VALIDATION = "val/"
-"""What the names of a validation's figures begin with."""
+"""Prefix of the names of validation metrics."""
 
 POSITION_PRIOR = "position_prior/"
-"""What the names of the figures of the predictor that knows only where a pixel is begin with, in ``metrics.json``."""
+"""Prefix, in ``metrics.json``, of the metrics of the position prior, the predictor that knows only pixel positions."""
 
 SECONDS = "run/seconds"
-"""In the history of a finished run: how long its training and evaluation took, in all its processes."""
+"""Name, in a finished run's history, of the time (s) that training and evaluation took over all its processes."""
 
 Entry = TypeVar("Entry", bound=Mapping[str, float])
 
 _PAPER_S_EARLY_STEP = 500
-"""After which figure 7 of the paper says what its run has learned."""
+"""First step at which figure 7 of the paper shows what its run has learned."""
 
 
 class History:
-    """The file of one run's numbers, which goes on where the run does.
+    """The file of one run's logged scalars, continued when the run is resumed.
 
     Args:
         folder: the run's folder.
-        step: where the run goes on: what was logged after it, before the run was killed, is dropped.
-        validated: the last step whose validation is done; what a later one logged is dropped likewise. So is what the
-            end of the run logged, to be logged again.
+        step: step at which the run resumes. Entries logged after it, before the run was stopped, are dropped.
+        validated: last step with a complete validation. Validation entries after it are dropped, and so is the entry
+            of the run's end, which is logged again.
 
     Attributes:
-        kept: the entries that there are already, oldest first.
+        kept: the entries that were kept from before, oldest first.
     """
 
     def __init__(self, folder: Path, step: int = 0, validated: int = 0) -> None:
@@ -54,20 +54,20 @@ class History:
         write_text(self._path, "".join(json.dumps(entry) + "\n" for entry in self.kept))
 
     def append(self, step: int, values: Mapping[str, float]) -> None:
-        """Adds named numbers at a step."""
+        """Appends named scalars at a step."""
         with named_errors(self._path), self._path.open("a") as file:
             file.write(json.dumps({STEP: step, **values}) + "\n")
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:
-    """Every logged step of a run, oldest first; lines that are damaged, such as one cut off by a kill, are dropped."""
+    """Returns all entries of a run, oldest first; damaged lines, such as one cut off by a kill, are dropped."""
     path = folder / HISTORY
     lines = path.read_bytes().splitlines() if path.exists() else []
     return [entry for entry in map(_entry, lines) if entry]
 
 
 def early_entry(entries: Sequence[Entry]) -> Entry:
-    """The entry nearest to step 500, or to a tenth of the training where that is earlier: where figure 7 begins."""
+    """Returns the entry nearest to step 500, where figure 7 begins, or to a tenth of the training if earlier."""
     step = min(_PAPER_S_EARLY_STEP, entries[-1][STEP] / 10)
     return min(entries, key=lambda entry: abs(entry[STEP] - step))
 
@@ -77,7 +77,7 @@ def _is_validation(entry: Mapping[str, float]) -> bool:
 
 
 def _entry(line: bytes) -> dict[str, float] | None:
-    """What a line of a history holds, if it is whole."""
+    """Parses a line of a history; None if it is damaged."""
     try:
         entry = json.loads(line)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Predictions of a network."""
+"""The prediction function of a network."""
 
 from collections.abc import Callable
 
@@ -12,13 +12,16 @@ Predict = Callable[[Tensor], dict[str, Tensor]]
 
 
 def network_predictor(network: nn.Module, compute: Compute) -> Predict:
-    """``network`` in evaluation mode (while it predicts) and without gradients."""
+    """Returns a function that predicts with ``network`` in evaluation mode and without gradients.
+
+    The network's mode is restored after each call.
+    """
 
     def predict(images: Tensor) -> dict[str, Tensor]:
         was_training = network.training
         network.eval()
         with torch.inference_mode(), compute.autocast():
-            # Not network(...): what training compiled is not compiled again for every size of evaluation.
+            # Not network(...): the module that training compiled would be recompiled for every size of evaluation.
             predictions = network.forward(compute.network_input(images))
         network.train(was_training)
         return predictions

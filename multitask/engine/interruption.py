@@ -1,4 +1,4 @@
-"""How a signal ends a run: after the step, with everything saved."""
+"""Handling of signals that end a run: after the current step, with everything saved."""
 
 import logging
 import signal
@@ -14,15 +14,15 @@ log = logging.getLogger(__name__)
 
 
 class Stopped(Exception):
-    """Raised by what takes long, between two steps of training, to let a signal end the run."""
+    """Raised within long work between two training steps, such as a validation, when a signal is to end the run."""
 
 
 class Interrupted(Exception):
-    """Work was stopped by a signal, after its state was saved.
+    """Raised when a signal has stopped the work, after its state was saved.
 
     Args:
-        signum: the signal.
-        done: how far it got.
+        signum: number of the signal.
+        done: progress in words, for the message.
     """
 
     def __init__(self, signum: int, done: str) -> None:
@@ -31,20 +31,20 @@ class Interrupted(Exception):
 
 
 _ONE_STOP = 1.0
-"""Seconds within which signals are one request: a process group's arrives once by itself and once through make."""
+"""Seconds within which signals count as one request: make passes on a signal that its process group gets anyway."""
 
 
 @contextmanager
 def handled_signals(
     handler: Callable[[int, FrameType | None], object], numbers: Sequence[signal.Signals] = STOPPING
 ) -> Iterator[Callable[[], None]]:
-    """Has a function handle signals, but those that are ignored: a background job's SIGINT, the SIGHUP of nohup.
+    """Installs a handler for signals, except ignored ones, such as SIGINT in a background job or SIGHUP under nohup.
 
     Args:
-        handler: of the signal and the frame; in the main thread, to which alone Python hands signals.
-        numbers: which signals.
+        handler: called with the signal and the frame, in the main thread, the only one in which Python handles signals.
+        numbers: the signals to handle.
     Yields:
-        What brings back the handlers there were, before the end does.
+        A function that restores the former handlers before the end of ``with`` does.
     """
     handlers = {number: signal.getsignal(number) for number in numbers}
     before = {number: old for number, old in handlers.items() if old is not signal.SIG_IGN}
@@ -62,11 +62,11 @@ def handled_signals(
 
 
 Waiting = Callable[[], AbstractContextManager[None]]
-"""Makes a context within which nothing can be torn, as `Deferral.waiting` does."""
+"""Makes a context within which a signal may interrupt at once, such as `Deferral.waiting`."""
 
 
 class Deferral:
-    """Collects signals in ``pending``, so that a step is never torn; `deferred_signals` makes one."""
+    """Collects signals in ``pending``, so that no step is interrupted; made by `deferred_signals`."""
 
     def __init__(self, pending: list[int]) -> None:
         self._pending = pending
@@ -75,7 +75,7 @@ class Deferral:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Within ``with`` nothing can be torn, and a signal, also one of before, raises `Stopped` at once."""
+        """Within ``with``, a signal, also one that came before, raises `Stopped` at once: nothing is left half done."""
         self._waiting = True
         try:
             if self._pending:
@@ -85,7 +85,7 @@ class Deferral:
             self._waiting = False
 
     def note(self, number: int) -> bool:
-        """Notes a signal; whether it is to act at once, as one that comes later again is."""
+        """Records a signal; returns whether it is to take effect at once, since it repeats an earlier request."""
         now = time.monotonic()
         if self._pending:
             return now - self._first > _ONE_STOP
@@ -99,10 +99,10 @@ class Deferral:
 
 @contextmanager
 def deferred_signals(pending: list[int]) -> Iterator[Deferral]:
-    """Collects SIGINT, SIGTERM and SIGHUP, so that a step is never torn; one that comes later again acts at once.
+    """Defers SIGINT, SIGTERM and SIGHUP, so that no step is interrupted; a repeated one takes effect at once.
 
     Args:
-        pending: list to which the signals' numbers are added.
+        pending: list to which the signals' numbers are appended.
     """
     deferral = Deferral(pending)
     if threading.current_thread() is not threading.main_thread():

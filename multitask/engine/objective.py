@@ -1,4 +1,4 @@
-"""What a training step differentiates."""
+"""The differentiable function of a training step, from images to the total loss."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ from multitask.weighting import Weighting
 
 
 class Objective(nn.Module):
-    """Everything that has parameters, from images to the total: what a step differentiates."""
+    """The network and the weighting, all that has parameters, joined into one module that returns the total loss."""
 
     def __init__(self, network: nn.Module, tasks: Mapping[str, Task], weighting: Weighting) -> None:
         super().__init__()
@@ -24,20 +24,20 @@ class Objective(nn.Module):
     def forward(
         self, batch: Batch, counts: dict[str, Tensor], compute: Compute, share: float = 1.0
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The total and each task's mean loss.
+        """Returns the total and each task's mean loss.
 
         Args:
-            batch: a step's batch, or a micro-batch of it.
-            counts: valid pixels of each task in the whole step, so that micro-batches add up to the step's mean.
-            compute: device and type.
-            share: part of the step that this micro-batch is.
+            batch: a step's batch, or one of its micro-batches.
+            counts: valid pixels of each task in the whole step, so that micro-batches add up to its mean loss.
+            compute: device and precision.
+            share: this micro-batch's share of the step.
         """
         losses = self._losses(batch, counts, compute)
         return self.weighting(losses, present_tasks(counts), share), losses
 
     @torch.no_grad()
     def losses_again(self, batch: Batch, counts: dict[str, Tensor], compute: Compute) -> dict[str, Tensor]:
-        """Each task's mean loss as in `forward`; the batch leaves no second trace in running statistics."""
+        """Returns each task's mean loss as in `forward`, without updating the running statistics a second time."""
         kept = {name: buffer.clone() for name, buffer in self.network.named_buffers()}
         losses = self._losses(batch, counts, compute)
         for name, buffer in self.network.named_buffers():
@@ -55,5 +55,5 @@ class Objective(nn.Module):
 
 
 def present_tasks(counts: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Of each task, whether there is one valid pixel of it."""
+    """Whether each task has at least one valid pixel."""
     return {name: count > 0 for name, count in counts.items()}

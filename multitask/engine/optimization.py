@@ -1,4 +1,4 @@
-"""How the parameters move: SGD, its groups of parameters and their learning rates."""
+"""Optimization: SGD, its parameter groups and their learning-rate schedules."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ class Optimization:
     Attributes:
         lr: learning rate of the network at the first step.
         momentum: Nesterov momentum of the network.
-        weight_decay: of the network; log-variances have none, which would pull sigma to 1.
+        weight_decay: weight decay of the network; log-variances have none, since it would pull sigma to 1.
         power: the learning rates are multiplied by (1 - step / max_steps) ** power.
-        log_variance_lr: learning rate of the log-variances, which are moved without momentum.
+        log_variance_lr: learning rate of the log-variances, which are updated without momentum.
         encoder_lr_factor: the backbone's learning rate as a fraction of ``lr``; 0 freezes its parameters.
-        warmup_steps: over which the network's learning rates rise linearly, from a share of 1 / warmup_steps in the
-            first one; those of the log-variances do not, which are to find their tasks' noise before the network moves
-            fast.
+        warmup_steps: number of steps over which the network's learning rates rise linearly, from 1 / warmup_steps of
+            their value. Those of the log-variances do not, so that these fit their tasks' noise before the network
+            changes fast.
     """
 
     lr: float
@@ -48,16 +48,16 @@ class Optimization:
             raise UserError(f"optimizer.warmup_steps: needed a whole number >= 0, found {self.warmup_steps}")
 
     def make(self, network: nn.Module, weighting: Weighting) -> torch.optim.SGD:
-        """The optimiser, with the log-variances in a group of their own, and so the backbone if its rate is another.
+        """Returns the optimizer; log-variances are a group of their own, and the backbone if its learning rate differs.
 
-        With `encoder_lr_factor` 0 the backbone's parameters are frozen: no group has them, and no gradient is computed.
+        With `encoder_lr_factor` 0 the backbone is frozen: it is in no group, and no gradient is computed for it.
         """
         backbone = [] if self.encoder_lr_factor == 1 else list(network.get_submodule("encoder.backbone").parameters())
         if self.encoder_lr_factor == 0:
             for parameter in backbone:
                 parameter.requires_grad_(False)
         apart = {id(parameter) for parameter in backbone}
-        # The first group's rate is what is logged as the run's.
+        # The first group's learning rate is logged as the run's.
         groups = [self._group([p for p in network.parameters() if id(p) not in apart], self.lr)]
         if self.encoder_lr_factor not in (0, 1):
             groups.append(self._group(backbone, self.lr * self.encoder_lr_factor))
@@ -76,18 +76,18 @@ class Optimization:
         }
 
     def set_rates(self, optimizer: torch.optim.Optimizer, step: int, max_steps: int) -> None:
-        """Sets the learning rates of ``step`` (the first is 0)."""
+        """Sets the learning rates for step number ``step``, counted from 0."""
         for group in optimizer.param_groups:
             warmth = min(1.0, (step + 1) / max(1, group.get("warmup_steps", 0)))
             group["lr"] = group["initial_lr"] * warmth * (1 - step / max_steps) ** self.power
 
 
 def check_frozen(optimization: Optimization, model: Mapping[str, Any]) -> None:
-    """Refuses to keep the encoder of a new run as it was loaded where nothing is loaded.
+    """Refuses to freeze the encoder of a new run that loads no pretrained weights.
 
     Args:
-        optimization: of the run.
-        model: of its configuration.
+        optimization: the run's settings.
+        model: the group ``model`` of its configuration.
     Raises:
         UserError: naming both keys.
     """

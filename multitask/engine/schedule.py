@@ -1,4 +1,4 @@
-"""How long a run trains, on how many frames a step, and when it does what."""
+"""The schedule of a run: its length, its batch size, and the steps at which it logs, validates and saves."""
 
 import os
 import shlex
@@ -14,21 +14,21 @@ from multitask.errors import UserError
 from multitask.weighting import Weighting
 
 _MOST_STEPS, _MOST_FRAMES, _MOST_PANELS, _MOST_WORKERS = 10**9, 2**16, 10**4, 256
-"""Beyond, numbers are slips: steps take years, and each worker is a process of its own with some hundred MB."""
+"""Largest accepted values. Larger ones are typing errors: so many steps take years, and a worker takes some 100 MB."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long to train, on how many frames a step, and when to do what.
+    """The length of a run, its batch size, and the intervals at which it logs, validates and saves.
 
     Attributes:
-        max_steps: optimiser steps.
-        batch_size: frames in a step.
-        accumulate: micro-batches that a step's frames are split into, to fit the memory.
-        log_every, val_every, checkpoint_every: in steps.
-        num_workers: processes that load frames.
-        num_panels: pictures of validation frames at the end.
-        compile: whether torch compiles the network.
+        max_steps: number of optimizer steps.
+        batch_size: number of frames in a step.
+        accumulate: number of micro-batches into which a step's frames are split, to fit the memory.
+        log_every, val_every, checkpoint_every: intervals in steps.
+        num_workers: number of data loader workers.
+        num_panels: number of panels of validation frames that are written at the end.
+        compile: whether to compile the network with torch.compile.
         resume: ``auto``, the path of a checkpoint, or None.
     """
 
@@ -67,7 +67,7 @@ class Schedule:
 
 
 def check_weighting(weighting: Weighting, schedule: Schedule, compute: Compute) -> None:
-    """Refuses what a weighting cannot be combined with.
+    """Refuses settings that a weighting cannot be combined with.
 
     Raises:
         UserError: naming both keys.
@@ -87,7 +87,7 @@ def check_weighting(weighting: Weighting, schedule: Schedule, compute: Compute) 
 
 
 def check_compiler(schedule: Schedule, compute: Compute) -> None:
-    """Refuses ``trainer.compile=true`` where torch lacks what it compiles with: else the first step would fail.
+    """Refuses ``trainer.compile=true`` without the compiler that torch needs: the first step would fail.
 
     Raises:
         UserError: naming the key and what is missing.
@@ -97,9 +97,9 @@ def check_compiler(schedule: Schedule, compute: Compute) -> None:
     if compute.device.type == "cuda":
         if find_spec("triton") is None:
             raise UserError("trainer.compile=true: needed triton to compile for CUDA, found none: pip install triton")
-        variable, names = "CC", ["gcc", "clang"]  # as triton looks for it
+        variable, names = "CC", ["gcc", "clang"]  # triton's
     else:
-        variable, names = "CXX", [{"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")]  # as torch does
+        variable, names = "CXX", [{"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")]  # torch's
     if given := shlex.split(os.environ.get(variable, "")):
         names = given[:1]
     if not any(map(shutil.which, names)):

@@ -1,4 +1,4 @@
-"""What the parts of a checkpoint must be, whoever wrote it."""
+"""Checks of a checkpoint's content, which may come from an untrusted source."""
 
 import math
 import re
@@ -13,10 +13,10 @@ from multitask.models.tensors import first_difference, first_not_finite, first_o
 from multitask.weighting import Weighting
 
 _DEEPEST, _MOST_VALUES, _LONGEST, _LONGEST_KEY, _MOST_BITS = 16, 10_000, 4096, 200, 64
-"""Of a configuration: nested groups, values in all, characters of a text and of a key, and bits of a whole number."""
+"""Limits of a configuration: depth, number of values, characters of a text and of a key, bits of an integer."""
 
 _PENALTY_OF_EACH_COMPONENT = 2
-"""The first version of checkpoints whose likelihoods of vectors count s for each component."""
+"""First version of checkpoints in which the likelihood of a vector counts s once per component."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -34,7 +34,7 @@ def _are_texts(value: Any) -> bool:
 
 
 def _is_table(value: Any) -> bool:
-    """A class table, or the names of one, which older versions kept."""
+    """Whether a value is a class table, or a list of class names, which older versions saved."""
     return "classes" in value if isinstance(value, dict) else _are_texts(value)
 
 
@@ -68,7 +68,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "classes": ("a class table", _is_table),
     "tasks": ("a list of names", _are_texts),
 }
-"""What each part is, in words and as a test."""
+"""Required type of each part of every checkpoint, in words and as a predicate."""
 
 _NOT_ALWAYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "seconds": ("a number of seconds", lambda value: type(value) in (int, float) and 0 <= value < 1e12),
@@ -76,11 +76,11 @@ _NOT_ALWAYS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 }
 
 KEYS = _KINDS.keys()
-"""What every checkpoint has."""
+"""Keys of every checkpoint."""
 
 
 def check_kinds(state: Mapping[str, Any], source: str) -> None:
-    """Refuses a checkpoint, all of whose keys are there, with a part of another kind.
+    """Refuses a checkpoint with a part of the wrong type; all of `KEYS` must be present.
 
     Raises:
         UserError: beginning with ``source``, and naming the first such key.
@@ -93,7 +93,7 @@ def check_kinds(state: Mapping[str, Any], source: str) -> None:
 
 
 def _check_likelihoods(weighting: Weighting, version: int, source: str) -> None:
-    """Refuses a state whose log-variances of vectors meant something else."""
+    """Refuses a state from a version in which the log-variances of vectors had another meaning."""
     vectors = [name for name in weighting.log_variances() if weighting.likelihoods[name].components > 1]
     if vectors and version < _PENALTY_OF_EACH_COMPONENT:
         path = source.removeprefix("checkpoint=")
@@ -111,15 +111,15 @@ def check_resumable(
     tasks: Collection[str],
     source: str,
 ) -> None:
-    """Refuses a checkpoint that a run cannot go on from, before anything of the run is changed.
+    """Refuses a checkpoint that a run cannot resume from, before the run is changed.
 
     Args:
-        state: of `multitask.engine.checkpoint.load`.
-        weighting: of the run that is to go on.
-        optimizer: likewise.
-        scaler: likewise.
-        tasks: likewise.
-        source: what errors begin with.
+        state: the checkpoint as `multitask.engine.checkpoint.load` returns it.
+        weighting: weighting of the run that is to resume.
+        optimizer: its optimizer.
+        scaler: its gradient scaler.
+        tasks: names of its tasks.
+        source: prefix of errors.
     Raises:
         UserError: naming the first key that differs.
     """
@@ -132,7 +132,7 @@ def check_resumable(
     if fault := first_not_finite(found):
         raise UserError(f"{source}: weighting: spoilt: {fault}")
     _check_random_state(state["rng"]["torch"], "cpu", f"{source}: rng")
-    if len(state["rng"]["cuda"]) == torch.cuda.device_count():  # of another machine, they are not used
+    if len(state["rng"]["cuda"]) == torch.cuda.device_count():  # otherwise from another machine, and not used
         for generator in state["rng"]["cuda"]:
             _check_random_state(generator, "cuda", f"{source}: rng")
     for key in scaler.state_dict():
@@ -159,7 +159,7 @@ def _check_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any],
         if len(group["params"]) != len(needed["params"]):
             raise UserError(f"{source}: needed {len(needed['params'])} parameters, found {len(group['params'])}")
         for key, value in needed.items():
-            # The rate is set anew in each step; older runs and versions of torch lack some keys.
+            # The learning rate is set in each step; older runs and versions of torch lack some keys.
             if key not in ("params", "lr") and key in group and not _same(group[key], value):
                 raise UserError(f"{source}: {key}: needed {shown(value)}, found {_brief(group[key])}")
         numbers += group["params"]
@@ -184,21 +184,21 @@ def _fits(momentum: Any, parameter: Tensor) -> bool:
 
 
 def _same(found: Any, needed: Any) -> bool:
-    """Whether two values of an optimiser are equal; where none is needed, torch may be told to choose or not."""
+    """Whether an optimizer's option has the needed value; for None, by which torch chooses, a bool also fits."""
     if needed is None:
         return found is None or isinstance(found, bool)
     return type(found) in (type(needed), int, float) and bool(found == needed)
 
 
 def _brief(value: Any) -> str:
-    """A value as errors show it; of large ones their kind."""
+    """Formats a value for an error; of a tensor or a container only the type and the size."""
     if isinstance(value, Tensor):
         return f"a tensor {tuple(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
     return f"a {type(value).__name__} of {len(value)}" if isinstance(value, dict | list | tuple | set) else shown(value)
 
 
 def _check_plain(key: str, content: Any, source: str) -> None:
-    """Refuses a part that holds anything but groups, lists, texts and numbers, or more of them than any run's does."""
+    """Refuses a part that holds anything but dicts, lists, texts and numbers, or more of them than any run has."""
     left: list[tuple[str, Any, int]] = [(key, content, 0)]
     seen = 0
     while left:

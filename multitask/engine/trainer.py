@@ -1,4 +1,4 @@
-"""The training loop: steps, not epochs, and nothing lost when it is stopped."""
+"""The training loop, which counts steps instead of epochs and loses nothing when it is stopped."""
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -30,13 +30,15 @@ from multitask.errors import UserError
 
 
 class Trainer:
-    """Trains an objective; all it needs to go on later is in `state`.
+    """Trains an objective; its `state` holds all that is needed to resume.
 
     Args:
         objective: network, tasks and weighting, on the device.
         frames: the training split, augmented.
-        optimization, schedule, compute: see there.
-        seed: of the order of frames and of their augmentation.
+        optimization: settings of the optimizer.
+        schedule: length, batch size and intervals of the run.
+        compute: device, precision and memory format.
+        seed: seed of the order of frames and of their augmentation.
     """
 
     def __init__(
@@ -55,11 +57,11 @@ class Trainer:
         self.compute = compute
         self.seed = seed
         self.step = 0
-        """Steps that are done."""
+        """Number of finished steps."""
         self.validated = 0
-        """The step after which the network was validated last."""
+        """Last step after which the network was validated."""
         self.stop: list[int] = []
-        """Signals that ask the run to end."""
+        """Numbers of the signals received, which ask the run to end."""
         self.optimizer = optimization.make(objective.network, objective.weighting)
         self.scaler = compute.scaler()
         self._recent = _Means()
@@ -68,10 +70,10 @@ class Trainer:
         }
 
     def state(self) -> dict[str, Any]:
-        """All that the next steps depend on. The schedule and the sampler are functions of step and seed.
+        """Returns all that later steps depend on, except the schedule and the sampler, functions of step and seed.
 
         Raises:
-            UserError: if a parameter, a running statistic or a momentum is not finite, which no step would mend.
+            UserError: if a parameter, a running statistic or a momentum is not finite, which no step could repair.
         """
         finite.check_state(self.step, self.objective, self.optimizer)
         return {
@@ -83,12 +85,12 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "seen_pixels": {name: int(count) for name, count in self._seen_pixels.items()},
-            # To ask for CUDA's would start CUDA, also for a run on the CPU.
+            # Asking for CUDA's state would initialise CUDA, even in a run on the CPU.
             "rng": {"torch": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if self._on_cuda else []},
         }
 
     def restore(self, state: Mapping[str, Any], source: Path) -> None:
-        """Goes on from a `state`, whose network `multitask.engine.checkpoint.load_network` has loaded and checked.
+        """Resumes from a `state`, whose network `multitask.engine.checkpoint.load_network` has loaded and checked.
 
         Raises:
             UserError: naming the file or the key, if the state is of another precision, weighting or length.
@@ -120,14 +122,14 @@ class Trainer:
         on_val: Callable[[Waiting], None],
         save: Callable[[], None],
     ) -> None:
-        """Trains from `step` to the last one.
+        """Trains from `step` to the last step.
 
         Args:
-            on_log: gets the step and named numbers, every ``log_every`` steps.
-            on_val: called every ``val_every`` steps and after the last one with what it is to wait for frames in; a
-                signal raises `Stopped` there, and it is called again when the run goes on.
-            save: called every ``checkpoint_every`` steps, before and after `on_val`, and before a signal or a
-                frame that cannot be read ends the run.
+            on_log: called every ``log_every`` steps with the step and named scalars.
+            on_val: called every ``val_every`` steps and after the last one, with a context manager to wait for frames
+                in. A signal raises `Stopped` there, and `on_val` is called again when the run resumes.
+            save: called every ``checkpoint_every`` steps, before and after `on_val`, and before a signal or an
+                unreadable frame ends the run.
         Raises:
             Interrupted: after SIGINT, SIGTERM or SIGHUP and `save`.
             UserError: if a loss or a gradient is not finite, or a task has no valid pixel in the whole training split.
@@ -152,16 +154,16 @@ class Trainer:
                     save()
                 self._validate_if_due(on_val, deferral, save)
                 self._end_if_asked(save)
-            self._end_if_asked(save)  # a signal that came while the loader ended
+            self._end_if_asked(save)  # for a signal that came while the loader shut down
 
     @property
     def _on_cuda(self) -> bool:
         return self.compute.device.type == "cuda"
 
     def _batches(self, loader: Loader, deferral: Deferral, save: Callable[[], None]) -> Generator[Batch, None, None]:
-        """The batches, until a signal comes.
+        """Yields the batches until a signal comes.
 
-        What goes wrong while one is read leaves the network as it was, and the steps that are done are kept.
+        If reading a batch fails, the finished steps are saved before the error is raised.
         """
         with closed_after(loader) as loaded:
             first = self.step
@@ -172,7 +174,7 @@ class Trainer:
                 except Stopped:
                     return
                 except Exception:
-                    if self.stop:  # a signal to the whole group has ended the loader's processes, too
+                    if self.stop:  # a signal to the process group has ended the loader's workers, too
                         return
                     if self.step > first:
                         save()
@@ -190,7 +192,7 @@ class Trainer:
         due = self.step % self.schedule.val_every == 0 or self.step == self.schedule.max_steps
         if not due or self.validated == self.step or self.stop:
             return
-        save()  # whatever goes wrong in what follows, these steps are not lost
+        save()  # if the validation fails, these steps are not lost
         try:
             with self._recent.paused():
                 on_val(deferral.waiting)
@@ -230,7 +232,7 @@ class Trainer:
             self._seen_pixels[name] += count
 
     def _too_many(self) -> UserError:
-        """That a step does not fit into memory, and what would help."""
+        """Returns the error for a step that does not fit into memory, with a remedy."""
         size, accumulate = self.schedule.batch_size, self.schedule.accumulate
         possible = [n for n in range(accumulate + 1, size // 2 + 1) if size % n == 0]
         if possible and self.objective.weighting.additive:
@@ -249,7 +251,7 @@ class Trainer:
         values = self._recent.compute()
         self._recent = _Means()
         values |= {WEIGHT + name: value.item() for name, value in weighting.weights().items()}
-        for name, s in weighting.log_variances().items():  # which is no log-variance in every likelihood
+        for name, s in weighting.log_variances().items():  # s is not the log-variance in every likelihood
             values[LOG_VARIANCE + name] = weighting.likelihoods[name].log_variance(s.detach()).item()
         values |= {VARIANCE + name: value.item() for name, value in weighting.variances().items()}
         values[LEARNING_RATE] = self.optimizer.param_groups[0]["lr"]
@@ -264,7 +266,7 @@ class Trainer:
 
 
 class _Means:
-    """Losses and the gradient's norm since the last log, added up on the device and read when they are logged."""
+    """Means of the losses and the gradient norm since the last log, summed on the device and read only when logged."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
@@ -274,7 +276,7 @@ class _Means:
 
     def add(self, values: dict[str, Tensor], counts: dict[str, Tensor], norm: Tensor, num_frames: int) -> None:
         for name, value in values.items():
-            # A step without a valid pixel of a task has no loss of that task.
+            # A step without valid pixels of a task has no loss for it.
             counted = counts[name] > 0 if name in counts else torch.ones_like(value, dtype=torch.bool)
             self._add(LOSS + name, value, counted)
         self._add(GRADIENT_NORM, norm, norm.isfinite())
@@ -286,7 +288,7 @@ class _Means:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leaves out the time that something other than training takes."""
+        """Excludes the time spent within ``with`` from the training speed."""
         before = time.perf_counter()
         yield
         self._start += time.perf_counter() - before

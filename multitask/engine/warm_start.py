@@ -1,4 +1,4 @@
-"""A network that starts from what another run has learned."""
+"""Warm starts: initialisation of a network from the checkpoint of another run."""
 
 import logging
 from collections.abc import Mapping
@@ -19,12 +19,12 @@ log = logging.getLogger(__name__)
 
 
 def find_run(path: str) -> dict[str, Any] | None:
-    """The checkpoint of a run of this package, if the file is one: its tensors stay on the disk until they are used.
+    """Returns the content of a checkpoint of this package, with today's parameter names; None for any other file.
 
-    Its parameters have today's names.
+    The tensors are memory-mapped: they stay on the disk until they are used.
 
     Raises:
-        UserError: naming the file, if it is damaged, newer than this version or not what a checkpoint must be.
+        UserError: naming the file, if it is damaged, newer than this version or not a valid checkpoint.
     """
     source = f"model.pretrained={path}"
     if not Path(path).is_file() or path.endswith(SAFETENSORS):
@@ -39,16 +39,17 @@ def find_run(path: str) -> dict[str, Any] | None:
 
 
 def start_from(network: MultiTaskNetwork, tasks: Mapping[str, Task], state: Mapping[str, Any], source: str) -> None:
-    """Fills a network with what fits of a run's, of other tasks or another class table perhaps; a line says what.
+    """Loads all parameters that fit from a run that may have other tasks or another class table, and logs which.
 
-    The encoder must be the same. A decoder keeps its hidden layer alone where its last one has other channels, or the
-    classes of another table; it starts afresh where the run had no such task or a hidden layer of another shape.
+    The encoder must be the same. Of a decoder only the hidden layer is loaded if the output layer has other channels or
+    predicts the classes of another table. A decoder is left as it is if the run had no such task or its hidden layer
+    has another shape.
 
     Args:
-        network: new, and so random.
-        tasks: of its decoders.
-        state: see `find_run`.
-        source: what errors and the line begin with.
+        network: the new network, randomly initialised.
+        tasks: the tasks of its decoders.
+        state: a checkpoint as `find_run` returns it.
+        source: prefix of errors and of the log line.
     Raises:
         UserError: naming the first tensor of the encoder that differs, or one that is not finite.
     """

@@ -1,1 +1,1 @@
-"""From frames to their metrics, one way: frames -> predictions -> scenes -> figures of merit."""
+"""Evaluation on a split: frames -> predictions -> scenes -> metrics."""

@@ -1,4 +1,4 @@
-"""A checkpoint to its figures: what ``scripts/evaluate.py`` calls."""
+"""Evaluation of a checkpoint; called by ``scripts/evaluate.py``."""
 
 import logging
 import os
@@ -22,17 +22,17 @@ from multitask.tasks.semantic import Semantic
 log = logging.getLogger(__name__)
 
 _OWN_KEYS = ("checkpoint", "split", "results_dir", "output_dir")
-"""Keys of ``configs/evaluate.yaml`` that are no run's."""
+"""Keys of ``configs/evaluate.yaml`` that do not belong to a run's configuration."""
 
 
 def evaluate_checkpoint(config: Config, overrides: Sequence[str]) -> tuple[dict[str, float], dict[str, Task], Path]:
-    """Evaluates a checkpoint as its own configuration says, but for what the command line gives.
+    """Evaluates a checkpoint with its own configuration, changed by overrides from the command line.
 
     Args:
-        config: resolved configuration of ``configs/evaluate.yaml``, in which the overrides are applied.
-        overrides: as given on the command line, ``key=value``.
+        config: resolved configuration of ``configs/evaluate.yaml``, with the overrides applied.
+        overrides: arguments of the command line, ``key=value``.
     Returns:
-        Figures (with the position prior's), tasks, and the file that the figures were written to.
+        Metrics (including the position prior's), tasks, and the file to which the metrics were written.
     Raises:
         UserError: naming the key or file.
     """
@@ -51,7 +51,7 @@ def evaluate_checkpoint(config: Config, overrides: Sequence[str]) -> tuple[dict[
     trained.network.to(memory_format=settings.compute.memory_format).to(settings.compute.device)
     with write_results(results_dir, frames.classes, frames.source_size) if results_dir else nullcontext() as writer:
         figures = evaluator.all_figures(network_predictor(trained.network, settings.compute), writer=writer)
-        write_json(folder / "metrics.json", figures)  # before result files appear, over which no second call writes
+        write_json(folder / "metrics.json", figures)  # before the result files appear, which bar a second call
     if results_dir:
         log.info("result files written to %s", results_dir)
     if nothing := [name for name in tasks if not any(key.startswith(f"{name}/") for key in figures)]:
@@ -64,7 +64,7 @@ def evaluate_checkpoint(config: Config, overrides: Sequence[str]) -> tuple[dict[
 
 
 def _training_frames(config: Config) -> Split | None:
-    """The frames that the position prior is made of, if the data set has them; a line says why not."""
+    """Opens the training frames for the position prior; logs a warning and returns None if there are none."""
     try:
         return make_frames(config, "train")
     except UserError as error:
@@ -73,22 +73,22 @@ def _training_frames(config: Config) -> Split | None:
 
 
 def _tasks(trained: Trained, frames: Split, source: Path, results_dir: str | None) -> dict[str, Task]:
-    """The tasks to evaluate: those of the network that are asked for and that the split has labels for.
+    """Returns the tasks to evaluate: those of the network that are requested and have labels in the split.
 
     Raises:
-        UserError: if the labels have other classes, there are none, or the network lacks what result files hold.
+        UserError: if the labels have other classes or are missing, or the network lacks a task that result files need.
     """
     if difference := trained.classes.difference(frames.classes):
         raise UserError(f"checkpoint={source}: was trained on other classes than {frames.where} has: {difference}")
-    if results_dir and Semantic.name not in trained.tasks:  # results of instances have classes, too
+    if results_dir and Semantic.name not in trained.tasks:  # results of instances contain classes, too
         raise UserError(f"results_dir={results_dir}: needed a network of classes, found {list(trained.tasks)}")
     for name in trained.config["tasks"]:
         if name not in trained.tasks and name in trained.config["task"]:
             log.warning("task %r is off: checkpoint=%s was trained without it", name, source)
-    # The class ids of labels are those of their own table, which may have other classes that are ignored.
+    # Tasks use the class table of the labels, which may have other ignored classes than the network's.
     known = make_tasks({**trained.config, "tasks": list(trained.tasks)}, frames.classes)
     asked = {name: task for name, task in known.items() if name in trained.config["tasks"]}
-    # Results are also written for the server, which alone has the labels.
+    # Result files are also written for frames whose labels only the benchmark's server has.
     return tasks_with_labels(asked, frames, any_needed=not results_dir)
 
 
@@ -97,7 +97,7 @@ def _key(override: str) -> str:
 
 
 def _folder(given: str | None, checkpoint: Path, data: str, split: str) -> Path:
-    """Where the figures go: as asked for, or below the checkpoint's run, or beside a checkpoint that lies in none.
+    """Returns the folder for the metrics: the given one, else one in the checkpoint's run or beside the checkpoint.
 
     Raises:
         UserError: if the folder cannot be written to, or holds a run.
@@ -113,12 +113,12 @@ def _folder(given: str | None, checkpoint: Path, data: str, split: str) -> Path:
 
 
 def _file_name(name: str) -> str:
-    """A name as a part of a file's name: a checkpoint from elsewhere may name any data set, and no folder."""
+    """Makes a name safe as part of a file name: the data set's name in a foreign checkpoint may be any text."""
     return re.sub(r"[^\w.-]", "_", name).lstrip(".")[:64] or "data"
 
 
 def _check_writable(folder: Path) -> None:
-    """Refuses a folder that cannot be written to, before time is spent on what is to be written there."""
+    """Refuses a folder that cannot be written to, before time is spent on the evaluation."""
     place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not place.is_dir():
         raise UserError(f"output_dir={folder}: needed a folder, found that {place} is a file")

@@ -1,4 +1,4 @@
-"""The figures of a network, or of another predictor, over one split."""
+"""Metrics of a network, or of another predictor, over one split."""
 
 import logging
 import math
@@ -22,12 +22,12 @@ log = logging.getLogger(__name__)
 
 
 class Evaluator:
-    """Takes the figures of predictions over one split.
+    """Computes the metrics of predictions over one split.
 
     Args:
         frames: the split.
-        tasks: those that the split has labels for.
-        settings: how frames are loaded, and votes grouped.
+        tasks: the tasks that the split has labels for.
+        settings: settings of loading frames and of grouping votes into instances.
     """
 
     def __init__(self, frames: Split, tasks: Mapping[str, Task], settings: EvaluationSettings) -> None:
@@ -36,20 +36,20 @@ class Evaluator:
         self.settings = settings
 
     def batches(self, keep_samples: bool = False) -> Loader:
-        """Whole frames, as many at a time as make no more pixels than a micro-batch of training does."""
+        """Returns a loader of uncropped frames; a batch has at most as many pixels as a micro-batch of training."""
         at_once = max(1, self.settings.pixels_at_once // math.prod(self.frames.image_size))
         encoded = EncodedFrames(self.frames, self.tasks, keep_samples=keep_samples)
         pin = self.settings.compute.device.type == "cuda"
         return Loader(encoded, in_order(len(self.frames), at_once), self.settings.num_workers, pin)
 
     def pixel_figures(self, predict: Predict, waiting: Waiting = nullcontext) -> dict[str, float]:
-        """The tasks' own figures, ``<task>/<figure>``; for ``waiting`` see `evaluate`."""
+        """Computes the tasks' own metrics, ``<task>/<metric>``; for ``waiting`` see `evaluate`."""
         return evaluate(predict, self.batches(), [PixelScorer(self.tasks)], self.settings.compute.device, waiting)
 
     def all_figures(
         self, predict: Predict, waiting: Waiting = nullcontext, writer: ResultWriter | None = None
     ) -> dict[str, float]:
-        """The same and those of scenes, which ``writer`` gets."""
+        """Computes the tasks' own metrics and those of scenes; ``writer``, if given, gets the scenes."""
         start = time.perf_counter()
         scenes = SceneScorer(self.tasks, self.frames.classes, self.settings.grouping, writer)
         scorers: list[Scorer] = [PixelScorer(scored_by_pixels_alone(self.tasks)), scenes]
@@ -60,13 +60,13 @@ class Evaluator:
 
 
 def position_prior_figures(train: Split, evaluator: Evaluator) -> dict[str, float]:
-    """Figures of the predictor that knows only where a pixel is, their names behind `POSITION_PRIOR`.
+    """Computes the metrics of the position prior, their names prefixed with `POSITION_PRIOR`.
 
-    Where a training frame cannot be read there are none, which a line says.
+    If a training frame cannot be read, a warning is logged and the result is empty.
 
     Args:
-        train: the training split, of which the predictor is made.
-        evaluator: of the split to evaluate.
+        train: the training split, to which the prior is fitted.
+        evaluator: evaluator of the split to evaluate.
     """
     log.info("position prior: reading %d training frames", len(train))
     tasks = {name: task for name, task in evaluator.tasks.items() if train.has(*task.layers)}

@@ -1,4 +1,4 @@
-"""The predictor that knows only where a pixel is."""
+"""The position prior: a baseline that predicts from the position of a pixel alone."""
 
 from collections.abc import Iterable, Mapping
 
@@ -11,19 +11,19 @@ from multitask.engine.inference import Predict
 from multitask.tasks.base import Task
 
 _GRID = (128, 256)
-"""The prior's positions: one for each px at Tiny Cityscapes' size, cells of 8 x 8 px at Cityscapes' own."""
+"""Grid of positions, (rows, columns): a cell is 1 px at the size of Tiny Cityscapes, 8 x 8 px at Cityscapes' own."""
 
 
 def fit_position_prior(batches: Iterable[Batch], tasks: Mapping[str, Task], device: torch.device) -> Predict:
-    """The predictor that knows only where a pixel is.
+    """Fits the position prior, which predicts from the position of a pixel alone.
 
-    For each position it predicts the mean over the given batches of what would have been right: the most frequent
-    class, the mean vector, the mean disparity. Positions that no valid pixel ever had predict the mean of all.
+    For each position it predicts the mean of the ideal predictions over the given batches: the most frequent class, the
+    mean vector, the mean disparity. Positions without any valid pixel get the mean over all positions.
 
     Args:
-        batches: of the training split, not augmented.
+        batches: batches of the training split, not augmented.
         tasks: the tasks that are on.
-        device: where to add up.
+        device: device on which to sum.
     """
     sums: dict[str, Tensor] = {}
     counts: dict[str, Tensor] = {}
@@ -31,7 +31,7 @@ def fit_position_prior(batches: Iterable[Batch], tasks: Mapping[str, Task], devi
         for name, (value, valid) in (item for batch in loaded for item in batch.to(device).targets.items()):
             grid = (min(_GRID[0], valid.shape[-2]), min(_GRID[1], valid.shape[-1]))
             weight = valid.unsqueeze(1).float()
-            # The mean over a cell of value x valid and of valid: their quotient is the mean over valid pixels.
+            # Cell means of value x valid and of valid: their quotient is the mean over the cell's valid pixels.
             value_sum = functional.adaptive_avg_pool2d(tasks[name].ideal(value) * weight, grid).double().sum(0)
             count = functional.adaptive_avg_pool2d(weight, grid).double().sum(0)
             sums[name] = sums[name] + value_sum if name in sums else value_sum

@@ -1,11 +1,11 @@
-"""Official result files of a data set, ready for the benchmark's server.
+"""Result files in the official format of Cityscapes, ready for the benchmark's server.
 
 <results_dir>/pixel-level/<name>_labelIds.png              8-bit class ids
 <results_dir>/instance-level/<name>.txt                    a line for each instance: mask, class id, confidence
 <results_dir>/instance-level/masks/<name>/<number>.png     8-bit, 255 inside
 
-The official scripts find a frame's files by how their names begin, anywhere below the folder they are given: they can
-be given ``results_dir`` itself, since no mask's name begins like a frame's.
+The official scripts find a frame's files by the prefix of their names, anywhere below the given folder. They can be
+given ``results_dir`` itself, since no mask's name begins with a frame's.
 """
 
 import shutil
@@ -26,7 +26,7 @@ from multitask.metrics.predicted import PredictedScene
 
 
 class ResultWriter:
-    """Writes the result files of one frame after the other; `write_results` makes one."""
+    """Writes the result files frame by frame; made by `write_results`."""
 
     def __init__(self, folder: Path, classes: ClassTable, size_of: Callable[[str], tuple[int, int]] | None) -> None:
         self._folder = folder
@@ -34,11 +34,11 @@ class ResultWriter:
         self._size_of = size_of
 
     def write(self, name: str, scene: PredictedScene) -> None:
-        """Writes a frame's files, of what is predicted of it; one without instances gets an empty list.
+        """Writes the predictions for a frame; one without instances gets an empty list.
 
         Raises:
-            UserError: naming the frame, if its name holds a space.
-            ValueError: naming the frame, if its predictions are not what they should be.
+            UserError: naming the frame, if its name contains a space.
+            ValueError: naming the frame, if its predictions are not valid.
         """
         if " " in name:
             raise UserError(f"{name}: needed a frame's name without spaces, since the lists of masks are split at them")
@@ -69,7 +69,7 @@ def check_results_dir(results_dir: str | Path) -> None:
     """Checks that results can be written to a folder.
 
     Raises:
-        UserError: if it is anything but an empty folder or a path where there is nothing.
+        UserError: if the path exists and is not an empty folder.
     """
     final = Path(results_dir).resolve()
     if final.exists() and not final.is_dir():
@@ -90,16 +90,17 @@ def _resized(scene: PredictedScene, size: tuple[int, int]) -> PredictedScene:
 def write_results(
     results_dir: str | Path, classes: ClassTable, size_of: Callable[[str], tuple[int, int]] | None = None
 ) -> Iterator[ResultWriter]:
-    """Within ``with``, frames are written beside ``results_dir``; at its end all of them appear there at once.
+    """Yields a writer of result files, which all appear in ``results_dir`` at once at the end of ``with``.
 
-    After an error nothing is left behind.
+    Until then they lie in a temporary folder beside it. After an error nothing is left behind.
 
     Args:
-        results_dir: an empty folder or a path where there is nothing.
-        classes: the class table of the predictions, which must be that of Cityscapes.
-        size_of: (H, W) px by name of the frame, to which its maps are brought (nearest pixel); None leaves them.
+        results_dir: an empty folder or a path that does not exist.
+        classes: the class table of the predictions, which must be Cityscapes'.
+        size_of: returns the size (H, W) in px to which a frame's maps are resized (nearest pixel), by the frame's name;
+            None keeps their size.
     Raises:
-        UserError: if ``results_dir`` is anything else, or the classes are others.
+        UserError: if ``results_dir`` is not as above, or the classes differ.
     """
     check_results_dir(results_dir)
     if other := _difference(built_in("cityscapes"), classes):
@@ -111,14 +112,14 @@ def write_results(
         folder = temporary / final.name
         folder.mkdir()
         yield ResultWriter(folder, classes, size_of)
-        # Onto an empty folder this is one step, too; onto one that got entries meanwhile it fails.
+        # Also atomic if the target is an empty folder; it fails if that has got entries meanwhile.
         folder.rename(final)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _difference(official: ClassTable, classes: ClassTable) -> str | None:
-    """The first class that has another meaning or another value in files, in words; None if there is none."""
+    """Describes the first class with another meaning or another id in files; None if there is none."""
     if other := official.difference(classes):
         return other
     for one, another in zip(official.evaluated, classes.evaluated, strict=True):

@@ -1,4 +1,4 @@
-"""From predictions to scenes: classes, instances made of votes, disparity."""
+"""Conversion of predictions to scenes: classes, instances grouped from votes, and disparity."""
 
 from collections.abc import Mapping
 
@@ -18,13 +18,13 @@ from multitask.tasks.semantic import Semantic
 def make_scenes(
     names: list[str], predictions: Mapping[str, Tensor], classes: ClassTable, grouping: Grouping | None = None
 ) -> list[PredictedScene]:
-    """The scenes of B frames.
+    """Makes the scenes of B frames.
 
     Args:
-        names: of the frames, for errors.
-        predictions: of each task, [B, channels, H, W] on any device. Instances need classes and vectors.
+        names: names of the frames, for errors.
+        predictions: {task: [B, channels, H, W]} on any device. Instances need both classes and vectors.
         classes: the class table.
-        grouping: how votes become instances.
+        grouping: settings of the grouping of votes into instances.
     Raises:
         UserError: naming the frame, if vectors or classes are not finite.
     """
@@ -36,11 +36,11 @@ def make_scenes(
 
 
 def _layers(predictions: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    """What scenes are made of, in this process's memory: little of 19 channels."""
+    """Reduces predictions to the layers that scenes need, in host memory: of all class scores only the best one."""
     layers: dict[str, Tensor] = {}
     if (logits := predictions.get(Semantic.name)) is not None:
         best, train_ids = logits.float().max(1)
-        probability = (best - logits.float().logsumexp(1)).exp()  # softmax, of the best class alone
+        probability = (best - logits.float().logsumexp(1)).exp()  # softmax of the best class only
         layers |= {"probability": probability, "train_ids": train_ids.to(torch.uint8)}
     if (offsets := predictions.get(Instance.name)) is not None:
         layers["offsets"] = offsets.float()
@@ -65,7 +65,7 @@ def _scene(
 
 
 def predicted_instances(found: Instances, classes: ClassTable) -> list[PredictedInstance]:
-    """The instances as metrics and result files take them."""
+    """Converts instances to the form that metrics and result files take."""
     pairs = zip(found.train_ids.tolist(), found.confidence.tolist(), strict=True)
     return [
         PredictedInstance(number, int(classes.evaluated_ids[train_id]), confidence)

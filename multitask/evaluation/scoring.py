@@ -1,4 +1,4 @@
-"""Frames -> predictions -> figures of merit: each batch goes once through the network and then to every scorer."""
+"""The evaluation loop: each batch passes through the network once and then goes to every scorer."""
 
 import math
 import time
@@ -25,13 +25,13 @@ from multitask.tasks.semantic import Semantic
 
 
 class Scorer(Protocol):
-    """Adds up figures of merit over batches."""
+    """Accumulates metrics over batches."""
 
     def update(self, batch: Batch, predictions: Mapping[str, Tensor]) -> None:
-        """Adds a batch and what was predicted for it: {task: [B, channels, H, W]}."""
+        """Adds a batch and its predictions, {task: [B, channels, H, W]}."""
 
     def compute(self) -> dict[str, float]:
-        """``<group>/<figure>``; what cannot be computed is left out."""
+        """Returns the metrics by name, ``<group>/<metric>``; undefined ones are left out."""
 
 
 def evaluate(
@@ -41,14 +41,14 @@ def evaluate(
     device: torch.device,
     waiting: Waiting = nullcontext,
 ) -> dict[str, float]:
-    """The figures of merit of all scorers over all batches.
+    """Returns the metrics of all scorers over all batches.
 
     Args:
-        predict: makes predictions on ``device``.
-        batches: on any device.
-        scorers: take each batch with its predictions.
-        device: where to predict.
-        waiting: makes the context in which a batch is waited for, which may raise.
+        predict: the prediction function.
+        batches: batches on any device.
+        scorers: scorers, each of which gets every batch with its predictions.
+        device: device on which to predict.
+        waiting: makes the context in which the next batch is awaited, and which may raise.
     Raises:
         UserError: if a batch does not fit into the device's memory.
     """
@@ -73,10 +73,10 @@ def evaluate(
 
 
 class PixelScorer:
-    """The tasks' own figures, which compare predictions with targets pixel by pixel.
+    """Computes the tasks' own metrics, which compare predictions with targets pixel by pixel.
 
     Args:
-        tasks: whose figures are wanted.
+        tasks: the tasks to score.
     """
 
     def __init__(self, tasks: Mapping[str, Task]) -> None:
@@ -88,22 +88,22 @@ class PixelScorer:
             metric.update(predictions[name], batch.targets[name])
 
     def compute(self) -> dict[str, float]:
-        """``<task>/<figure>``."""
+        """Returns the metrics by name, ``<task>/<metric>``."""
         own = {name: metric.compute() for name, metric in self._metrics.items()}
         return {f"{name}/{key}": value for name, figures in own.items() for key, value in figures.items()}
 
 
 class SceneScorer:
-    """The figures of scenes, which it makes of predictions; a writer gets the scenes, too.
+    """Makes scenes from predictions and computes their metrics; also passes the scenes to a writer.
 
     Args:
-        tasks: whose figures are wanted.
+        tasks: the tasks to score.
         classes: the class table.
-        grouping: how votes become instances.
-        writer: gets every scene.
+        grouping: settings of the grouping of votes into instances.
+        writer: writer of result files, if any.
 
     Attributes:
-        seconds: that scenes and their figures took.
+        seconds: time spent on scenes and their metrics.
     """
 
     def __init__(
@@ -120,9 +120,9 @@ class SceneScorer:
         self._metrics = SceneMetrics(classes, Semantic.name, Instance.name, Depth.name)
 
     def update(self, batch: Batch, predictions: Mapping[str, Tensor]) -> None:
-        """Adds a batch, which has its samples."""
+        """Adds a batch, which must have kept its samples."""
         if batch.images.is_cuda:
-            torch.cuda.synchronize(batch.images.device)  # what is waited for belongs to the predictions
+            torch.cuda.synchronize(batch.images.device)  # so that the time of the predictions is not counted
         start = time.perf_counter()
         predictions = {name: value for name, value in predictions.items() if name in self._predicted}
         scenes = make_scenes(batch.names, predictions, self._classes, self._grouping)
@@ -133,7 +133,7 @@ class SceneScorer:
         self.seconds += time.perf_counter() - start
 
     def compute(self) -> dict[str, float]:
-        """``<task>/<figure>`` and ``panoptic/<figure>``; what cannot be computed is left out."""
+        """Returns the metrics by name, ``<task>/<metric>`` and ``panoptic/<metric>``; undefined ones are left out."""
         start = time.perf_counter()
         figures = self._metrics.compute()
         self.seconds += time.perf_counter() - start
@@ -141,7 +141,7 @@ class SceneScorer:
 
 
 def scored_by_pixels_alone(tasks: Mapping[str, Task]) -> dict[str, Task]:
-    """The tasks whose own figures `SceneScorer` does not compute as well: all but the classes'."""
+    """Returns the tasks whose own metrics `SceneScorer` does not compute: all except semantic segmentation."""
     return {name: task for name, task in tasks.items() if not (name == Semantic.name and type(task) is Semantic)}
 
 
@@ -153,16 +153,16 @@ _PANOPTIC_FIGURES = tuple(
 
 
 def figure_groups(tasks: Mapping[str, Task]) -> dict[str, tuple[FigureOfMerit, ...]]:
-    """The figures that tables show: each task's, and those of classes and instances together."""
+    """Returns the metrics that tables show: each task's, and panoptic quality if there are classes and instances."""
     groups = {name: task.figures for name, task in tasks.items()}
     return groups | ({PANOPTIC: _PANOPTIC_FIGURES} if {Semantic.name, Instance.name} <= tasks.keys() else {})
 
 
 def score(figures: Mapping[str, float], tasks: Mapping[str, Task]) -> float:
-    """One number to compare checkpoints by, higher is better: the mean over tasks of the log of the first figure.
+    """Returns a score to compare checkpoints by, higher is better: the mean over tasks of the log of the first metric.
 
-    A difference of two scores is the mean relative improvement, whatever the figures' units. A network with a figure
-    that is not a number is worse than any other.
+    Metrics for which lower is better count negatively. A difference of two scores is the mean relative improvement,
+    whatever the metrics' units. A network with a metric that is NaN scores minus infinity.
     """
     logs = []
     for name, task in tasks.items():

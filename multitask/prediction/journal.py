@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from multitask.errors import UserError, reason
-from multitask.files import LOCK, exclusive, is_leftover, remove_leftovers, whole
+from multitask.files import LOCK, atomic_writer, exclusive, is_leftover, remove_leftovers
 from multitask.prediction.kinds import open_file, special
 
 LINES = "predictions.jsonl"
@@ -161,7 +161,7 @@ class Journal:
         """Writes the lines in the order of `add` and `keep`; no file, if there is none."""
         if not self._spans:
             return
-        with whole(path) as file:
+        with atomic_writer(path) as file:
             for name in {**self._order, **dict.fromkeys(self._spans)}:
                 start, end = self._spans[name]
                 entry = json.loads(os.pread(self._descriptor, end - start, start))

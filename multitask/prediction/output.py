@@ -22,7 +22,7 @@ from multitask.data.layout import Camera, encode_disparity
 from multitask.data.png_chunks import Damaged, check_chunks
 from multitask.data.reading import opened
 from multitask.errors import UserError
-from multitask.files import whole
+from multitask.files import atomic_writer
 from multitask.prediction.decoding import one_at_a_time
 from multitask.prediction.drawing import Shown, draw_panel
 from multitask.prediction.enlarge import Band, Enlargement, Medians, coded, instance_codes
@@ -144,7 +144,7 @@ class SceneWriter:
                 shown.add(band)
             instances = scene_instances(scene.outlines, medians.of_each(), scene.classes)
             panel = Image.fromarray(draw_panel(title, shown, instances, self.camera))
-            file = files.enter_context(whole(_path(place, _PANEL), lasting=False))
+            file = files.enter_context(atomic_writer(_path(place, _PANEL), durable=False))
             panel.save(file, format="PNG", compress_level=1)
         return [*add, _PANEL], instances if shown.instance_ids is not None else None
 

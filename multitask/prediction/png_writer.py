@@ -10,7 +10,7 @@ import numpy as np
 
 from multitask.data.png_chunks import END, GREY, Header, beginning, pixel_chunk
 from multitask.errors import UserError, reason
-from multitask.files import whole
+from multitask.files import atomic_writer
 
 _UP = 2
 """PNG's filter by which a row holds its differences from the one above: in enlarged layers nearly all are zero."""
@@ -29,7 +29,7 @@ def png_rows(path: Path, size: tuple[int, int], bits: int) -> Iterator[Callable[
     Raises:
         UserError: naming the file, if it cannot be written.
     """
-    with whole(path, lasting=False) as file:
+    with atomic_writer(path, durable=False) as file:
         rows = _Rows(path, file, size, bits)
         yield rows.add
         rows.end()

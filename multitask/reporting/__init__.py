@@ -1,1 +1,1 @@
-"""What people look at: panels of pictures, tables, plots and TensorBoard."""
+"""Output for people: panels of pictures, tables, plots and TensorBoard."""

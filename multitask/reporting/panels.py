@@ -1,4 +1,4 @@
-"""Panels: pictures side by side, with titles and a legend of their colours."""
+"""Panels: titled pictures side by side, with a legend of their colours."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -10,31 +10,31 @@ from torch import Tensor
 from multitask.data.loader import Batch
 from multitask.tasks.base import Task
 
-_TITLE = 18  # px of the line above each picture
+_TITLE = 18  # px, height of the title above each picture
 _GAP = 4
 
 
 def panel(
     batch: Batch, frame: int, predictions: Mapping[str, Tensor], tasks: Mapping[str, Task], tall: bool = False
 ) -> np.ndarray:
-    """The input, and for each task its truth beside its prediction.
+    """Draws the input image, and for each task its ground truth beside its prediction.
 
-    Pixels without truth are black in the truth; a prediction of a task that is defined on a part of the picture (as
-    vectors are, on instances) is shown on that part.
+    Pixels without ground truth are black there. The prediction of a sparse task, such as vectors, which are defined on
+    instances only, is shown at the pixels with ground truth.
 
     Args:
-        batch: with targets, on any device.
-        frame: which frame of the batch.
-        predictions: [B, channels, H, W] of each task.
-        tasks: those to show.
-        tall: whether tasks stand below each other, which fits TensorBoard's cards, and not side by side.
+        batch: a batch with targets, on any device.
+        frame: index of the frame in the batch.
+        predictions: {task: [B, channels, H, W]}.
+        tasks: the tasks to show.
+        tall: whether to stack the tasks vertically, which fits TensorBoard's cards, instead of side by side.
     Returns:
         (height, width, 3) uint8.
     """
     image = batch.images[frame].permute(1, 2, 0).cpu().numpy()
-    # Each task's under its name, since two tasks may share a colour.
+    # One legend per task, headed by its name, since two tasks may share a colour.
     legends = [[(name, None), *task.legend(image.shape[1])] for name, task in tasks.items()]
-    # Small pictures by whole factors, so that their pixels stay squares; large ones to a size that a screen shows.
+    # Small pictures are zoomed by whole factors, so that pixels stay square; large ones are fitted to a screen.
     zoom = max(1, round(512 / image.shape[1])) if image.shape[1] <= 1024 else 512 / image.shape[1]
     size = round(image.shape[1] * zoom), round(image.shape[0] * zoom)
     columns = [[(batch.names[frame], Image.fromarray(image)), ("colours", swatches(legends, size))]]
@@ -52,7 +52,7 @@ def panel(
 
 
 def sheet(columns: Sequence[Sequence[tuple[str, Image.Image]]], size: tuple[int, int]) -> np.ndarray:
-    """Titled pictures in a grid, each resized to ``size`` = (width, height) px."""
+    """Arranges titled pictures in a grid, each resized to ``size`` = (width, height) px."""
     cell = size[0] + _GAP, size[1] + _TITLE + _GAP
     sheet = Image.new("RGB", (cell[0] * len(columns) - _GAP, cell[1] * len(columns[0]) - _GAP), "white")
     draw = ImageDraw.Draw(sheet)
@@ -70,12 +70,12 @@ Color = tuple[int, int, int]
 def swatches(
     blocks: Sequence[Sequence[tuple[str, Color | None]]], size: tuple[int, int], num_columns: int = 3
 ) -> Image.Image:
-    """What colours mean: texts and RGB in columns; what has no colour is a heading.
+    """Draws a legend of colours in columns.
 
     Args:
-        blocks: what belongs together, in the same column where it fits.
+        blocks: groups of entries (text, RGB), kept in one column if they fit; an entry without a colour is a heading.
         size: (width, height) px of the picture.
-        num_columns: side by side.
+        num_columns: number of columns.
     """
     num_rows = next(rows for rows in itertools.count(1) if len(_columns(blocks, rows)) <= num_columns)
     picture = Image.new("RGB", size, "white")
@@ -94,7 +94,7 @@ def swatches(
 def _columns(
     blocks: Sequence[Sequence[tuple[str, Color | None]]], num_rows: int
 ) -> list[list[tuple[str, Color | None]]]:
-    """Blocks one below the other in columns; a block that does not fit below another begins a new column."""
+    """Distributes blocks over columns; a block that does not fit below another starts a new column."""
     columns: list[list[tuple[str, Color | None]]] = [[]]
     for block in blocks:
         if columns[-1] and len(columns[-1]) + len(block) > num_rows:

@@ -1,4 +1,4 @@
-"""Plots of what a run learned, through matplotlib: the extra ``plots``."""
+"""Plots of a run's history; they need matplotlib (the extra ``plots``)."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from multitask.engine.history import LOG_VARIANCE, LOSS, STEP, VARIANCE, WEIGHT
 from multitask.errors import UserError
-from multitask.files import whole
+from multitask.files import atomic_writer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 
 def canvas(width: float, height: float) -> tuple["Canvas", Callable[[Path], None]]:
-    """An empty plot of a size in inches, and what writes it as a PNG, whole or not at all.
+    """Returns an empty plot, of a size in inches, and a function that writes it as a PNG atomically.
 
     Raises:
         UserError: if matplotlib is not installed.
@@ -26,7 +26,7 @@ def canvas(width: float, height: float) -> tuple["Canvas", Callable[[Path], None
     plot = Canvas(figsize=(width, height), layout="constrained")
 
     def save(path: Path) -> None:
-        with whole(path) as file:
+        with atomic_writer(path) as file:
             plot.savefig(file, dpi=120, format="png")
 
     return plot, save
@@ -37,7 +37,7 @@ def plot_weights(runs: Mapping[str, Sequence[Mapping[str, float]]], path: Path) 
 
     Args:
         runs: title -> history of a run.
-        path: of the PNG.
+        path: path of the PNG.
     Raises:
         UserError: if matplotlib is not installed, or no run has learned weights.
     """
@@ -55,7 +55,7 @@ def plot_weights(runs: Mapping[str, Sequence[Mapping[str, float]]], path: Path) 
         axes[1][column].set_xlabel("step")
     axes[0][0].set_ylabel("log sigma^2")
     axes[1][0].set_ylabel("effective weight")
-    plot.legend(handles=axes[0][0].get_lines(), loc="outside right upper")  # lines of many runs leave no room within
+    plot.legend(handles=axes[0][0].get_lines(), loc="outside right upper")  # the axes of many runs leave no room inside
     save(path)
 
 
@@ -63,8 +63,8 @@ def plot_training(history: Sequence[Mapping[str, float]], path: Path) -> None:
     """Plots losses, sigma^2 and effective weights of one run over its steps, a line for each task (figure 7).
 
     Args:
-        history: of the run.
-        path: of the PNG.
+        history: history of the run.
+        path: path of the PNG.
     Raises:
         UserError: if matplotlib is not installed, or the run has no learned weights.
     """
@@ -85,13 +85,13 @@ def plot_training(history: Sequence[Mapping[str, float]], path: Path) -> None:
 
 
 def _learned(entries: Iterable[Mapping[str, float]]) -> list[str]:
-    """Names of the tasks that have a log-variance."""
+    """Returns the names of the tasks that have a log-variance."""
     keys = dict.fromkeys(key for entry in entries for key in entry if key.startswith(LOG_VARIANCE))
     return [key.removeprefix(LOG_VARIANCE) for key in keys]
 
 
 def _with_log_variance(entry: Mapping[str, float], name: str) -> Mapping[str, float]:
-    """An entry whose log-variance is that of its sigma^2: of Laplace likelihoods older versions logged log b."""
+    """Recomputes an entry's log-variance from its sigma^2: for Laplace likelihoods older versions logged log b."""
     variance = entry.get(VARIANCE + name)
     return {**entry, LOG_VARIANCE + name: math.log(variance)} if variance else entry
 

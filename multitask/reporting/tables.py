@@ -1,4 +1,4 @@
-"""Tables and lines of figures of merit, in Markdown."""
+"""Tables and one-line summaries of metrics, in Markdown."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,8 +6,8 @@ from multitask.console import markdown
 from multitask.engine.history import POSITION_PRIOR, STEP, VARIANCE, WEIGHT, early_entry
 from multitask.tasks.base import FigureOfMerit, Task
 
-_WIDTH = 140  # characters that a line of figures has room for
-_TINY = 5e-4  # what tables show as zero, and no quotient has below the line
+_WIDTH = 140  # characters, largest width of a table
+_TINY = 5e-4  # smaller values are shown as zero, and are no denominators
 
 
 def table(
@@ -16,15 +16,15 @@ def table(
     rows: Mapping[str, Mapping[str, float]],
     ratio: tuple[str, str] | None = None,
 ) -> str:
-    """A group's figures as text, a line for each of ``rows``; a figure that no row has is left out.
+    """Returns a table of a group's metrics, with a line for each of ``rows``; metrics that no row has are left out.
 
     Args:
-        group: what the figures' keys begin with, before ``/``, and the heading.
-        figures: to show, in this order.
-        rows: title -> figures ``<group>/<figure>``.
-        ratio: titles of two rows whose quotient makes the last line.
+        group: prefix of the metrics' keys before ``/``, also the heading.
+        figures: the metrics to show, in this order.
+        rows: title -> metrics ``<group>/<metric>``.
+        ratio: titles of two rows whose ratio is the last line.
     Returns:
-        Markdown, a further table below for figures that have no room beside the others; empty without any figure.
+        Markdown, split into several tables if it is too wide; empty without any metric.
     """
     figures = [figure for figure in figures if any(f"{group}/{figure.key}" in row for row in rows.values())]
     if not figures:
@@ -42,7 +42,7 @@ def table(
 
 
 def _narrow(cells: Sequence[Sequence[str]]) -> list[list[list[str]]]:
-    """A table as ones below each other that have room in `_WIDTH`, each with the first column."""
+    """Splits a table into tables of at most `_WIDTH` characters, each with the first column."""
     first, *widths = (max(len(row[i]) for row in cells) + len(" | ") for i in range(len(cells[0])))
     parts: list[list[int]] = []
     room = 0
@@ -58,7 +58,7 @@ def _narrow(cells: Sequence[Sequence[str]]) -> list[list[list[str]]]:
 def results_text(
     figures: Mapping[str, float], groups: Mapping[str, Sequence[FigureOfMerit]], classes: bool = False
 ) -> str:
-    """The final figures beside the position prior's: a table for each group, and one of single classes if wanted."""
+    """Returns the final metrics beside the position prior's: a table per group, and one of single classes if wanted."""
     mark = POSITION_PRIOR
     prior = {key.removeprefix(mark): value for key, value in figures.items() if key.startswith(mark)}
     own = {key: value for key, value in figures.items() if not key.startswith(mark)}
@@ -71,9 +71,9 @@ def results_text(
 
 
 def weights_text(history: Sequence[Mapping[str, float]], tasks: Mapping[str, Task]) -> str:
-    """What a run learned of its tasks' noise, early in its training and at its end; empty if nothing.
+    """Returns the learned uncertainties of a run, early in training and at the end; empty if it learned none.
 
-    The sentence of figure 7: sigma^2, its inverses and the effective weights as ratios.
+    As in the caption of figure 7: sigma^2, the ratio of the inverses, and the ratio of the effective weights.
     """
     history = [entry for entry in history if any(key.startswith(VARIANCE) for key in entry)]
     if not history:
@@ -82,7 +82,7 @@ def weights_text(history: Sequence[Mapping[str, float]], tasks: Mapping[str, Tas
 
 
 def brief(figures: Mapping[str, float], groups: Mapping[str, Sequence[FigureOfMerit]]) -> str:
-    """The first figure of each group in one line."""
+    """Returns the first metric of each group in one line."""
     return ", ".join(
         f"{group} {first.title} {_cell(figures[f'{group}/{first.key}'], first.percent)}"
         for group, (first, *_) in groups.items()
@@ -91,7 +91,7 @@ def brief(figures: Mapping[str, float], groups: Mapping[str, Sequence[FigureOfMe
 
 
 def class_table(figures: Mapping[str, float]) -> str:
-    """The figures of single classes, ``<group>/<figure>/<class>``, in per cent: a line for each class."""
+    """Returns a table of the metrics of single classes, ``<group>/<metric>/<class>``, in per cent, a line per class."""
     keys = [key.rsplit("/", 1) for key in figures if key.count("/") == 2]
     columns = list(dict.fromkeys(column for column, _ in keys))
     if not columns:
@@ -110,23 +110,23 @@ def _cell(value: float | None, percent: bool) -> str:
 
 
 def weights_line(values: Mapping[str, float], tasks: Sequence[str]) -> str:
-    """The learned noise as in `noise_line`, and the effective weights, which hold the 1/2 of the regressions besides.
+    """Describes the learned noise as `noise_line` does, and the effective weights, which include a regression's 1/2.
 
     Args:
         values: one entry of a run's history.
-        tasks: in the order of the ratios.
+        tasks: names of the tasks, in the order of the ratios.
     """
     noise = noise_line({name: values[VARIANCE + name] for name in tasks})
     return f"step {values[STEP]:.0f}: {noise}; weights {ratio([values[WEIGHT + name] for name in tasks])}"
 
 
 def noise_line(variances: Mapping[str, float]) -> str:
-    """sigma^2 of each task, and the inverses as a ratio."""
+    """Describes sigma^2 of each task, and the ratio of the inverses."""
     numbers = ", ".join(f"{value:.3g}" for value in variances.values())
     inverse = ratio([1 / value for value in variances.values()])
     return f"sigma^2 of {', '.join(variances)} = ({numbers}), inverse {inverse}"
 
 
 def ratio(values: Sequence[float]) -> str:
-    """Numbers as a ratio, the last one of which is 1."""
+    """Formats numbers as a ratio whose last term is 1."""
     return " : ".join(f"{value / values[-1]:.3g}" for value in values)

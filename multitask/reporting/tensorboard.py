@@ -1,4 +1,4 @@
-"""What a run leaves behind beside checkpoints: TensorBoard events and ``history.jsonl``."""
+"""Logging of scalars and pictures to TensorBoard, and of scalars to ``history.jsonl``."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -19,21 +19,22 @@ _COMPARED = (
     *("tasks", "weighting", "optimizer.lr", "seed", "model.encoder"),
     *("data.name", "data.image_size", "trainer.batch_size", "trainer.max_steps"),
 )
-"""Keys of TensorBoard's table of runs, which shows the first five unasked."""
+"""Keys in TensorBoard's table of runs, which shows the first five by default."""
 
 
 class Tracker:
-    """Writes the scalars and pictures of one run.
+    """Logs the scalars and pictures of one run.
 
     Args:
         folder: the run's folder.
-        step, validated: where the run goes on, as in `History`; pictures of ``step`` are dropped as well.
+        step: step at which the run resumes, see `History`; pictures of this step are dropped.
+        validated: last step with a complete validation, see `History`.
     """
 
     def __init__(self, folder: Path, step: int = 0, validated: int = 0) -> None:
         self._history, self._events = History(folder, step, validated), folder / f"{_EVENTS}*"
         _make_room_for_now(folder)
-        # TensorBoard drops whole steps: of the last one, what is kept is written again.
+        # TensorBoard drops whole steps: the kept entries of the last one are written again.
         with named_errors(self._events):
             self._writer = SummaryWriter(str(folder), purge_step=step)
         for entry in self._history.kept:
@@ -41,7 +42,7 @@ class Tracker:
                 self._write(step, {name: value for name, value in entry.items() if name != STEP})
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Logs named numbers at a step, to TensorBoard and to the history."""
+        """Logs named scalars at a step, to TensorBoard and to the history."""
         self._write(step, values)
         self._history.append(step, values)
 
@@ -61,17 +62,17 @@ class Tracker:
             self._writer.add_text(name, markdown, step)
 
     def hyperparameters(self, config: Mapping[str, Any], metrics: Sequence[str]) -> None:
-        """Logs what most distinguishes the run from others, for TensorBoard's HParams tab.
+        """Logs the settings that most distinguish runs, for TensorBoard's HParams tab.
 
         Args:
-            config: of the run, flat, with dotted keys.
-            metrics: names of the logged scalars that stand beside it; those that a run lacks stay empty.
+            config: flat configuration of the run, with dotted keys.
+            metrics: names of the logged scalars to show beside them; those that a run lacks stay empty.
         """
         flat = {**config, "weighting": str(config.get("weighting._target_")).rpartition(".")[2]}
         values = {key: _plain(value) for key, value in flat.items() if key in _COMPARED}
-        # SummaryWriter.add_hparams would open a run of its own below this one.
+        # SummaryWriter.add_hparams would create a separate run below this one.
         summaries = hparams(values, {_tag(name): None for name in metrics})  # type: ignore[no-untyped-call]
-        # The tab shows five values: those that are said to differ, then by name.
+        # The tab shows five values: first those marked as differing, then by name.
         table = summaries[0].value[0].metadata.plugin_data
         content = HParamsPluginData.FromString(table.content)
         for info in content.experiment.hparam_infos:
@@ -82,18 +83,18 @@ class Tracker:
                 self._writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
 
     def flush(self) -> None:
-        """Brings the events to the disk, so that they are never older than a checkpoint."""
+        """Writes buffered events to the disk, so that they are never older than a checkpoint."""
         with named_errors(self._events):
             self._writer.flush()
 
     def close(self) -> None:
-        """Writes out what is still in memory."""
+        """Writes all buffered events and closes the event file."""
         with named_errors(self._events):
             self._writer.close()
 
 
 def _make_room_for_now(folder: Path) -> None:
-    """Renames event files of a clock that was ahead of this one's: TensorBoard reads by name, the time first."""
+    """Renames event files that a wrong clock dated in the future: TensorBoard reads files in order of their times."""
     latest = int(time.time()) - 1
     for path in sorted(folder.glob(f"{_EVENTS}*"), reverse=True):
         stamp, _, rest = path.name.removeprefix(_EVENTS).partition(".")
@@ -110,7 +111,7 @@ def _plain(value: Any) -> bool | str | int | float:
 
 
 def _tag(name: str) -> str:
-    """A scalar's name in TensorBoard, which makes a section for each first part: figures of single classes get one."""
+    """Returns a scalar's name in TensorBoard, whose first part is its section; metrics of classes have their own."""
     first, *rest = name.split("/")
     if not rest:
         return f"run/{name}"

@@ -1,1 +1,1 @@
-"""Training runs: what the folder of one holds, and the run itself."""
+"""Training runs: their folders, their preparation, resumption and records."""

@@ -1,4 +1,4 @@
-"""The folder of a run: the names of its files, its figures, and what tells that another process has changed them."""
+"""The folder of a run: paths of its files, its metrics, and a fingerprint to detect changes by other processes."""
 
 import json
 from pathlib import Path
@@ -11,17 +11,17 @@ LAST, BEST = Path("checkpoints/last.pt"), Path("checkpoints/best.pt")
 PANELS = Path("panels")
 
 PREVIOUS = Path("checkpoints/previous.pt")
-"""What `LAST` was before it: a run goes on from there where the newest is damaged or missing."""
+"""The checkpoint before `LAST`: a run resumes from it if the newest one is damaged or missing."""
 
 
 def identity(folder: Path) -> list[tuple[int, ...]]:
-    """What tells whether another process has changed what a run in ``folder`` goes on from."""
+    """Returns a fingerprint of the files that a run in ``folder`` resumes from, to detect writes by another process."""
     paths = (folder / path for path in (LAST, PREVIOUS, METRICS) if (folder / path).exists())
     return [(found.st_ino, found.st_size, found.st_mtime_ns) for found in (path.stat() for path in paths)]
 
 
 def read_figures(path: Path) -> dict[str, float]:
-    """The figures that a run left.
+    """Reads the final metrics of a run.
 
     Raises:
         UserError: naming the file, if it is missing or damaged.

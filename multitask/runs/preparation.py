@@ -1,4 +1,4 @@
-"""From a run's configuration to all that its training needs, as far as the run has come."""
+"""Preparation of a training run from its configuration, including the checkpoint that it resumes from."""
 
 import logging
 from dataclasses import dataclass
@@ -31,20 +31,20 @@ from multitask.tasks.labels import tasks_with_labels
 log = logging.getLogger(__name__)
 
 _MEMORY = 2**30
-"""Bytes that the processes which load training frames may keep them in, all together."""
+"""Memory in bytes in which all data loader workers together may cache training frames."""
 
 
 @dataclass
 class Prepared:
-    """What a run trains, and with what.
+    """A training run, ready to start or to resume.
 
     Attributes:
-        settings: how it is trained and evaluated.
-        tasks: those that both splits have labels for.
+        settings: settings of training and evaluation.
+        tasks: the tasks that both splits have labels for.
         frames: the training split.
-        val_frames: the split that training validates on.
-        trainer: as far as the run has come.
-        resumed: the checkpoint that it goes on from.
+        val_frames: the validation split.
+        trainer: the trainer, restored from `resumed` if there is one.
+        resumed: the checkpoint that the run resumes from; None for a new run.
     """
 
     settings: TrainingSettings
@@ -56,13 +56,13 @@ class Prepared:
 
 
 def prepare(config: Config, folder: Path) -> Prepared:
-    """Makes what training needs; writes nothing.
+    """Prepares a training run; writes nothing.
 
     Args:
-        config: of the run.
-        folder: of the run, which need not exist.
+        config: configuration of the run.
+        folder: folder of the run, which need not exist.
     Raises:
-        UserError: naming the key or file, for everything that can be known to be wrong before training.
+        UserError: naming the key or file, for every fault that can be detected before training.
     """
     settings = make_training_settings(config)
     resumed = resume.find(folder, config, settings.schedule.resume)
@@ -86,13 +86,13 @@ def _make_trainer(
 ) -> Trainer:
     compute, schedule = settings.compute, settings.schedule
     torch.manual_seed(settings.seed)
-    torch.backends.cudnn.benchmark = True  # all steps have one size of picture
+    torch.backends.cudnn.benchmark = True  # all steps have images of one size
     weighting = make_weighting(config, tasks)
     check_weighting(weighting, schedule, compute)
     check_compiler(schedule, compute)
     if len(tasks) == 1 and weighting.log_variances():
         log.info("one task: learning its uncertainty only rescales the step")
-    # What is resumed needs no pretrained weights, nor the network connection that they may need.
+    # A resumed run needs no pretrained weights, nor the internet connection that they may need.
     model = {**config["model"], "pretrained": None} if resumed else config["model"]
     network = make_model({**config, "model": model}, tasks)
     if not resumed:

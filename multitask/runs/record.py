@@ -1,4 +1,4 @@
-"""What a run leaves of itself beside checkpoints: lines on the terminal, logged numbers, panels, the final figures."""
+"""The record of a run: log lines, scalars, panels and final metrics."""
 
 import logging
 import time
@@ -36,13 +36,13 @@ log = logging.getLogger(__name__)
 
 
 class Record:
-    """The record of a run from now on, which goes on where the run does.
+    """The record of a run, continued from the step at which the run resumes.
 
     Args:
-        config: of the run.
-        folder: of the run.
-        prepared: what it trains, and with what.
-        predict: its network.
+        config: configuration of the run.
+        folder: folder of the run.
+        prepared: the prepared run.
+        predict: the prediction function of its network.
     """
 
     def __init__(self, config: Config, folder: Path, prepared: Prepared, predict: Predict) -> None:
@@ -67,7 +67,7 @@ class Record:
         )  # fmt: skip
 
     def log_step(self, step: int, values: dict[str, float]) -> None:
-        """Logs what the trainer says of the last steps: losses, weights, learning rate and speed."""
+        """Logs the trainer's scalars of the last steps: losses, weights, learning rate and speed."""
         self._tracker.scalars(step, values)
         start, first = self._start
         last = self._trainer.schedule.max_steps
@@ -82,7 +82,7 @@ class Record:
         )  # fmt: skip
 
     def log_validation(self, figures: Mapping[str, float]) -> None:
-        """Logs a validation's figures, with panels of two frames."""
+        """Logs the metrics of a validation, with panels of two frames."""
         step = self._trainer.step
         self._tracker.scalars(step, {VALIDATION + key: value for key, value in figures.items()})
         self.log_panels()
@@ -94,11 +94,11 @@ class Record:
             self._tracker.image(self._trainer.step, f"val_panels/{name}", picture)
 
     def finish(self, figures: Mapping[str, float], seconds: float) -> None:
-        """Writes panels and ``metrics.json``, and logs what the run has come to.
+        """Writes the panels and ``metrics.json``, and logs the results.
 
         Args:
-            figures: the final ones, with those of the position prior.
-            seconds: that the run took, in all its processes.
+            figures: the final metrics, with those of the position prior.
+            seconds: duration of the run over all its processes.
         """
         for name, picture in self._panels(self._trainer.schedule.num_panels):
             write_png(self._folder / PANELS / f"{name}.png", picture)
@@ -108,23 +108,23 @@ class Record:
         write_json(self._folder / METRICS, figures)
 
     def flush(self) -> None:
-        """Brings the events to the disk, so that they are never older than a checkpoint."""
+        """Writes buffered events to the disk, so that they are never older than a checkpoint."""
         self._tracker.flush()
 
     def close(self) -> None:
-        """Writes out what is still in memory."""
+        """Writes all buffered events and closes the event file."""
         self._tracker.close()
 
     def _columns(self) -> list[str]:
-        """The first figure of each group, also of tasks that are off: TensorBoard takes all runs' columns from one."""
+        """The first metric of each group, even of tasks that are off: TensorBoard takes the columns from one run."""
         every: dict[str, Task] = {}
         for name in self._config["task"]:
-            with suppress(UserError):  # a task that is off may lack what it needs
+            with suppress(UserError):  # a task that is off may lack configuration
                 every |= make_tasks({**self._config, "tasks": [name]}, self._prepared.frames.classes)
         return [f"{VALIDATION}{name}/{listed[0].key}" for name, listed in figure_groups(every).items()]
 
     def _panels(self, number: int, tall: bool = False) -> list[tuple[str, Any]]:
-        """Panels of ``number`` evenly spaced validation frames, by name."""
+        """Returns the names and the panels of ``number`` evenly spaced validation frames."""
         frames, tasks = self._prepared.val_frames, self._prepared.tasks
         spaced = dict.fromkeys(round(i * (len(frames) - 1) / max(number - 1, 1)) for i in range(number))
         panels = []

@@ -1,4 +1,4 @@
-"""What a training run goes on from, and whether that is the same run."""
+"""The search for the checkpoint that a run resumes from, and the checks that it belongs to the same run."""
 
 import logging
 from pathlib import Path
@@ -18,38 +18,38 @@ log = logging.getLogger(__name__)
 
 
 class Resumed(NamedTuple):
-    """What a run goes on from.
+    """The checkpoint that a run resumes from.
 
     Attributes:
-        source: the checkpoint.
-        state: what it holds.
-        own: whether it is one of the run's folder, not another run's.
+        source: path of the checkpoint.
+        state: its content.
+        from_own_folder: whether it lies in the run's own folder, not in another run's.
     """
 
     source: Path
     state: dict[str, Any]
-    own: bool
+    from_own_folder: bool
 
 
 def find(folder: Path, config: Config, resume: str | None) -> Resumed | None:
-    """What a run in ``folder`` goes on from: the newest of its own checkpoints that is whole, else ``resume``.
+    """Finds the checkpoint to resume from: the newest undamaged one in ``folder``, else ``resume``; None to start anew.
 
     Args:
-        folder: of the run, which need not exist.
-        config: of the run.
-        resume: ``trainer.resume``.
+        folder: folder of the run, which need not exist.
+        config: configuration of the run.
+        resume: value of ``trainer.resume``.
     Raises:
-        UserError: naming the key or the file, if the folder holds something else or a run of another configuration, or
-            no checkpoint can be read.
+        UserError: naming the key or the file, if the folder holds other files or a run of another configuration, or no
+            checkpoint can be read.
     """
     own = [folder / path for path in (LAST, PREVIOUS) if (folder / path).exists()]
     if (folder / CONFIG).exists():
-        # One that ended before it had anything to keep may start again otherwise.
+        # A run that ended before its first checkpoint may be started again with another configuration.
         if own:
             _check_same_config(folder, config, CLASS_TABLE)
         elif (folder / METRICS).exists():
             _check_same_config(folder, config)
-    # A run that was killed while it wrote its first files is nobody else's.
+    # A run killed while it wrote its first files has left only a lock and unfinished files: the folder is free.
     elif folder.exists() and any(path.name != LOCK and not is_leftover(path) for path in folder.iterdir()):
         raise UserError(f"output_dir={folder}: needed a new or empty folder or a run's, found other files in it")
     if resume is None and own:
@@ -60,32 +60,32 @@ def find(folder: Path, config: Config, resume: str | None) -> Resumed | None:
         return None
     if not Path(str(resume)).is_file():
         raise UserError(f"trainer.resume={resume}: needed auto, null or an existing checkpoint")
-    return Resumed(Path(str(resume)), checkpoint.load(str(resume)), own=False)
+    return Resumed(Path(str(resume)), checkpoint.load(str(resume)), from_own_folder=False)
 
 
 def _newest_whole(folder: Path, own: list[Path]) -> Resumed:
-    """The first of a run's checkpoints that is not damaged; a line says which is."""
+    """Loads the newest checkpoint of a run that is not damaged, and logs which ones are."""
     newest, *older = own
     if newest != folder / LAST:
         log.warning("%s is missing; going on from %s", folder / LAST, newest)
     try:
-        return Resumed(newest, checkpoint.load(newest), own=True)
+        return Resumed(newest, checkpoint.load(newest), from_own_folder=True)
     except checkpoint.Damaged as error:
         if not older:
             raise
         log.warning("%s; going on from %s", error, older[0])
-        return Resumed(older[0], checkpoint.load(older[0]), own=True)
+        return Resumed(older[0], checkpoint.load(older[0]), from_own_folder=True)
 
 
 def check(resumed: Resumed, config: Config, frames: Split) -> None:
-    """Checks that a checkpoint's run, in this folder or another one, is the one to go on with.
+    """Checks that a checkpoint was written by the run that is to be resumed, in this folder or another one.
 
     Args:
         resumed: the checkpoint.
-        config: of the run that is to go on.
-        frames: that it is to be trained on.
+        config: configuration of the run to resume.
+        frames: its training split.
     Raises:
-        UserError: naming the checkpoint and the first key that differs, or the frames.
+        UserError: naming the checkpoint, and the first key that differs or the frames.
     """
     source, state = resumed.source, resumed.state
     if different := difference(config, flatten(state["config"]), *FREE_ELSEWHERE, CLASS_TABLE):

@@ -1,4 +1,4 @@
-"""A training run from its configuration to its figures: what ``scripts/train.py`` calls."""
+"""A training run, from its configuration to its final metrics; called by ``scripts/train.py``."""
 
 import logging
 import time
@@ -30,10 +30,10 @@ log = logging.getLogger(__name__)
 class Run:
     """One training run in its folder.
 
-    Everything that can be known to be wrong before training is refused by the constructor, which writes nothing.
+    The constructor detects every fault that can be detected before training, and writes nothing.
 
     Args:
-        config: resolved, plain configuration (``configs/train.yaml``).
+        config: resolved configuration (``configs/train.yaml``) of plain containers.
     Raises:
         UserError: naming the key or file.
     """
@@ -49,12 +49,12 @@ class Run:
         self._predict = network_predictor(prepared.trainer.objective.network, prepared.trainer.compute)
         self._evaluator = Evaluator(prepared.val_frames, prepared.tasks, prepared.settings.evaluation)
         self._fingerprint = prepared.frames.fingerprint
-        self._figures: dict[str, float] = {}  # of the last validation of this process
+        self._figures: dict[str, float] = {}  # metrics of the last validation in this process
         self.best_score = float("-inf")
-        self._seconds = 0.0  # that processes before this one took
+        self._seconds = 0.0  # duration of the run in earlier processes
         resumed = prepared.resumed
         self._last_is_whole = not resumed or resumed.source != self.folder / PREVIOUS
-        if resumed and resumed.own:
+        if resumed and resumed.from_own_folder:
             self.best_score, self._seconds = resumed.state["score"], resumed.state.get("seconds", 0.0)
 
     @property
@@ -64,30 +64,30 @@ class Run:
 
     @property
     def tasks(self) -> dict[str, Task]:
-        """The tasks that there are labels for."""
+        """The tasks that have labels."""
         return self._prepared.tasks
 
     @property
     def trainer(self) -> Trainer:
-        """The trainer, as far as the run has come."""
+        """The trainer, in its current state."""
         return self._prepared.trainer
 
     @property
     def val_frames(self) -> Split:
-        """The split that training validates on."""
+        """The validation split."""
         return self._prepared.val_frames
 
     def train(self) -> dict[str, float]:
         """Trains to the last step, evaluates, and writes ``metrics.json`` and ``panels``.
 
         Returns:
-            The final figures, ``<task>/<figure>``, and those of the position prior behind ``position_prior/``.
+            The final metrics, ``<task>/<metric>``, and the position prior's, prefixed with ``position_prior/``.
         Raises:
-            Interrupted: stopped by a signal; the next `Run` of this configuration goes on.
+            Interrupted: if a signal stopped the run; the next `Run` of this configuration resumes it.
         """
         if not self._is_finished():
             with exclusive(self.folder, "training"):
-                if self._identity != identity(self.folder):  # another process has trained here meanwhile
+                if self._identity != identity(self.folder):  # another process has trained in this folder meanwhile
                     self._prepare()
                 if not self._is_finished():
                     return self._train()
@@ -114,7 +114,7 @@ class Run:
             figures |= position_prior_figures(self._prepared.frames, self._evaluator)
             self._record.finish(figures, self._elapsed())
         except BaseException:
-            with suppress(UserError):  # of the same full disk, say: the first error is the one to show
+            with suppress(UserError):  # possibly of the same cause, such as a full disk: the first error is shown
                 self._record.close()
             raise
         self._record.close()
@@ -128,7 +128,7 @@ class Run:
             self._save(BEST)
 
     def _evaluate(self, waiting: Waiting = nullcontext) -> dict[str, float]:
-        # What scenes say is wanted of the trained network only: it costs as much as the predictions themselves.
+        # Metrics of scenes cost as much as the predictions: they are computed for the trained network only.
         done = self.trainer.step == self.trainer.schedule.max_steps
         figures = self._evaluator.all_figures if done else self._evaluator.pixel_figures
         return figures(self._predict, waiting)
@@ -136,7 +136,7 @@ class Run:
     def _save(self, path: Path) -> None:
         try:
             self._record.flush()
-        finally:  # steps are worth more than their events
+        finally:  # save the state even if the events cannot be written
             self._save_state(path)
 
     def _save_state(self, path: Path) -> None:
@@ -148,11 +148,11 @@ class Run:
             "seconds": self._elapsed(),
             "frames": self._fingerprint,
         }
-        # What is damaged takes no other's place.
+        # A damaged newest checkpoint must not replace the previous one.
         previous = self.folder / PREVIOUS if path == LAST and self._last_is_whole else None
         checkpoint.save(self.folder / path, {**self.trainer.state(), **own}, previous)
         self._last_is_whole |= path == LAST
 
     def _elapsed(self) -> float:
-        """Seconds of training and evaluation, of all the processes that the run took."""
+        """Seconds of training and evaluation over all processes of the run."""
         return self._seconds + time.perf_counter() - self._start

@@ -1,4 +1,4 @@
-"""Whether two configurations are of one run: which keys may differ, and what keys that are missing meant."""
+"""Comparison of two configurations of a run: keys that may differ, and values of keys that older versions lack."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,18 +18,18 @@ _FREE_KEYS = (
     "trainer.num_panels",
     "trainer.resume",
 )
-"""Keys that change nothing that training depends on; a checkpoint knows the precision that was meant."""
+"""Keys that do not affect training; the precision, which would, is saved in the checkpoint."""
 
 _FREE_GROUPS = ("instances.", "starts.")
-"""Groups of keys that change no training: how votes are grouped, and what starts there are to choose from, of which a
-run's own is its ``model.pretrained``.
+"""Groups of keys that do not affect training: the grouping of votes into instances, and the available warm starts, of
+which the one that is used is ``model.pretrained``.
 """
 
 FREE_ELSEWHERE = ("name", "trainer.max_steps", "trainer.val_every")
-"""What may also differ where a run goes on in another folder."""
+"""Keys that may also differ when a run is continued in another folder."""
 
 CLASS_TABLE = "data.classes"
-"""Names the class table, whose file may have moved: the checkpoint has the table itself."""
+"""Key of the class table, whose file may have moved: the checkpoint contains the table itself."""
 
 SINCE = {
     CLASS_TABLE: "cityscapes",
@@ -42,16 +42,22 @@ SINCE = {
     "model.freeze_batch_norm": False,
     "model.library": "torchvision",
 }
-"""Keys that runs of older versions lack, and what those did."""
+"""Keys that runs of older versions lack, with the values that reproduce their behaviour."""
 
 
 def is_free(key: str) -> bool:
-    """Whether a key (dotted) may be given otherwise when a run is started again: nothing that training depends on."""
+    """Whether a (dotted) key may differ when a run is resumed, since training does not depend on it."""
     return key in _FREE_KEYS or key.startswith(_FREE_GROUPS)
 
 
 def difference(config: Config, before: Mapping[str, Any], *more_free: str) -> str | None:
-    """The first key of a flat configuration that is given otherwise in ``config``, in words; None if there is none."""
+    """Describes the first key in which ``config`` differs from a flat configuration; None if there is none.
+
+    Args:
+        config: nested configuration of the run to start.
+        before: flat configuration of the earlier run, see `flatten`.
+        more_free: further keys that may differ.
+    """
     previous, now = SINCE | dict(before), flatten(config)
     if CLASS_TABLE not in before and "data.mappings" in now:
         previous = {"data.mappings": MAPPED_BEFORE.get(str(before.get("data.format")))} | previous
@@ -62,7 +68,7 @@ def difference(config: Config, before: Mapping[str, Any], *more_free: str) -> st
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested configuration as one dict with dotted keys."""
+    """Returns a nested configuration as one dict with dotted keys."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}

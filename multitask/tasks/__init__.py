@@ -1,1 +1,1 @@
-"""The tasks. A new one is one file that implements `multitask.tasks.base.Task` and one file in ``configs/task``."""
+"""The tasks. A new task takes a file that implements `multitask.tasks.base.Task` and a file in ``configs/task``."""

@@ -1,4 +1,4 @@
-"""The contract of a task: all that the rest of the package knows of semantic, instance or depth."""
+"""The interface of tasks, through which the rest of the package uses them."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar, NamedTuple
@@ -14,13 +14,13 @@ from multitask.metrics import Metric, VectorError
 
 
 class FigureOfMerit(NamedTuple):
-    """One figure of merit of a task, as tables show it.
+    """The description of one of a task's metrics, for tables.
 
     Attributes:
-        key: in what the task's metric or `multitask.metrics.SceneMetrics` computes.
+        key: key in the result of the task's metric or of `multitask.metrics.SceneMetrics`.
         title: column heading, with the unit.
-        higher_is_better: which direction is better.
-        percent: whether the figure is a fraction, shown in per cent.
+        higher_is_better: direction of the metric.
+        percent: whether the metric is a fraction, shown in per cent.
     """
 
     key: str
@@ -30,18 +30,18 @@ class FigureOfMerit(NamedTuple):
 
 
 class Task(ABC):
-    """What the network can learn to predict for each pixel; made with the class table of the labels.
+    """A dense prediction task; constructed with the class table of the labels.
 
     Attributes:
         name: key in every dict of predictions, targets and losses.
-        channels: of the decoder's output.
+        channels: number of channels of the decoder's output.
         classes: the class table of the samples.
-        meaning: what the channels say, with the unit, for who uses an exported network; may be left out.
-        layers: the sample's layers without which there is no target.
-        figures: the figures of merit; the first decides which checkpoint is best.
-        likelihood: which loss is used and how uncertainty weighs it.
-        per_class: whether the channels are the classes of the table, so that with another one they mean others.
-        sparse: whether the task is defined on a part of the picture only, to which pictures of predictions are cut.
+        meaning: meaning and unit of the channels, for users of an exported network; optional.
+        layers: layers of a sample that the target requires.
+        figures: descriptions of the metrics; the first one decides which checkpoint is best.
+        likelihood: the likelihood, which fixes the loss and its weighting by uncertainty.
+        per_class: whether there is one channel per class of the table, so that another table changes their meaning.
+        sparse: whether the target is defined on a part of the image only; renderings of predictions are masked to it.
     """
 
     name: ClassVar[str]
@@ -56,41 +56,41 @@ class Task(ABC):
 
     @abstractmethod
     def encode(self, sample: Sample) -> Target:
-        """Target and valid mask of one frame; nothing is valid where the sample lacks the task's layers."""
+        """Returns target and valid mask of one frame; no pixel is valid if the sample lacks the task's layers."""
 
     @abstractmethod
     def pixel_loss(self, prediction: Tensor, value: Tensor) -> Tensor:
-        """Loss of each pixel: prediction [B, C, H, W], target value [B, ...] -> [B, H, W] float32."""
+        """Returns the loss of each pixel: prediction [B, C, H, W], target value [B, ...] -> [B, H, W] float32."""
 
     @abstractmethod
     def ideal(self, value: Tensor) -> Tensor:
-        """The prediction [B, C, H, W] float32 that says a target value [B, ...] exactly."""
+        """Returns the ideal prediction [B, C, H, W] float32 for a target value [B, ...]."""
 
     @abstractmethod
     def metric(self) -> Metric:
-        """A new, empty accumulator of the task's figures."""
+        """Returns a new, empty accumulator of the task's metrics."""
 
     @abstractmethod
     def render(self, prediction: Tensor, valid: Tensor | None = None) -> np.ndarray:
-        """Picture of one prediction [C, H, W], in colours that mean the same in every picture.
+        """Renders a prediction [C, H, W] in colours that have the same meaning in every picture.
 
         Args:
-            prediction: as the network makes it, or as `ideal` makes it of a target.
-            valid: [H, W] bool; other pixels are black.
+            prediction: output of the network, or of `ideal` for a target.
+            valid: [H, W] bool; other pixels are black. None: all pixels are valid.
         Returns:
             (H, W, 3) uint8 RGB.
         """
 
     @abstractmethod
     def legend(self, width: int) -> list[tuple[str, tuple[int, int, int]]]:
-        """What the colours of `render` mean in a picture ``width`` px wide: texts and RGB."""
+        """Returns the legend of `render` for a picture ``width`` px wide: texts and RGB colours."""
 
     def loss(self, prediction: Tensor, target: Target) -> tuple[Tensor, Tensor]:
-        """Sum of the losses of the valid pixels, float32, and their number.
+        """Returns the sum of the losses over valid pixels, float32, and the number of valid pixels.
 
         Args:
             prediction: [B, C, H, W].
-            target: of B frames.
+            target: target of B frames.
         """
         losses = self.pixel_loss(prediction.float(), target.value)
         return torch.where(target.valid, losses, 0).sum(), target.valid.sum()
@@ -109,7 +109,7 @@ class Regression(Task):
         self.likelihood = choose(REGRESSION, self.name, likelihood).of_vector(self.channels)
 
     def pixel_loss(self, prediction: Tensor, value: Tensor) -> Tensor:
-        """L1 norm, or squared L2 norm where the likelihood is Gaussian."""
+        """Returns the L1 norm of the error, or the squared L2 norm for a Gaussian likelihood."""
         error = prediction - value
         return (error.square() if self.likelihood.error == "squared" else error.abs()).sum(1)
 

@@ -1,4 +1,4 @@
-"""Depth as inverse depth: disparity in px (section 4.3)."""
+"""The depth task: inverse depth, as disparity in px (section 4.3)."""
 
 import numpy as np
 import torch
@@ -9,10 +9,10 @@ from multitask.tasks.base import FigureOfMerit, Regression
 
 
 class Depth(Regression):
-    """Disparity for each pixel, px at the resolution of the tensor: L1 over the measured pixels.
+    """Regression of the disparity of each pixel, in px at the resolution of the tensor, with the L1 loss.
 
     Args:
-        classes: the class table, which says what is infinitely far away, and what shows nothing of the scene.
+        classes: the class table, which defines the sky, infinitely far away, and classes that do not show the scene.
         likelihood: ``paper``, ``laplace`` or ``gaussian`` (which changes the loss to the squared error).
     """
 
@@ -32,10 +32,10 @@ class Depth(Regression):
     )
 
     def encode(self, sample: Sample) -> Target:
-        """Disparity [1, H, W] float32, valid where measured.
+        """Returns the disparity [1, H, W] float32, valid where measured.
 
-        The sky, if the class table has one, is at 0 px in every frame that has a measurement (section 4.3), wherever in
-        it, so that the same pixel counts in every crop; unseen pixels never count.
+        If the class table has a sky, its disparity is 0 px in every frame with a measurement (section 4.3), even if a
+        crop contains none, so that a pixel's validity does not depend on the crop. Unseen classes are never valid.
         """
         if sample.disparity is None:
             height, width = sample.image.shape[:2]
@@ -50,7 +50,7 @@ class Depth(Regression):
         return Target(torch.from_numpy(value).unsqueeze(0), torch.from_numpy(valid))
 
     def render(self, prediction: Tensor, valid: Tensor | None = None) -> np.ndarray:
-        """Dark blue far away to yellow at a sixteenth of the picture's width, the square root of disparity."""
+        """Renders the square root of disparity, from dark blue at 0 to yellow at a sixteenth of the picture's width."""
         disparity = prediction[0].cpu().float().numpy()
         level = np.sqrt(np.clip(disparity / (disparity.shape[1] / 16), 0, 1)) * (len(_RAMP) - 1)
         picture = np.stack([np.interp(level, np.arange(len(_RAMP)), channel) for channel in _RAMP.T], axis=-1)
@@ -69,4 +69,4 @@ class Depth(Regression):
 _RAMP = np.array(
     [(20, 10, 60), (50, 40, 130), (40, 100, 160), (30, 155, 145), (110, 200, 90), (250, 235, 60)], dtype=np.float64
 )
-"""Colours of evenly spaced levels, each lighter than the one before."""
+"""Colour map: RGB of evenly spaced levels, in order of lightness."""

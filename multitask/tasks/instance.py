@@ -1,4 +1,4 @@
-"""Instance segmentation by regressing, for each pixel, the vector to its instance's centroid (section 4.2)."""
+"""The instance segmentation task: regression of the vector from each pixel to its instance's centroid (section 4.2)."""
 
 import math
 
@@ -13,10 +13,10 @@ from multitask.tasks.base import FigureOfMerit, Regression
 
 
 class Instance(Regression):
-    """A vector for each pixel, (x, y) px, from the pixel to the centroid of its instance: L1 over instance pixels.
+    """Regression of the vector (x, y), px, from each pixel of an instance to its centroid, with the L1 loss.
 
     Args:
-        classes: the class table, which says what classes have instances.
+        classes: the class table, which defines the classes with instances.
         likelihood: ``paper``, ``laplace`` or ``gaussian`` (which changes the loss to the squared error).
     """
 
@@ -34,7 +34,7 @@ class Instance(Regression):
     sparse = True
 
     def encode(self, sample: Sample) -> Target:
-        """Vectors [2, H, W] float32, valid inside single instances of evaluated classes (not in groups)."""
+        """Returns vectors [2, H, W] float32, valid inside single instances of evaluated classes (not in groups)."""
         if sample.instance_ids is None:
             height, width = sample.image.shape[:2]
             return Target(torch.zeros(2, height, width), torch.zeros(height, width, dtype=torch.bool))
@@ -42,7 +42,7 @@ class Instance(Regression):
         return Target(torch.from_numpy(offsets), torch.from_numpy(valid))
 
     def render(self, prediction: Tensor, valid: Tensor | None = None) -> np.ndarray:
-        """Direction as hue, length as intensity (figure 1), full at a sixteenth of the picture's width."""
+        """Renders direction as hue and length as intensity (figure 1), full at a sixteenth of the picture's width."""
         x, y = prediction.cpu().float().numpy()
         hue = (np.arctan2(y, x) / (2 * math.pi)) % 1
         length = np.minimum(np.hypot(x, y) / (x.shape[1] / 16), 1)
@@ -59,11 +59,11 @@ class Instance(Regression):
 
 
 def centroid_offsets(instance_ids: np.ndarray, classes: ClassTable) -> tuple[np.ndarray, np.ndarray]:
-    """Vector from each pixel to the centroid of its instance.
+    """Computes the vector from each pixel to the centroid of its instance.
 
     Args:
-        instance_ids: (H, W) int, as a `Sample` has them.
-        classes: their table.
+        instance_ids: (H, W) int, in the coding of `Sample`.
+        classes: the class table of the ids.
     Returns:
         offset: (2, H, W) float32, px, centroid minus pixel, (x, y); zero where not valid.
         valid: (H, W) bool, True inside a single instance of an evaluated class.

@@ -1,4 +1,4 @@
-"""Which tasks a data set has labels for."""
+"""Selection of the tasks that a data set has labels for."""
 
 import logging
 from collections.abc import Mapping
@@ -11,12 +11,16 @@ log = logging.getLogger(__name__)
 
 
 def tasks_with_labels(tasks: Mapping[str, Task], frames: Split, *, any_needed: bool = True) -> dict[str, Task]:
-    """The tasks whose labels the data set has; a line says which are off for the want of them.
+    """Returns the tasks that a split has labels for, and logs which are switched off for lack of labels.
 
-    Another one says how many frames have which labels, where these may differ.
+    If the labels may differ between frames, the number of frames with each kind of label is logged, too.
 
+    Args:
+        tasks: the tasks to choose from, by name.
+        frames: the split.
+        any_needed: whether at least one task must be left.
     Raises:
-        UserError: if none is left and ``any_needed``.
+        UserError: if no task is left and ``any_needed``.
     """
     if frames.partial:
         counts = ", ".join(f"{frames.count(kind)} with {kind}" for kind in LABEL_KINDS)

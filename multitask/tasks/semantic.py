@@ -1,4 +1,4 @@
-"""Semantic segmentation into the classes of a table (section 4.1)."""
+"""The semantic segmentation task (section 4.1)."""
 
 import numpy as np
 import torch
@@ -13,10 +13,10 @@ from multitask.tasks.base import FigureOfMerit, Task
 
 
 class Semantic(Task):
-    """A class for each pixel: cross-entropy over the labelled pixels.
+    """Classification of each pixel, with the cross-entropy over labelled pixels.
 
     Args:
-        classes: the class table: a channel for each class that is evaluated.
+        classes: the class table; there is a channel for each evaluated class.
         likelihood: ``paper`` (eq. 10) or ``softmax_exact`` (eq. 8).
     """
 
@@ -37,7 +37,7 @@ class Semantic(Task):
         self.likelihood = choose(CLASSIFICATION, self.name, likelihood)
 
     def encode(self, sample: Sample) -> Target:
-        """Train ids [H, W] int64, valid where the class is evaluated."""
+        """Returns train ids [H, W] int64, valid where the class is evaluated."""
         if sample.class_ids is None:
             train_ids = np.full(sample.image.shape[:2], IGNORE, dtype=np.int64)
         else:
@@ -45,11 +45,11 @@ class Semantic(Task):
         return Target(torch.from_numpy(train_ids), torch.from_numpy(train_ids != IGNORE))
 
     def pixel_loss(self, prediction: Tensor, value: Tensor) -> Tensor:
-        """Cross-entropy, natural logarithm."""
+        """Returns the cross-entropy (natural logarithm)."""
         return functional.cross_entropy(prediction, value, ignore_index=IGNORE, reduction="none")
 
     def ideal(self, value: Tensor) -> Tensor:
-        """One-hot; all zero where ignored."""
+        """Returns the one-hot encoding; all zero at ignored pixels."""
         train_ids = torch.arange(self.channels, device=value.device).view(-1, 1, 1)
         return (value.unsqueeze(1) == train_ids).float()
 
@@ -57,7 +57,7 @@ class Semantic(Task):
         return ConfusionMatrix(self.classes.names, self.classes.categories)
 
     def render(self, prediction: Tensor, valid: Tensor | None = None) -> np.ndarray:
-        """The colours of the class table."""
+        """Renders the class of the highest score in the colours of the class table."""
         train_ids = prediction.argmax(0)
         if valid is not None:
             train_ids = torch.where(valid, train_ids, IGNORE)

@@ -1,6 +1,6 @@
-"""From the tasks' losses to the one number that is minimised: the paper's way and the ways that compete with it.
+"""Weightings, which combine the tasks' losses into the total loss: the paper's and competing methods.
 
-Every weighting sees the losses as a dict by task and knows of the tasks nothing but their likelihoods.
+A weighting gets the losses as a dict by task, and knows nothing of the tasks but their likelihoods.
 """
 
 from multitask.weighting.adaptive import DynamicAverage, GeometricMean, RandomWeights, SoftOptimal

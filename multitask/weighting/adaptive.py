@@ -1,4 +1,4 @@
-"""Weights that follow from the losses, or from chance, by a rule without parameters."""
+"""Weightings without learned parameters, whose weights are computed from the losses or drawn at random."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -11,16 +11,16 @@ from multitask.likelihoods import Likelihood
 from multitask.weighting.fixed import WeightedSum
 
 EPSILON = 1e-8
-"""Keeps a loss of zero out of logarithms and denominators, as the authors' programs do."""
+"""Summand that keeps a loss of zero out of logarithms and denominators, as in the authors' code."""
 
 
 def softmax(values: Tensor, present: Tensor) -> Tensor:
-    """Softmax over the tasks that are present, [K] -> [K]; not a number if none is."""
+    """Softmax over the tasks that are present, [K] -> [K]; NaN if none is."""
     return torch.softmax(values.masked_fill(~present, -math.inf), 0)
 
 
 def check_positive(key: str, value: float) -> None:
-    """Refuses what is not a finite number above zero.
+    """Refuses a value that is not a finite number above zero.
 
     Raises:
         UserError: naming the key.
@@ -32,12 +32,13 @@ def check_positive(key: str, value: float) -> None:
 class SoftOptimal(WeightedSum):
     """UW-SO: the softmax of the inverse losses (Kirchdorfer et al., arXiv 2408.07985).
 
-    The best sigma^2 of `Uncertainty` for a loss that stays is proportional to it: 1 / L is its weight without the wait.
+    The optimal sigma^2 of `Uncertainty` for a constant loss L is proportional to L: 1 / L is the weight that it would
+    converge to.
 
     Args:
-        likelihoods: of each task that is on.
-        temperature: divides the inverse losses: the higher, the more equal the weights. The paper has no value for
-            all: it is to be searched for each data set and network. 1 leaves the inverse losses as they are.
+        likelihoods: likelihood of each task that is on.
+        temperature: divisor of the inverse losses: the higher, the more equal the weights. The paper gives no general
+            value, but searches it for each data set and network. 1 leaves the inverse losses unchanged.
         sum: see `Weighting`.
     Raises:
         UserError: naming the key, if the temperature is not above zero.
@@ -62,9 +63,9 @@ class DynamicAverage(WeightedSum):
     K times the softmax of the ratios of the mean losses of the last two periods; equal weights in the first two.
 
     Args:
-        likelihoods: of each task that is on.
-        temperature: divides the ratios; 2 in the paper.
-        period: steps whose losses are averaged; an epoch in the paper.
+        likelihoods: likelihood of each task that is on.
+        temperature: divisor of the ratios; 2 in the paper.
+        period: number of steps over which losses are averaged; an epoch in the paper.
         sum: see `Weighting`.
     Raises:
         UserError: naming the key, if the temperature is not above zero or the period not at least 1.
@@ -89,7 +90,7 @@ class DynamicAverage(WeightedSum):
             raise UserError(f"weighting.period: needed a whole number above zero, found {period}")
         self.temperature = temperature
         self.period = period
-        for name in ("older", "newer", "totals", "counts"):  # a mean of zero stands for none yet
+        for name in ("older", "newer", "totals", "counts"):  # a mean of zero means none yet
             self.register_buffer(name, torch.zeros(len(likelihoods)))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
@@ -104,7 +105,7 @@ class DynamicAverage(WeightedSum):
         self.totals += torch.where(here, self.stack(losses), 0)
         self.counts += here
         self.steps += 1
-        # Without a branch, so that the host need not wait for the device.
+        # Without branches, so that the host does not wait for the device.
         ends = self.steps % self.period == 0
         mean = torch.where(self.counts > 0, self.totals / self.counts, self.newer)
         self.older = torch.where(ends, self.newer, self.older)
@@ -122,7 +123,7 @@ class RandomWeights(WeightedSum):
 
     def rule(self, losses: Tensor, present: Tensor) -> Tensor:
         if self._drawn is None:
-            # From the CPU's generator, whatever the device: checkpoints hold its state.
+            # Always from the CPU's generator, whose state is in the checkpoint.
             self._drawn = torch.randn(len(self.likelihoods)).to(losses.device)
         return softmax(self._drawn, present)
 

@@ -1,4 +1,4 @@
-"""What every weighting is."""
+"""The base class of all weightings."""
 
 import math
 from abc import ABC, abstractmethod
@@ -13,21 +13,21 @@ from multitask.likelihoods import Likelihood
 
 
 class Weighting(nn.Module, ABC):
-    """Joins the losses of several tasks.
+    """Combines the losses of several tasks into one total loss.
 
     Args:
-        likelihoods: of each task that is on, by the task's name.
-        sum: what the effective weights of the tasks that are present add up to in every step; None leaves them as they
-            are. The network's gradients are scaled, those of a weighting's own parameters are not.
+        likelihoods: likelihood of each task that is on, by the task's name.
+        sum: sum to which the effective weights of the tasks present in a step are scaled; None leaves them unscaled.
+            Only the network's gradients are scaled, not those of a weighting's own parameters.
     Raises:
         UserError: naming the key, if the sum is not a number above zero.
     """
 
     additive: ClassVar[bool] = True
-    """Whether the totals of a step's micro-batches add up to the step's: not where weights depend on its losses."""
+    """Whether the totals of micro-batches add up to the step's total; False if the weights depend on the losses."""
 
     own_backward: ClassVar[bool] = False
-    """Whether `backward` differentiates something else than the total."""
+    """Whether `backward` differentiates something other than the total."""
 
     def __init__(self, likelihoods: Mapping[str, Likelihood], sum: float | None = None) -> None:
         super().__init__()
@@ -37,34 +37,34 @@ class Weighting(nn.Module, ABC):
         self.sum = sum
 
     def watch(self, network: nn.Module) -> None:
-        """Called once with the network whose losses are weighed; does nothing by default."""
+        """Called once with the network whose losses are weighted; does nothing by default."""
 
     def temper(self, predictions: dict[str, Tensor], present: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Predictions as the losses need them; changed only where a likelihood divides logits by the noise."""
+        """Returns the predictions for the losses; changed only if a likelihood divides logits by a temperature."""
         return predictions
 
     @abstractmethod
     def forward(self, losses: dict[str, Tensor], present: dict[str, Tensor], share: float = 1.0) -> Tensor:
-        """The total, which may be negative where it is a log-likelihood of densities.
+        """Returns the total loss, which may be negative, being the negative log-likelihood of a density.
 
         Args:
-            losses: scalar mean loss of each task, float32, or the part of it that this micro-batch holds.
-            present: scalar bool of each task: whether the step's batch has one valid pixel of it. Tasks without are
-                skipped with all their terms, while the graph stays whole.
-            share: part of the step that this micro-batch is; terms that are not means over pixels count this much.
+            losses: mean loss of each task, scalar float32; of a micro-batch, its summand of the step's mean.
+            present: for each task whether the step has any valid pixel, scalar bool. All terms of an absent task are
+                zero, but its parameters stay in the graph.
+            share: this micro-batch's share of the step, by which terms that are not means over pixels are multiplied.
         """
 
     @abstractmethod
     def weights(self) -> dict[str, Tensor]:
-        """Effective weight of each task's loss now, or in the last step where it depends on that; detached."""
+        """Returns the effective weight of each task's loss, detached; the last step's if it depends on the losses."""
 
     def backward(self, total: Tensor, losses: dict[str, Tensor], present: dict[str, Tensor]) -> None:
-        """Adds the gradients to all parameters: those of the total by default.
+        """Accumulates the gradients of all parameters, by default those of the total.
 
         Args:
-            total: of `forward`, multiplied by the loss scale of float16.
-            losses: what `forward` got.
-            present: likewise.
+            total: result of `forward`, multiplied by the loss scale of float16.
+            losses: losses as passed to `forward`.
+            present: flags as passed to `forward`.
         """
         total.backward()  # type: ignore[no-untyped-call]
 
@@ -79,27 +79,27 @@ class Weighting(nn.Module, ABC):
         Args:
             losses: mean loss of each task in the step, before the update, detached.
             present: as in `forward`.
-            again: computes the losses of the same batch anew, without gradients; it costs a forward pass.
+            again: recomputes the losses of the same batch without gradients, at the cost of a forward pass.
         """
 
     def log_variances(self) -> dict[str, nn.Parameter]:
-        """The learned s of each task; none where no log-variance is learned."""
+        """Returns the learned s of each task; empty if no log-variance is learned."""
         return {}
 
     def variances(self) -> dict[str, Tensor]:
-        """The learned sigma^2 of each task, detached."""
+        """Returns the learned sigma^2 of each task, detached."""
         return {name: self.likelihoods[name].variance(s.detach()) for name, s in self.log_variances().items()}
 
     def stack(self, values: Mapping[str, Tensor]) -> Tensor:
-        """A scalar of each task -> [K], in the order of the tasks."""
+        """Stacks one scalar per task into [K], in the order of the tasks."""
         return torch.stack([values[name] for name in self.likelihoods])
 
     def named(self, values: Tensor) -> dict[str, Tensor]:
-        """[K] -> a scalar of each task."""
+        """Splits [K] into one scalar per task, by name."""
         return dict(zip(self.likelihoods, values, strict=True))
 
     def scale(self, weights: Tensor, present: Tensor) -> Tensor:
-        """Scalar that gives [K] weights of the tasks ``present`` ([K] bool) the wanted sum; 1 if none is wanted."""
+        """Returns the factor that scales weights [K] of the tasks ``present``, [K] bool, to `sum`; 1 if that is None."""
         if self.sum is None:
             return torch.ones_like(weights[0])
         found = torch.where(present, weights, 0).sum()

@@ -1,4 +1,4 @@
-"""FAMO, whose weights follow from what a step did to the losses."""
+"""FAMO, a weighting that adapts to the change of the losses in each step."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -12,20 +12,20 @@ from multitask.weighting.adaptive import EPSILON, check_positive, softmax
 from multitask.weighting.fixed import WeightedSum
 
 BETAS = 0.9, 0.999
-"""Of Adam, as the authors leave them."""
+"""Adam's coefficients (the authors' defaults)."""
 
 
 class Famo(WeightedSum):
-    """Fast adaptive multitask optimisation: all losses are to fall at the same rate (Liu et al., NeurIPS 2023).
+    """Fast adaptive multitask optimisation: makes all losses fall at the same rate (Liu et al., NeurIPS 2023).
 
-    Descends ``sum_i z_i log L_i / sum_j (z_j / L_j)`` with ``z = softmax(xi)``: the weights ``z_i / L_i``, brought to a
-    sum of 1. After each step the losses of the same batch are computed anew, and Adam moves xi by how much each
-    logarithm fell. The authors' programs also clip the shared gradients' norm to 1; this one does not.
+    Descends ``sum_i z_i log L_i / sum_j (z_j / L_j)`` with ``z = softmax(xi)``: the weights ``z_i / L_i``, scaled to a
+    sum of 1. After each step the losses of the same batch are recomputed, and Adam updates xi by the decrease of each
+    log loss. The authors' code also clips the norm of the shared gradients to 1; this one does not.
 
     Args:
-        likelihoods: of each task that is on.
-        lr: learning rate of xi; the default is that of the authors' program.
-        gamma: weight decay of xi, likewise.
+        likelihoods: likelihood of each task that is on.
+        lr: learning rate of xi, by default as in the authors' code.
+        gamma: weight decay of xi, by default as in the authors' code.
         sum: see `Weighting`.
     Raises:
         UserError: naming the key, if the learning rate is not above zero or the decay negative.
@@ -47,7 +47,7 @@ class Famo(WeightedSum):
             raise UserError(f"weighting.gamma: needed a number >= 0, found {gamma:g}")
         self.lr = lr
         self.gamma = gamma
-        # Buffers, for they belong to no optimiser but this one, and to the checkpoint.
+        # Buffers: they belong in the checkpoint, but not in the run's optimizer.
         for name in ("xi", "mean", "square", "steps"):
             self.register_buffer(name, torch.zeros(len(likelihoods)))
 
@@ -64,7 +64,7 @@ class Famo(WeightedSum):
         self._adam(z * (fall - (z * fall).sum()) + self.gamma * self.xi, here)
 
     def _adam(self, gradient: Tensor, here: Tensor) -> None:
-        """A step of Adam on xi, [K]; what belongs to a task that is not ``here`` stays as it is."""
+        """Makes a step of Adam on xi, [K]; the state of tasks that are not ``here`` is left unchanged."""
         steps = self.steps + 1
         mean = torch.lerp(self.mean, gradient, 1 - BETAS[0])
         square = torch.lerp(self.square, gradient.square(), 1 - BETAS[1])

@@ -1,4 +1,4 @@
-"""Weights that are numbers: the weighted sum, and weights from the configuration."""
+"""The weighted sum of losses, with constant weights from the configuration or equal ones."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from multitask.weighting.base import Weighting
 
 
 class WeightedSum(Weighting):
-    """``sum_i w_i L_i`` (eq. 1) with weights that no gradient flows into."""
+    """The weighted sum ``sum_i w_i L_i`` (eq. 1), with weights that receive no gradient."""
 
     last: Tensor
 
@@ -22,11 +22,11 @@ class WeightedSum(Weighting):
 
     @abstractmethod
     def rule(self, losses: Tensor, present: Tensor) -> Tensor:
-        """The weights, [K], of this step.
+        """Returns the weights of this step, [K].
 
         Args:
             losses: [K] float32, detached.
-            present: [K] bool; what the rule says of a task that is not present does not matter.
+            present: [K] bool; the weights of absent tasks are ignored.
         """
 
     def forward(self, losses: dict[str, Tensor], present: dict[str, Tensor], share: float = 1.0) -> Tensor:
@@ -43,8 +43,8 @@ class Fixed(WeightedSum):
     """Weights from the configuration.
 
     Args:
-        likelihoods: of each task that is on.
-        weights: of each task that is on; None stands for not given.
+        likelihoods: likelihood of each task that is on.
+        weights: weight of each task that is on; None counts as missing.
         sum: see `Weighting`.
     Raises:
         UserError: naming the key, if a weight is missing, negative or of a task that is off, or if all are zero.
@@ -78,7 +78,7 @@ class Fixed(WeightedSum):
 
 
 class Equal(Fixed):
-    """The unweighted sum of table 1: each of K tasks weighs 1 / K."""
+    """The unweighted sum of table 1: each of K tasks has the weight 1 / K."""
 
     def __init__(self, likelihoods: Mapping[str, Likelihood], sum: float | None = None) -> None:
         super().__init__(likelihoods, dict.fromkeys(likelihoods, 1 / len(likelihoods)), sum)

@@ -1,4 +1,4 @@
-"""Gradients of the shared encoder aggregated from those of the tasks, by the library torchjd."""
+"""Aggregation of the tasks' gradients with respect to the shared encoder, by the library torchjd."""
 
 import warnings
 from collections.abc import Mapping
@@ -14,17 +14,17 @@ from multitask.weighting.base import Weighting
 AGGREGATORS = ("upgrad", "pcgrad", "cagrad", "mgda", "nash_mtl")
 
 CAGRAD_RADIUS = 0.4
-"""What CAGrad's authors use for NYUv2 and Cityscapes."""
+"""Radius of CAGrad, the value of its authors for NYUv2 and Cityscapes."""
 
 
 class Jacobian(Weighting):
-    """Aggregates the tasks' gradients by the encoder's parameters; each decoder gets those of its own plain loss.
+    """Aggregates the tasks' gradients of the encoder's parameters; each decoder gets the gradient of its own loss.
 
-    The sum of the losses is the total that is logged; it is not what is differentiated. The aggregators differ in
-    scale: the weights of MGDA sum to 1, those of PCGrad to at least K. One task alone has its own gradient.
+    The logged total is the sum of the losses; it is not differentiated. The aggregators differ in scale: the weights of
+    MGDA sum to 1, those of PCGrad to at least K. With a single task nothing is aggregated.
 
     Args:
-        likelihoods: of each task that is on.
+        likelihoods: likelihood of each task that is on.
         aggregator: one of `AGGREGATORS`, with torchjd's defaults.
     Raises:
         UserError: naming the key, if the aggregator is unknown or torchjd or a solver it needs is not installed.
@@ -44,7 +44,7 @@ class Jacobian(Weighting):
         number = len(likelihoods)
         self._aggregators = {number: _make(aggregator, number)}
         self.register_buffer("last", torch.full((number,), 1 / number), persistent=False)
-        # Nash-MTL solves each step's problem from the last one's solution, which torchjd keeps out of state_dict.
+        # Nash-MTL starts each step's solver at the last solution, which is not in torchjd's state_dict.
         self.register_buffer("alpha", torch.ones(number, dtype=torch.float64))
 
     def watch(self, network: nn.Module) -> None:
@@ -54,7 +54,7 @@ class Jacobian(Weighting):
 
     @property
     def _shared(self) -> list[nn.Parameter]:
-        """What the tasks share and the optimiser moves."""
+        """The shared parameters that are trained."""
         return [parameter for parameter in self._of_encoder if parameter.requires_grad]
 
     def forward(self, losses: dict[str, Tensor], present: dict[str, Tensor], share: float = 1.0) -> Tensor:
@@ -67,22 +67,22 @@ class Jacobian(Weighting):
         from torchjd.autojac import mtl_backward
 
         features = self._features
-        del self._features  # or they would stay in memory until the next step has its own
+        del self._features  # otherwise they would stay in memory until the next step
         here = self.stack(present)
         counted = here.tolist()
         rows = [losses[name] for name, counts in zip(self.likelihoods, counted, strict=True) if counts]
         if not rows:
             total.backward()  # type: ignore[no-untyped-call]
             return
-        # What is absent has no row, but its decoder has gradients of zero, as with any other weighting.
+        # An absent task has no row, but its decoder gets gradients of zero, as with any other weighting.
         for name, counts in zip(self.likelihoods, counted, strict=True):
             if not counts:
                 rows[0] = rows[0] + 0 * losses[name]
-        if len(rows) == 1:  # nothing to aggregate, and solvers fail on one
+        if len(rows) == 1:  # nothing to aggregate, and solvers fail on a single row
             rows[0].backward()  # type: ignore[no-untyped-call]
             self.last = here.to(self.last)
             return
-        # One after the other: torch.vmap knows neither compiled nor all native backward passes.
+        # One at a time: torch.vmap supports neither compiled nor all native backward passes.
         mtl_backward(rows, features=features, shared_params=self._shared, parallel_chunk_size=1)
         self.last = torch.zeros_like(self.last).masked_scatter(here, self._aggregate(here, len(rows)))
 
@@ -97,19 +97,19 @@ class Jacobian(Weighting):
             return jac_to_grad(self._shared, aggregator).to(self.last)
         aggregator.weighting.prvs_alpha = self.alpha[here].cpu().numpy()
         with warnings.catch_warnings():
-            # cvxpy says that it compiles the problem anew each time; it is one of a few numbers.
+            # cvxpy warns that it compiles the problem in each step; the problem has only a few variables.
             warnings.filterwarnings("ignore", ".*not DPP", UserWarning)
             weights = jac_to_grad(self._shared, aggregator).to(self.last)
         self.alpha[here] = torch.as_tensor(aggregator.weighting.prvs_alpha).to(self.alpha)
         return weights
 
     def _keep_features(self, module: nn.Module, inputs: tuple[Tensor, ...], features: Tensor) -> None:
-        if module.training:  # what a validation made would stay in memory
+        if module.training:  # features of a validation would stay in memory
             self._features = features
 
 
 def _make(name: str, number: int) -> Any:
-    """An aggregator of ``number`` gradients."""
+    """Makes an aggregator of ``number`` gradients."""
     try:
         from torchjd import aggregation
 

@@ -1,4 +1,4 @@
-"""Weights that are learned by the gradient of the total: eq. 10 and two relatives."""
+"""Weightings with learned parameters, trained by the gradient of the total: eq. 10 and two related methods."""
 
 import math
 from abc import abstractmethod
@@ -14,13 +14,13 @@ from multitask.weighting.base import Weighting
 
 
 class Learned(Weighting):
-    """One learned number s for each task, and the sum of a term for each.
+    """A weighting with one learned scalar s per task, whose total is a sum of one term per task.
 
-    With a wanted sum of the weights, the total keeps its value and the derivatives by s; the network's are scaled.
+    If `sum` is given, only the network's gradients are scaled: the total and its derivatives with respect to s are not.
 
     Args:
-        likelihoods: of each task that is on.
-        start: where every s starts.
+        likelihoods: likelihood of each task that is on.
+        start: initial value of every s.
         sum: see `Weighting`.
     """
 
@@ -28,15 +28,15 @@ class Learned(Weighting):
         super().__init__(likelihoods, sum)
         self.s = nn.ParameterDict({name: nn.Parameter(torch.tensor(float(start))) for name in likelihoods})
         self.inside: frozenset[str] = frozenset()
-        """Tasks whose s is inside the loss: there the predictions are scaled, for s to keep its derivative."""
+        """Tasks whose s enters the loss: not the loss, but the predictions get scaled gradients, so that s does not."""
 
     @abstractmethod
     def term(self, name: str, loss: Tensor, share: float) -> Tensor:
-        """A task's part of the total."""
+        """Returns a task's term of the total."""
 
     @abstractmethod
     def weight(self, name: str) -> Tensor:
-        """Derivative of the term by the loss, detached, before any scaling."""
+        """Returns the derivative of the term with respect to the loss, detached and unscaled."""
 
     def forward(self, losses: dict[str, Tensor], present: dict[str, Tensor], share: float = 1.0) -> Tensor:
         scaled = self.scale_gradients(losses, present)
@@ -51,7 +51,7 @@ class Learned(Weighting):
         return self.named(weights * self.scale(weights, torch.ones_like(weights, dtype=torch.bool)))
 
     def scale_gradients(self, values: dict[str, Tensor], present: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The same values, whose gradients are multiplied by what gives the weights the wanted sum."""
+        """Returns the same values, whose gradients are multiplied by the factor that scales the weights to `sum`."""
         if self.sum is None:
             return values
         scale = self.scale(self._weights(), self.stack(present))
@@ -65,11 +65,11 @@ class Uncertainty(Learned):
     """The negative log-likelihood with one learned log-variance s = log sigma^2 for each task (eq. 10).
 
     Args:
-        likelihoods: of each task that is on.
-        initial_log_variance: where every s starts.
+        likelihoods: likelihood of each task that is on.
+        initial_log_variance: initial value of every s.
         sum: see `Weighting`.
     Raises:
-        UserError: naming the key, if the start is not finite.
+        UserError: naming the key, if the initial value is not finite.
     """
 
     def __init__(
@@ -94,10 +94,10 @@ class Uncertainty(Learned):
         return self.likelihoods[name].weight(self.s[name].detach())
 
     def bound_gradients(self) -> None:
-        """Makes s no faster upwards than it can be downwards.
+        """Clips the gradient of s, so that s rises no faster than it can fall.
 
-        The derivative by s is ``components * penalty - precision * exp(-s) * L``: at most the penalties where s is too
-        high, without bound where it is too low, which throws s far beyond its optimum in one step.
+        The derivative with respect to s is ``components * penalty - precision * exp(-s) * L``. It is bounded by the
+        penalties if s is too high, but unbounded if s is too low: one step could then overshoot the optimum by far.
         """
         for name, s in self.s.items():
             if s.grad is not None:
@@ -110,9 +110,9 @@ class Uncertainty(Learned):
 class LiebelKoerner(Learned):
     """Uncertainty with the penalty ``log(1 + sigma^2)``, which is never negative (arXiv 1805.06334).
 
-    The factor of the loss is the likelihood's, as in `Uncertainty`, and so is how often the penalty counts for a
-    vector: the two differ in the penalty alone. The exact softmax is approximated. With this penalty sigma^2 is no
-    variance of anything, but what the weight follows from.
+    It differs from `Uncertainty` in the penalty alone: the factor of the loss and the number of components of a vector
+    are those of the likelihood. The exact softmax is approximated. With this penalty sigma^2 is not a variance; it only
+    determines the weight.
     """
 
     def __init__(self, likelihoods: Mapping[str, Likelihood], sum: float | None = None) -> None:
@@ -127,7 +127,7 @@ class LiebelKoerner(Learned):
         return self.likelihoods[name].weight(self.s[name].detach())
 
     def bound_gradients(self) -> None:
-        """As in `Uncertainty`: downwards the derivative is below the number of penalties."""
+        """Clips the gradient as in `Uncertainty`; if s is too high, it is at most the number of components."""
         for name, s in self.s.items():
             if s.grad is not None:
                 s.grad.clamp_(min=-self.likelihoods[name].components)
@@ -139,7 +139,7 @@ class LiebelKoerner(Learned):
 class ImpartialLoss(Learned):
     """IMTL-L: ``sum_i exp(s_i) L_i - s_i``, at whose optimum every weighted loss is 1 (Liu et al., ICLR 2021).
 
-    Here s is no log-variance but its negative; the likelihoods do not matter.
+    Here s is the negative of a log-variance; the likelihoods are not used.
     """
 
     def __init__(self, likelihoods: Mapping[str, Likelihood], sum: float | None = None) -> None:
@@ -152,7 +152,7 @@ class ImpartialLoss(Learned):
         return torch.exp(self.s[name].detach())
 
     def bound_gradients(self) -> None:
-        """Makes s no faster downwards than it can be upwards, where the derivative ``exp(s) L - 1`` is above -1."""
+        """Clips the gradient, so that s falls no faster than it can rise: its derivative, ``exp(s) L - 1``, is > -1."""
         for s in self.s.values():
             if s.grad is not None:
                 s.grad.clamp_(max=1)

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from multitask.engine import checkpoint
-from multitask.errors import UserError, of_the_machine
+from multitask.errors import UserError, is_machine_fault
 from multitask.evaluation.checkpoint_evaluation import evaluate_checkpoint
 from multitask.export import export_checkpoint
 from multitask.runs.paths import LAST
@@ -181,7 +181,7 @@ def _outcome(name: str, path: Path, data: Path, out: Path) -> Outcome:
             kind, said = "refused", str(error)
             kind = kind if len(said) < 2000 and not any(ord(sign) < 32 for sign in said) else "not one short line"
         except BaseException as error:  # whatever else comes of a file is a fault, and reported
-            kind = "refused" if isinstance(error, OSError) and of_the_machine(error) else "TRACEBACK"
+            kind = "refused" if isinstance(error, OSError) and is_machine_fault(error) else "TRACEBACK"
             said = f"{type(error).__name__}: {error}"
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
         os.write(writing, json.dumps([kind, said[:2000], peak]).encode())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from multitask.errors import UserError
-from multitask.files import whole
+from multitask.files import atomic_writer
 from multitask.prediction.journal import Entry, Journal, Origin, check_output_dir, journal, state
 from tests.holding import held
 
@@ -58,7 +58,7 @@ def test_check_output_dir_takes_a_new_or_empty_folder(tmp_path: Path) -> None:
 
 
 def test_check_output_dir_takes_what_a_killed_process_left(tmp_path: Path) -> None:
-    with whole(tmp_path / "a.png") as file:
+    with atomic_writer(tmp_path / "a.png") as file:
         (temporary,) = tmp_path.iterdir()
         left = Path(os.fspath(temporary) + "x")
         left.write_bytes(b"")

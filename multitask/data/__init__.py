@@ -1,1 +1,1 @@
-"""From the files of data sets to batches."""
+"""Reading data sets: from files on disk to batches."""

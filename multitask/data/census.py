@@ -1,4 +1,4 @@
-"""Reads every file of a data set: counts what is in those without a fault, and names those with one."""
+"""Reading every file of a data set to count the contents of sound files and list the faulty ones."""
 
 import functools
 from collections import Counter
@@ -16,22 +16,22 @@ from multitask.errors import UserError
 
 KINDS: tuple[str, ...] = ("image", *LABEL_KINDS, "camera")
 
-_SIZE = (1, 1)  # files are read at their own
+_SIZE = (1, 1)  # required by the layout, but unused: files are read at their own size
 
 
 @dataclass
 class Census:
-    """What files hold.
+    """Counts of what the files of a data set contain.
 
     Attributes:
-        num_frames: images that are there, readable or not.
-        files: how many of each kind are without a fault; a kind that the whole split lacks is not named.
-        labels: how many frames have which kinds of labels, whether these have faults or not.
-        sizes: how many images have each size, (H, W) px.
+        num_frames: number of images found, readable or not.
+        files: number of files without a fault, by kind; a kind that the whole split lacks has no entry.
+        labels: number of frames by the kinds of labels that they have, faulty or not.
+        sizes: number of images by size, (H, W) px.
         pixels: (256,) int64, px by class id.
-        instances: (256,) int64, single instances by class id.
-        measured: px with a disparity, and px of all disparity files.
-        faults: a line for each, which begins with the file.
+        instances: (256,) int64, number of single instances by class id.
+        measured: (2,) int64, px with a disparity, and px of all disparity files.
+        faults: one line per fault, which begins with the file.
     """
 
     num_frames: int = 0
@@ -44,7 +44,7 @@ class Census:
     faults: list[str] = field(default_factory=list)
 
     def add(self, other: "Census") -> None:
-        """Adds what was found in other files."""
+        """Adds the counts and faults of other files."""
         self.num_frames += other.num_frames
         self.files.update(other.files)
         self.labels.update(other.labels)
@@ -65,21 +65,21 @@ def take_census(
     *,
     partial: bool = False,
 ) -> Census:
-    """Reads every file of one split, and says which files are missing or belong to no image.
+    """Reads every file of one split, and reports files that are missing or belong to no image.
 
     Args:
-        layout: of the data set.
-        root: of the data set.
-        split: one that is there.
-        classes: the table of the label files.
-        workers: processes.
-        progress: called with the number of frames done and of all.
-        partial: whether an image may be without any of its other files.
+        layout: layout of the data set.
+        root: root folder of the data set.
+        split: name of an existing split.
+        classes: class table of the label files.
+        workers: number of processes.
+        progress: called with the number of frames done and the number of all frames.
+        partial: whether an image may lack some of its other files.
     """
     census = Census()
     try:
         frames = layout(root, split, _SIZE, classes, strict=False, partial=partial)
-    except UserError as error:  # there is not one image
+    except UserError as error:  # there are no images at all
         census.faults.append(str(error))
         return census
     for counted in for_each(functools.partial(count_frame, frames), frames.names, workers):
@@ -90,7 +90,7 @@ def take_census(
     if not census.faults:
         try:
             layout(root, split, _SIZE, classes, partial=partial)
-        except UserError as error:  # every file is right, but together they are no data set
+        except UserError as error:  # each file is sound, but together they are not a data set
             census.faults.append(str(error))
     census.faults.sort()
     return census
@@ -126,11 +126,11 @@ def count_frame(frames: Folder, name: str) -> Census:
 
 
 def _check_sizes(frames: Folder, name: str, layers: dict[str, np.ndarray], census: Census) -> None:
-    """Refuses layers that have another size than most; of two that differ, the label."""
+    """Drops layers whose size differs from that of most; where only two differ, the label."""
     sizes = [layer.shape[:2] for layer in layers.values()]
     if len(set(sizes)) < 2:
         return
-    common = max(sizes, key=sizes.count)  # the first of those that are as frequent: the image's
+    common = max(sizes, key=sizes.count)  # on a tie the first, which is the image's
     other = next(kind for kind, layer in layers.items() if layer.shape[:2] == common)
     for kind, layer in list(layers.items()):
         if layer.shape[:2] != common:

@@ -1,4 +1,4 @@
-"""Checks data sets that are there: what ``scripts/prepare_data.py check=true`` calls."""
+"""Checks of existing data sets, as ``scripts/prepare_data.py check=true`` runs them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,12 +17,12 @@ from multitask.errors import UserError
 
 
 def check(config: Mapping[str, Any]) -> None:
-    """Reads every file of all splits, prints what is in them and every fault, and keeps the numbers of faultless files.
+    """Reads every file of all splits, prints the contents and every fault, and stores the counts if there is none.
 
     Args:
-        config: resolved, of ``configs/prepare_data.yaml``.
+        config: resolved configuration from ``configs/prepare_data.yaml``.
     Raises:
-        UserError: naming the key; or at the end, if there is any fault.
+        UserError: naming the key; or at the end, if any fault was found.
     """
     data, workers = config["data"], num_workers(config["num_workers"])
     name = check_keys(data)
@@ -37,9 +37,9 @@ def check(config: Mapping[str, Any]) -> None:
 
 
 def _check_root(root: Path, layout: Layout, classes: ClassTable, workers: int, partial: bool, train: str) -> int:
-    """Prints what one data set holds, and returns how many faults it has."""
+    """Prints the contents of one data set, and returns its number of faults."""
     if not layout.splits(root):
-        layout(root, train, (1, 1), classes, strict=False)  # which says what is missing
+        layout(root, train, (1, 1), classes, strict=False)  # raises an error that says what is missing
     splits = dict.fromkeys(split for file in KINDS for split in layout.splits(root, file))
     faults, counts = 0, {}
     for split in splits:
@@ -53,7 +53,7 @@ def _check_root(root: Path, layout: Layout, classes: ClassTable, workers: int, p
 
 
 def _keep(root: Path, counts: Counts) -> str:
-    """Keeps the numbers of files, by which training sees that some are gone; in words, whether that could be done."""
+    """Stores the numbers of files, from which training sees that some are gone; returns a line about the outcome."""
     try:
         fewer = keep_counts(root, counts)
     except UserError as error:
@@ -63,7 +63,7 @@ def _keep(root: Path, counts: Counts) -> str:
 
 
 def census_text(census: Census, classes: ClassTable) -> str:
-    """Tables of the files and of the classes, and a line for each fault."""
+    """Returns tables of the files and of the classes, and a line for each fault, as text."""
     parts = [markdown([["files", "without a fault", "of frames"], *_file_rows(census)])]
     if len(census.labels) > 1:
         parts.append("frames with " + "; ".join(f"{kinds}: {count}" for kinds, count in census.labels.most_common()))
@@ -84,7 +84,7 @@ def _file_rows(census: Census) -> list[list[str]]:
 
 
 def _class_rows(census: Census, classes: ClassTable) -> list[list[str]]:
-    """Of the classes that occur."""
+    """Returns the table rows of the classes that occur."""
     total = max(int(census.pixels.sum()), 1)
     return [
         [

@@ -14,7 +14,7 @@ from multitask.data.reading import visible
 log = logging.getLogger(__name__)
 
 _LOOKED_AT = 3
-"""Frames of a test split by which its labels are judged."""
+"""Number of frames by which the labels of a test split are judged."""
 
 
 class Cityscapes(Folder):
@@ -40,7 +40,7 @@ class Cityscapes(Folder):
             self.kinds -= {"class_ids", "instance_ids"}
 
     def _has_placeholders(self) -> bool:
-        """Whether the first frames show no class that counts: the published test labels say what to ignore alone."""
+        """Whether the first frames show no evaluated class: the published test labels only say what to ignore."""
         labelled = [name for name in self.names if "class_ids" in self.kinds_of(name)][:_LOOKED_AT]
         train_ids = (self.table.train_ids[self.read("class_ids", name)] for name in labelled)
         return bool(labelled) and all((ids == IGNORE).all() for ids in train_ids)

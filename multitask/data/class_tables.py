@@ -1,4 +1,4 @@
-"""Reading class tables and mappings between them: ``configs/classes/*.yaml``, one's own files, and checkpoints."""
+"""Reading of class tables and mappings between them from ``configs/classes/*.yaml``, users' files, and checkpoints."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -13,7 +13,7 @@ from multitask.data.reading import read_text
 from multitask.errors import UserError, shown
 
 FOLDER = Path(__file__).parents[2] / "configs" / "classes"
-"""Where the tables are that are known by a name alone."""
+"""Folder of the tables that can be given by name alone."""
 
 _SUFFIXES = (".yaml", ".yml")
 _TABLE_KEYS = ("name", "classes", "unseen", "sky")
@@ -21,17 +21,17 @@ _CLASS_KEYS = ("name", "id", "train_id", "ignored", "category", "instances", "co
 _MAPPING_KEYS = ("from", "to", "classes")
 
 _OF_MAPPINGS = "_to_"
-"""Tells the names of mappings in `FOLDER` from those of tables."""
+"""Part of a file name in `FOLDER` that marks a mapping rather than a table."""
 
 _NOTHING = Label("(no class)", None, IGNORE, "(no class)", False, (0, 0, 0))
-"""What pixels without a class are, where a table has no ignored class for them."""
+"""Label of pixels without a class, for tables without an ignored class that could stand for them."""
 
 
 def read_table(given: Any, key: str = "data.classes") -> ClassTable:
-    """A class table.
+    """Reads a class table.
 
     Args:
-        given: the name of a table in `FOLDER`, the path of a YAML file, or what `ClassTable.content` returned.
+        given: the name of a table in `FOLDER`, the path of a YAML file, or the result of `ClassTable.content`.
         key: of the configuration, for errors.
     Raises:
         UserError: naming the key or file, the class, and what is wrong with it.
@@ -44,7 +44,7 @@ def read_table(given: Any, key: str = "data.classes") -> ClassTable:
 
 @cache
 def built_in(name: str) -> ClassTable:
-    """A table of `FOLDER`, parsed once: a run asks for it again and again."""
+    """Returns a table of `FOLDER`, parsed only once, since a run asks for it repeatedly."""
     return _table_in(FOLDER / f"{name}.yaml")
 
 
@@ -53,14 +53,14 @@ def _table_in(path: Path) -> ClassTable:
 
 
 def table_of(content: Any, source: str, name: str = "") -> ClassTable:
-    """A class table from plain values, as a YAML file has them.
+    """Builds a class table from plain values, as a YAML file holds them.
 
     Args:
         content: ``classes``, a list of classes with the keys ``name`` and ``id``, and optionally ``train_id``,
             ``ignored``, ``category``, ``instances``, ``color`` and ``average_pixels``; and optionally ``name``,
             ``unseen`` (names of classes) and ``sky`` (a class).
-        source: what errors begin with.
-        name: of the table, where the content has none; the source's, where there is none here either.
+        source: beginning of error messages.
+        name: name of the table where the content has none; by default the source.
     Raises:
         UserError: naming the class and the key.
     """
@@ -87,7 +87,7 @@ def table_of(content: Any, source: str, name: str = "") -> ClassTable:
 
 
 def read_mapping(given: Any, key: str = "data.mappings") -> ClassMapping:
-    """How the labels of one class table are read as another's.
+    """Reads a mapping from the labels of one class table to those of another.
 
     Args:
         given: the name of a mapping in `FOLDER`, or the path of a YAML file.
@@ -113,7 +113,7 @@ def read_mapping(given: Any, key: str = "data.mappings") -> ClassMapping:
 
 
 def _find(given: Any, key: str, *, mappings: bool) -> Path:
-    """The file of a table or mapping: one in `FOLDER` by its name, any other by its path."""
+    """Returns the file of a table or mapping: one in `FOLDER` by its name, any other by its path."""
     if not isinstance(given, str) or not given:
         raise UserError(f"{key}: needed a name or the path of a YAML file, found {shown(given)}")
     if Path(given).suffix in _SUFFIXES:
@@ -125,14 +125,14 @@ def _find(given: Any, key: str, *, mappings: bool) -> Path:
 
 
 def _beside(path: Path, given: Any) -> Any:
-    """A path in a file is relative to the file."""
+    """Resolves a path given in a file relative to that file; other values are returned unchanged."""
     if isinstance(given, str) and Path(given).suffix in _SUFFIXES:
         return str(path.parent / given)
     return given
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that a mapping has twice, of which YAML's own loader takes the last without a word."""
+    """Loader that refuses duplicate keys in a mapping, of which YAML's own loader silently takes the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         found = super().construct_mapping(node, deep)
@@ -147,7 +147,7 @@ def _read(path: Path) -> Any:
     text = read_text(path)
     try:
         return yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that is none, for example
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: an impossible date, for example
         raise UserError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from error
 
 
@@ -160,7 +160,7 @@ def _check_keys(content: Any, source: str, known: tuple[str, ...]) -> None:
 
 
 def _check_rows(source: str, rows: list[Any]) -> None:
-    """Refuses what is no class, too many of them, and a name twice."""
+    """Refuses rows that are not classes, too many classes, and duplicate names."""
     for place, row in enumerate(rows, start=1):
         named = isinstance(row, Mapping) and isinstance(row.get("name"), str) and row["name"]
         if not named or not row["name"].isprintable() or "/" in row["name"]:
@@ -183,7 +183,7 @@ def _check_once(source: str, what: str, values: list[tuple[Any, str]]) -> None:
 
 
 def _numbered(rows: list[Any], source: str) -> list[tuple[int, Any]]:
-    """Each row with its train id: that which it gives, or where no row gives one its place among those not ignored."""
+    """Returns each row with its train id: the given one, or if none is given, its index among the rows not ignored."""
     for row in rows:
         if not isinstance(row.get("ignored", False), bool):
             raise UserError(
@@ -246,7 +246,7 @@ def _color_of(train_id: int) -> Color:
 
 
 def _ordered(labels: list[Label], unseen: list[Any]) -> tuple[Label, ...]:
-    """The labels with an ignored one first, which is what pixels without a class are."""
+    """Returns the labels with an ignored one first, which stands for pixels without a class."""
     ignored = (label for label in labels if not label.evaluated and not label.has_instances)
     first = next((label for label in ignored if label.name not in unseen), None)
     return (first or _NOTHING, *(label for label in labels if label is not first))

@@ -1,4 +1,4 @@
-"""Class tables: which classes a data set's label files hold, and what is learned of them. They are read from YAML."""
+"""Class tables, read from YAML: the classes in a data set's label files, and how they are learned."""
 
 import colorsys
 from dataclasses import dataclass, field
@@ -14,10 +14,10 @@ INSTANCE_BASE = 1000
 """Instance ids of single instances are ``class id * 1000 + k``; smaller values are bare class ids."""
 
 MOST_CLASSES = 254
-"""Of a table: class ids and train ids are numbers of 8 bits, one of which says that there is none."""
+"""Largest number of classes in a table: class ids and train ids have 8 bits, and one value means "none"."""
 
 UNKNOWN = 255
-"""What `ClassTable.class_ids` says of a value that no class has."""
+"""Entry of `ClassTable.class_ids` for a value that no class has."""
 
 Color = tuple[int, int, int]
 
@@ -27,13 +27,13 @@ class Label:
     """One class of a table.
 
     Attributes:
-        name: of the class.
-        id: its value in label files; None if it has none there.
-        train_id: its channel, from 0, or `IGNORE`: its pixels neither train nor count.
-        category: name of its category; its own name where the table has no categories.
+        name: name of the class.
+        id: its value in label files; None if it does not occur there.
+        train_id: its channel, from 0, or `IGNORE` if its pixels neither train nor count.
+        category: name of its category; the class name where the table has no categories.
         has_instances: whether single instances are annotated.
-        color: RGB, 0 to 255; labels that differ in nothing else are equal.
-        average_pixels: mean size of an instance in px, by which iIoU weighs; None where that is not known.
+        color: RGB, 0 to 255; ignored when labels are compared.
+        average_pixels: mean size of an instance in px, by which iIoU weighs; None if unknown.
     """
 
     name: str
@@ -53,13 +53,13 @@ class Label:
 class ClassTable:
     """The classes of a data set.
 
-    In the layers of a `Sample` a class is known by its class id, its place in the table, whatever its value in files.
+    The layers of a `Sample` hold class ids: a class's index in the table, whatever its value in files.
 
     Attributes:
-        name: for messages; tables that differ in nothing else are equal.
-        labels: by class id. The first is ignored: it is what pixels without a class are.
-        unseen_ids: class ids of pixels without a view of the scene, which every task ignores.
-        sky_id: class id of what is infinitely far away; None if no class is.
+        name: name for messages; ignored when tables are compared.
+        labels: the labels by class id. The first one is ignored in training and stands for pixels without a class.
+        unseen_ids: class ids of pixels that do not show the scene, which every task ignores.
+        sky_id: class id of the sky, which is infinitely far away; None if the table has no sky.
     """
 
     name: str = field(compare=False)
@@ -103,7 +103,7 @@ class ClassTable:
 
     @cached_property
     def num_identical(self) -> int:
-        """How many values of label files, from 0 on, are class ids themselves."""
+        """Number of leading values of label files, counted from 0, that equal their class ids."""
         return next((value for value in range(256) if self.class_ids[value] != value), 255)
 
     @cached_property
@@ -118,40 +118,40 @@ class ClassTable:
 
     @cached_property
     def has_instances(self) -> np.ndarray:
-        """(256,) bool by class id: single instances are annotated."""
+        """(256,) bool by class id: whether single instances are annotated."""
         return _padded([label.has_instances for label in self.labels], False)
 
     @cached_property
     def counted(self) -> np.ndarray:
-        """(256,) bool by class id: its single instances are learned and evaluated."""
+        """(256,) bool by class id: whether single instances are learned and evaluated."""
         return _padded([label.has_instances and label.evaluated for label in self.labels], False)
 
     @cached_property
     def things(self) -> np.ndarray:
-        """(256,) bool by train id: the class has instances."""
+        """(256,) bool by train id: whether the class has instances."""
         return _padded([label.has_instances for label in self.evaluated], False)
 
     @cached_property
     def colors(self) -> np.ndarray:
-        """(256, 3) uint8: colour by train id; what is ignored is black."""
+        """(256, 3) uint8: RGB colour by train id; black for ignored pixels."""
         colors = np.zeros((256, 3), dtype=np.uint8)
         colors[: len(self.evaluated)] = [label.color for label in self.evaluated]
         return colors
 
     @cached_property
     def categories(self) -> tuple[str, ...]:
-        """Name of the category by train id."""
+        """Category names by train id."""
         return tuple(label.category for label in self.evaluated)
 
     @property
     def code_base(self) -> int:
-        """Of the instance coding that predictions are written in: see `multitask.prediction.enlarge.instance_codes`."""
+        """Base of the instance coding of written predictions: see `multitask.prediction.enlarge.instance_codes`."""
         ids = [label.id for label in self.evaluated if label.id is not None]
         things = [label.id for label in self.evaluated if label.has_instances]
         return INSTANCE_BASE if max(ids) < (1 << 16) // INSTANCE_BASE and 0 not in things else 256
 
     def difference(self, other: "ClassTable") -> str | None:
-        """The first class by whose channel another table means something else, in words; None if there is none."""
+        """Describes the first channel whose class differs in another table; returns None if all are the same."""
         mine, theirs = ([_words(label) for label in table.evaluated] for table in (self, other))
         for train_id, (one, another) in enumerate(zip(mine, theirs, strict=False)):
             if one != another:
@@ -161,7 +161,7 @@ class ClassTable:
         return None
 
     def change(self, other: "ClassTable") -> str:
-        """What another table, which is not equal, has otherwise, in words: a class's meaning, or its label files'."""
+        """Describes the first difference from another, unequal table: in a class's meaning or in its label files."""
         if found := self.difference(other):
             return found
         mine, theirs = (
@@ -177,7 +177,7 @@ class ClassTable:
         return f"other classes are unseen, the sky or listed in another order in {other.name}"
 
     def content(self) -> dict[str, Any]:
-        """The table as plain values, of which `multitask.data.class_tables.table_of` makes it again."""
+        """Returns the table as plain values, from which `multitask.data.class_tables.table_of` rebuilds it."""
         classes: list[dict[str, Any]] = []
         for label in self.labels:
             row: dict[str, Any] = {"name": label.name}
@@ -193,11 +193,11 @@ class ClassTable:
 
 @dataclass(frozen=True)
 class ClassMapping:
-    """How the labels of one table are read as another's.
+    """Mapping from the labels of one table to those of another.
 
     Attributes:
         source: the table of the label files.
-        target: the table that they are brought to.
+        target: the table that they are converted to.
         class_ids: (256,) uint8, class id of the target by class id of the source.
     """
 
@@ -206,25 +206,25 @@ class ClassMapping:
     class_ids: np.ndarray
 
     def apply(self, kind: str, layer: np.ndarray) -> np.ndarray:
-        """A layer (H, W) of the source as the target has it; one that holds no classes is returned as it is."""
+        """Converts a layer (H, W) from source to target table; layers without classes are returned unchanged."""
         if kind == "class_ids":
             return self.class_ids[layer]
         return self._instance_ids(layer) if kind == "instance_ids" else layer
 
     @cached_property
     def _joined(self) -> list[int]:
-        """Class ids of the target, with instances, of what are several classes with instances in the source."""
+        """Class ids of target classes with instances that join several source classes with instances."""
         sources = np.flatnonzero(self.source.has_instances)
         counts = np.bincount(self.class_ids[sources], minlength=256)
         return [int(class_id) for class_id in np.flatnonzero((counts > 1) & self.target.has_instances)]
 
     def _instance_ids(self, instance_ids: np.ndarray) -> np.ndarray:
-        """Of a class that has no instances in the target the bare class id is left."""
+        """Converts instance ids (H, W); a class without instances in the target keeps only its bare class id."""
         single = instance_ids >= INSTANCE_BASE
         classes = self.class_ids[class_of(instance_ids)].astype(np.int32)
         kept = single & self.target.has_instances[classes]
         ids = np.where(kept, classes * INSTANCE_BASE + instance_ids % INSTANCE_BASE, classes)
-        for class_id in self._joined:  # whose instances may have the same numbers before
+        for class_id in self._joined:  # instances of different source classes may share numbers
             members = kept & (classes == class_id)
             _, numbers = np.unique(instance_ids[members], return_inverse=True)
             ids[members] = class_id * INSTANCE_BASE + np.minimum(numbers, INSTANCE_BASE - 1)
@@ -232,12 +232,12 @@ class ClassMapping:
 
 
 def class_of(instance_ids: np.ndarray) -> np.ndarray:
-    """Class ids of instance ids: ``class id * 1000 + k`` or the bare class id."""
+    """Returns the class ids of instance ids, which are ``class id * 1000 + k`` or the bare class id."""
     return np.where(instance_ids < INSTANCE_BASE, instance_ids, instance_ids // INSTANCE_BASE)
 
 
 def distinct_color(number: int) -> Color:
-    """A colour for the class of this number in a table that says none, far from those of its neighbours."""
+    """Returns a colour for a class without one in its table, far from the colours of the neighbouring numbers."""
     red, green, blue = colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.5 + 0.25 * (number % 3) / 2, 0.9)
     return round(red * 255), round(green * 255), round(blue * 255)
 

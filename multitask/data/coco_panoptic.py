@@ -1,4 +1,4 @@
-"""The panoptic format of COCO: an RGB picture of segments' numbers for each frame, and a JSON table of the segments."""
+"""The panoptic format of COCO: an RGB picture of segment numbers for each frame, and a JSON table of the segments."""
 
 import json
 from collections.abc import Mapping
@@ -18,9 +18,9 @@ class Segment(NamedTuple):
     """One segment of a frame.
 
     Attributes:
-        number: its pixels' value: R + 256 G + 65536 B.
-        class_id: of its class.
-        single: whether it is a single instance: of a class that has them, and no crowd.
+        number: value of its pixels, R + 256 G + 65536 B.
+        class_id: class id of the segment.
+        single: whether it is a single instance, that is, of a class with instances and not a crowd.
     """
 
     number: int
@@ -32,10 +32,10 @@ class Segments:
     """The segments of all frames of a split.
 
     Args:
-        path: of the JSON file.
-        classes: the table, in which categories have the ids of label files.
+        path: the JSON file.
+        classes: class table; the categories' ids are its values in label files.
     Raises:
-        UserError: naming the file, and what in it is wrong.
+        UserError: naming the file and the fault in it.
     """
 
     def __init__(self, path: Path, classes: ClassTable) -> None:
@@ -51,15 +51,15 @@ class Segments:
             self._of[name] = self._segments(found, classes)
 
     def check(self, path: Path) -> None:
-        """Checks that the table has the segments of a picture.
+        """Checks that the table lists the segments of a picture.
 
         Raises:
-            UserError: naming both, if it has none.
+            UserError: naming both, if it lists none.
         """
         self._of_picture(path)
 
     def _of_picture(self, path: Path) -> list[Segment]:
-        """The segments of a picture, which the table names by its name alone, or with folders."""
+        """Returns the segments of a picture, which the table may name with or without its folders."""
         parts = path.with_suffix("").parts
         for start in range(len(parts) - 1, 0, -1):
             if (found := self._of.get("/".join(parts[start:]))) is not None:
@@ -67,18 +67,18 @@ class Segments:
         raise UserError(f"{self.path}: needed the segments of {path}, found none")
 
     def read(self, path: Path, kind: str) -> np.ndarray:
-        """Class ids (H, W) uint8 or instance ids (H, W) int32 of a frame's picture.
+        """Reads the class ids (H, W) uint8 or instance ids (H, W) int32 of a frame.
 
         Args:
-            path: of the picture, whose name the table has.
+            path: the picture of segment numbers, which the table must list.
             kind: ``class_ids`` or ``instance_ids``.
         Raises:
-            UserError: naming the picture or the table, if it is damaged or lacks what the other has.
+            UserError: naming the picture or the table, if it is damaged or lacks segments that the other has.
         """
         segments, picture = self._of_picture(path), read_png(path, "image").astype(np.int32)
         numbers = picture[..., 0] + 256 * picture[..., 1] + 65536 * picture[..., 2]
         found, index, pixels = np.unique(numbers, return_inverse=True, return_counts=True)
-        values = {0: 0}  # nothing, or nothing that has a class
+        values = {0: 0}  # pixels without a segment or without a class
         counts: dict[int, int] = {}
         for segment in segments:
             counts[segment.class_id] = counts.get(segment.class_id, 0) + segment.single
@@ -99,7 +99,7 @@ class Segments:
         return segment.class_id * INSTANCE_BASE + count
 
     def _name(self, annotation: Any) -> str:
-        """The name of an annotation's picture, without its ending."""
+        """Returns the name of an annotation's picture, without its extension."""
         name = annotation.get("file_name") if isinstance(annotation, Mapping) else None
         if not isinstance(name, str) or not PurePosixPath(name).name:
             raise UserError(f"{self.path}: annotations: needed a file_name, found {shown(name)}")

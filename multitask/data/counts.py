@@ -1,4 +1,4 @@
-"""How many files a data set should have: what its manifest says, or what an earlier check found."""
+"""Expected numbers of files of a data set, from its manifest or from an earlier check."""
 
 import json
 import logging
@@ -15,48 +15,48 @@ from multitask.files import write_json
 log = logging.getLogger(__name__)
 
 KEPT = ".multitask_counts.json"
-"""The file at the root of a data set with what the last check without a fault found."""
+"""Name of the file at the root of a data set with the counts of its last faultless check."""
 
 Counts = dict[str, dict[str, int]]
-"""Files of each split and kind."""
+"""Number of files by split and kind."""
 
 
 def check_counts(
-    root: Path, splits: Sequence[str], there: Mapping[str, int], kinds: Collection[str] | None = None
+    root: Path, splits: Sequence[str], counts: Mapping[str, int], kinds: Collection[str] | None = None
 ) -> None:
-    """Compares what is there of a split with what should be, and says in one line that files are fewer than at a check.
+    """Compares the files found in a split with the expected numbers, and warns in one line if some have been lost.
 
     Args:
         root: of the data set.
-        splits: its name, or those of the splits that it is made of.
-        there: number of files of each kind.
-        kinds: that are compared; None: all that were there at a check.
+        splits: name of the split, or the names of the splits that it is made of.
+        counts: number of files found, by kind.
+        kinds: kinds to compare; None: all kinds that the check found.
     Raises:
-        UserError: if the manifest of a data set that the project has written names more frames.
+        UserError: if the data set was written by the project and its manifest names more frames.
     """
     if name := _manifest(root):
-        for split in splits:  # of one, since what the project writes has splits of its own
-            manifest.check_frames(root, name, split, there)
+        for split in splits:  # just one: data sets of the project define their own splits
+            manifest.check_frames(root, name, split, counts)
         return
     kept, before = kept_counts(root), Counter[str]()
     for split in splits:
         before.update(kept.get(split, {}))
     if fewer := [
-        f"{there.get(kind, 0)} of {count} {kind}"
+        f"{counts.get(kind, 0)} of {count} {kind}"
         for kind, count in before.items()
-        if there.get(kind, 0) < count and (kinds is None or kind in kinds)
+        if counts.get(kind, 0) < count and (kinds is None or kind in kinds)
     ]:
         name = " and ".join(map(repr, splits))
         log.warning("data.root=%s: split %s has lost files since it was checked: %s", root, name, ", ".join(fewer))
 
 
 def has_manifest(root: Path) -> bool:
-    """Whether the project has written a data set, so that its manifest says how many frames it has."""
+    """Whether the project has written the data set, so that a manifest names its number of frames."""
     return _manifest(root) is not None
 
 
 def kept_counts(root: Path) -> Counts:
-    """What an earlier check found and kept; empty if there was none."""
+    """Returns the counts that an earlier check stored; empty if there was none."""
     path = root / KEPT
     if not path.exists():
         return {}
@@ -70,10 +70,10 @@ def kept_counts(root: Path) -> Counts:
 
 
 def keep_counts(root: Path, counts: Counts) -> list[str]:
-    """Keeps what a check found, for `check_counts`; numbers of splits that are gone stay.
+    """Stores the counts of a check for `check_counts`; the counts of splits that no longer exist are kept.
 
     Returns:
-        In words, what has become fewer since the check before.
+        A description of each count that is lower than at the previous check.
     Raises:
         UserError: if the folder cannot be written to.
     """

@@ -1,4 +1,4 @@
-"""A data set in folders of one's own, as a configuration describes it."""
+"""Reading of a data set in user-defined folders, as a configuration describes it."""
 
 import logging
 from collections.abc import Mapping
@@ -28,8 +28,8 @@ class Described(Folder):
     """One split of a data set that a `Description` describes.
 
     Args:
-        description: of the data set.
-        args, kwargs: as of `Folder`.
+        description: description of the data set.
+        args, kwargs: as for `Folder`.
     Raises:
         UserError: naming the key or file.
     """
@@ -48,7 +48,7 @@ class Described(Folder):
         check_split(self.description.splits, self.split)
 
     def _finish(self, strict: bool) -> None:
-        self._walked.clear()  # every kind is indexed, and frames go to other processes with all that they hold
+        self._walked.clear()  # no longer needed, and this object is sent to worker processes
         for kind in self.kinds.intersection(LABEL_KINDS):
             self._table(kind)
         instances = self.description.instance_ids
@@ -56,15 +56,15 @@ class Described(Folder):
             check_thousands(self.table, "data.instance_ids.coding")
 
     def say_what_fits_nothing(self) -> None:
-        """Names in a line each the patterns that no file of the split fits, as one with a mistake in it does not."""
+        """Logs a line for each pattern that matches no file of the split, as a mistyped pattern does."""
         for kind in (*LABEL_KINDS, "camera"):
             if kind not in self.kinds and (pattern := self.description.pattern(kind)):
                 log.warning("%s=%s: no file for the pictures of split %r", pattern.key, pattern.text, self.split)
 
-    def _check_counts(self, there: Mapping[str, int]) -> None:
-        if not are_shares(self.description.splits):  # whose frames may be others at any time
+    def _check_counts(self, counts: Mapping[str, int]) -> None:
+        if not are_shares(self.description.splits):  # the frames of a share may change at any time
             kinds = [kind for kind in ("image", *LABEL_KINDS, "camera") if self.description.pattern(kind)]
-            check_counts(self.root, (self.split,), there, kinds)
+            check_counts(self.root, (self.split,), counts, kinds)
 
     def splits_there(self) -> list[str]:
         return DescribedLayout(self.description).splits(self.root)
@@ -85,7 +85,7 @@ class Described(Folder):
     def kinds_of(self, name: str) -> frozenset[str]:
         kinds, description = super().kinds_of(name), self.description
         if description.instance_ids and description.instance_ids.coding == NUMBER and "class_ids" not in kinds:
-            kinds -= {"instance_ids"}  # of whose classes nothing is known
+            kinds -= {"instance_ids"}  # their classes are unknown
         if "disparity" in kinds and _product(description):
             kinds |= {"camera"}
         return kinds
@@ -123,7 +123,7 @@ class Described(Folder):
         if kind == "instance_ids" and description.instance_ids and description.class_ids:
             if description.instance_ids.coding == NUMBER:
                 return number_instances(path, layer, self.read("class_ids", name), self.table)
-            if description.class_ids.train_ids:  # which say nothing of ignored classes
+            if description.class_ids.train_ids:  # train ids do not tell ignored classes apart
                 return np.where(self.table.train_ids[class_of(layer)] == IGNORE, 0, layer)
         if kind == "disparity" and isinstance(description.disparity, DepthFiles):
             return np.float32(self._product_of(name)) / layer
@@ -135,7 +135,7 @@ class Described(Folder):
             camera = super().read_camera(name)
             return replace(camera, baseline=product / camera.fx) if product else camera
         height, width = self.source_size(name)
-        # Of a baseline and a focal length no more is known, and needed, than their product.
+        # Only the product of baseline and focal length is known, and no more is needed.
         return Camera(1.0, product, product, (width - 1) / 2, (height - 1) / 2)
 
     def _decode(self, kind: str, path: Path, coded: np.ndarray) -> np.ndarray:
@@ -154,7 +154,7 @@ class Described(Folder):
         return _measured(coded, description.disparity)
 
     def _index(self, kind: str) -> dict[str, Path]:
-        """The file of each frame of the split, by its name, and those that are of no frame of any split."""
+        """Files by frame name: those of the split's frames, and those that belong to no frame of any split."""
         if kind not in self._found:
             pattern = self.description.pattern(kind)
             self._found[kind] = {} if pattern is None else self._pictures() if kind == "image" else self._files(pattern)
@@ -185,17 +185,17 @@ class Described(Folder):
         return {name: path for name, path in found.items() if name not in others}
 
     def _candidates(self, split: str) -> dict[Path, str]:
-        """All files of a split that may be pictures by their names, for which folders are walked through once."""
+        """Returns all files of a split whose paths match the picture pattern; folders are walked only once."""
         if split not in self._walked:
             self._walked[split] = self.description.image.find(self.root, split)
         return self._walked[split]
 
     def _is_plain(self, picture: Path) -> bool:
-        """Whether a picture is read as a PNG of 8-bit RGB, with all checks, and must be one."""
+        """Whether a picture must be an 8-bit RGB PNG, and is read with all checks of one."""
         return self.description.plain or is_plain_png(picture)
 
     def _table(self, kind: str) -> Segments | None:
-        """The table of the segments in a kind of file; None if it has another coding."""
+        """Returns the table of segments for a kind of file; None if the kind has another coding."""
         files = {"class_ids": self.description.class_ids, "instance_ids": self.description.instance_ids}.get(kind)
         if not files or not files.table:
             return None
@@ -205,7 +205,7 @@ class Described(Folder):
         return self._segments[path]
 
     def _product_of(self, name: str) -> float:
-        """Focal length times baseline of a frame with depth, px m."""
+        """Returns focal length times baseline of a frame with depth, px m."""
         if product := _product(self.description):
             return product
         path = self.path("camera", name)
@@ -217,15 +217,15 @@ class Described(Folder):
 
 
 class DescribedLayout:
-    """How a data set that a `Description` describes is opened: what a class is for other layouts."""
+    """Layout of a data set with a `Description`; calling it opens a split."""
 
-    whole: tuple[str, ...] = ()
+    derived_splits: tuple[str, ...] = ()
 
     def __init__(self, description: Description) -> None:
         self.description = description
 
     def __call__(self, *args: Any, **kwargs: Any) -> Described:
-        """Opens a split; arguments as of `Folder`."""
+        """Opens a split; the arguments are those of `Folder`."""
         return Described(self.description, *args, **kwargs)
 
     def splits(self, root: Path, kind: str = "image") -> list[str]:
@@ -237,12 +237,12 @@ class DescribedLayout:
 
 
 def _flat(name: str) -> str:
-    """A frame's name without folders, of which files are called that are written for it."""
+    """Returns a frame's name without folders, for naming the files that are written for it."""
     return name.replace("/", "_")
 
 
 def _by_name(names: Mapping[Path, str], pattern: Pattern) -> dict[str, Path]:
-    """The file of each frame, by its name, if it has no more than one."""
+    """Returns the file of each frame, by its name; refuses several files for one name."""
     found: dict[str, Path] = {}
     for path, name in sorted(names.items()):
         if (own := _flat(name)) in found:
@@ -252,12 +252,12 @@ def _by_name(names: Mapping[Path, str], pattern: Pattern) -> dict[str, Path]:
 
 
 def _product(description: Description) -> float | None:
-    """Focal length times baseline of all frames, px m; None if there is no depth, or each frame's camera says it."""
+    """Returns focal length times baseline of all frames, px m; None without depth, or if each frame's camera has it."""
     return description.disparity.focal_times_baseline if isinstance(description.disparity, DepthFiles) else None
 
 
 def _measured(coded: np.ndarray, files: DisparityFiles | DepthFiles) -> np.ndarray:
-    """Disparity in px, or depth in m, (H, W) float32 of a file's values, NaN where nothing was measured."""
+    """Decodes a file's values to disparity in px, or depth in m, (H, W) float32, NaN where nothing was measured."""
     values = coded.astype(np.float32)
     if isinstance(files, DepthFiles):
         values = values * np.float32(files.unit_m)

@@ -1,4 +1,4 @@
-"""What a configuration says of a data set in folders of one's own: where its files are, and what their values mean."""
+"""Description of a data set in user-defined folders: the paths of its files and the meaning of their values."""
 
 import math
 from collections.abc import Mapping
@@ -9,24 +9,24 @@ from multitask.data.patterns import Pattern
 from multitask.errors import UserError, shown
 
 CODINGS: dict[str, int] = {"id*1000+k": 1000, "id*256+k": 256}
-"""Codings of class and instance in one number, by the base."""
+"""Bases of the codings that hold class and instance in one number."""
 
 NUMBER, PANOPTIC = "number", "panoptic"
-"""Codings of instances alone, whose classes are those of the class file, and of COCO."""
+"""Codings of instances: numbers alone, whose classes are in the class file, and COCO's panoptic format."""
 
 KEYS = ("image", "class_ids", "instance_ids", "disparity", "depth", "camera", "splits")
-"""Of the group ``data``."""
+"""Keys of the configuration group ``data`` that describe files."""
 
 
 @dataclass(frozen=True)
 class ClassFiles:
-    """Files of classes.
+    """Files of class ids.
 
     Attributes:
-        pattern: where they are.
-        train_ids: whether their values are train ids, with 255 for what is ignored, not ids of the class table.
-        palette: whether a value is a pixel's place in the palette, whatever its colour.
-        table: where the segments' table is, in the panoptic format; None in all others.
+        pattern: paths of the files.
+        train_ids: whether their values are train ids, with 255 for ignored pixels, rather than ids of the class table.
+        palette: whether a value is an index into the palette, whatever its colour.
+        table: path of the table of segments, in the panoptic format; None in all others.
     """
 
     pattern: Pattern
@@ -37,14 +37,14 @@ class ClassFiles:
 
 @dataclass(frozen=True)
 class InstanceFiles:
-    """Files of instances.
+    """Files of instance ids.
 
     Attributes:
-        pattern: where they are.
-        coding: what a value means.
-        first: the first number of an instance in a class; one below it says that no single instance is known.
-        palette: as of `ClassFiles`.
-        table: where the segments' table is, in the panoptic format; None in all others.
+        pattern: paths of the files.
+        coding: coding of the values, one of `CODINGS`, `NUMBER` and `PANOPTIC`.
+        first: number of the first instance of a class; a lower number means that single instances are not annotated.
+        palette: as in `ClassFiles`.
+        table: path of the table of segments, in the panoptic format; None in all others.
     """
 
     pattern: Pattern
@@ -56,7 +56,7 @@ class InstanceFiles:
 
 @dataclass(frozen=True)
 class DisparityFiles:
-    """16-bit files of disparity: ``(value - offset) / scale`` px, nothing where the value is ``invalid``."""
+    """16-bit files of disparity: ``(value - offset) / scale`` px, not measured where the value is ``invalid``."""
 
     pattern: Pattern
     scale: float
@@ -66,13 +66,13 @@ class DisparityFiles:
 
 @dataclass(frozen=True)
 class DepthFiles:
-    """16-bit files of depth: ``value * unit_m`` m, nothing where the value is ``invalid``.
+    """16-bit files of depth: ``value * unit_m`` m, not measured where the value is ``invalid``.
 
     Attributes:
-        pattern: where they are.
-        unit_m: m.
+        pattern: paths of the files.
+        unit_m: depth of one unit, m.
         invalid: value of pixels that are not measured.
-        focal_times_baseline: px m, of the file: what disparity is times depth; None: that of each frame's camera.
+        focal_times_baseline: disparity times depth at the size of the file, px m; None: taken from each frame's camera.
     """
 
     pattern: Pattern
@@ -83,14 +83,14 @@ class DepthFiles:
 
 @dataclass(frozen=True)
 class Description:
-    """A data set in folders of one's own.
+    """A data set in user-defined folders.
 
     Attributes:
-        image: where the pictures are.
-        class_ids, instance_ids, disparity, camera: the other kinds of files; None where there are none. What is
-            measured is disparity or depth.
-        splits: which frames a split has: see `multitask.data.listed`; None: those in a folder of its name.
-        plain: whether pictures are 8-bit RGB PNGs, and any other is a fault.
+        image: paths of the pictures.
+        class_ids, instance_ids, disparity, camera: the other kinds of files; None where there are none. The
+            measurements are either disparity or depth.
+        splits: division into splits, see `multitask.data.listed`; None: a split's frames are in a folder of its name.
+        plain: whether all pictures must be 8-bit RGB PNGs.
     """
 
     image: Pattern
@@ -102,13 +102,13 @@ class Description:
     plain: bool = False
 
     def pattern(self, kind: str) -> Pattern | None:
-        """Where the files of a kind are; None where there are none."""
+        """Returns the paths of the files of a kind; None if there are none."""
         found = getattr(self, kind)
         return found if found is None or isinstance(found, Pattern) else found.pattern
 
 
 def describe(data: Mapping[str, Any]) -> Description:
-    """The description in a configuration group ``data``.
+    """Parses the description in a configuration group ``data``.
 
     Raises:
         UserError: naming the key.
@@ -193,7 +193,7 @@ def _depth(given: Any, camera: Any) -> DepthFiles | None:
 
 
 def _group(given: Any, key: str, known: tuple[str, ...]) -> dict[str, Any] | None:
-    """A kind's keys; a text is its path."""
+    """Returns the keys for a kind of file; a string is taken as its path."""
     if given is None:
         return None
     if isinstance(given, str):
@@ -207,7 +207,7 @@ def _group(given: Any, key: str, known: tuple[str, ...]) -> dict[str, Any] | Non
 
 
 def _refuse(found: Mapping[str, Any], key: str, names: tuple[str, ...], coding: str | None) -> None:
-    """Refuses keys that say nothing of a coding, and would be passed over."""
+    """Refuses keys that do not apply to a coding, which would otherwise be ignored."""
     for name in names:
         if found.get(name) is not None:
             raise UserError(f"{key}.{name}: no key of {key}.coding={coding or 'null'}, found {shown(found[name])}")

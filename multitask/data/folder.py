@@ -1,4 +1,4 @@
-"""One split of a data set below one root, whatever its layout there."""
+"""One split of a data set below one root, in any layout."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,18 +18,18 @@ from multitask.data.transforms import resize
 from multitask.errors import UserError
 
 WHOLE = "whole"
-"""The split of all labelled frames, where a layout has them in one folder: see `Folder.whole`."""
+"""Name of the split of all labelled frames, in layouts with `Folder.derived_splits`."""
 
 
 class Layout(Protocol):
-    """How the splits of one root are opened: a class of these, or what makes them.
+    """Layout of a data set below one root: a subclass of `Folder`, or a factory of instances.
 
     Attributes:
-        whole: see `Folder`.
+        derived_splits: see `Folder`.
     """
 
     @property
-    def whole(self) -> tuple[str, ...]: ...
+    def derived_splits(self) -> tuple[str, ...]: ...
 
     def splits(self, root: Path, kind: str = "image") -> list[str]:
         """Names of the splits for which there are files of one kind."""
@@ -47,32 +47,32 @@ class Layout(Protocol):
 
 
 class Folder(Split):
-    """One split of a data set below one root, read as downloaded. Subclasses know a layout and its coding.
+    """One split of a data set below one root, read as downloaded. Subclasses implement a layout and its coding.
 
     A kind of label (class ids, instance ids, disparity) or the camera files may be missing for the whole split; a kind
-    that is there must be there for every image, unless the split is partial.
+    that exists must exist for every image, unless the split is partial.
 
     Attributes:
-        root: the folder.
-        kinds: of labels, and ``camera``, that are there.
-        table: the classes of its label files, of which `read` returns class ids.
-        images: how images are named, for errors.
-        whole: splits that a layout makes of one folder of labelled frames, which together are the split `WHOLE`: they
-            may be divided otherwise. None where splits are the data set's own.
+        root: root folder of the data set.
+        kinds: the kinds of labels, and ``camera``, that the split has.
+        table: class table of the label files, whose class ids `read` returns.
+        images: naming scheme of the images, for errors.
+        derived_splits: splits into which the layout divides one folder of labelled frames, together the split
+            `WHOLE`; folds may divide it otherwise. Empty where the data set defines its splits itself.
 
     Args:
-        root: the folder.
+        root: root folder of the data set.
         split: name of the split.
-        image_size: (H, W) px at which frames are handed out.
-        classes: the table of the label files, or how they are read as those of another table.
-        strict: whether single files that are missing or in a wrong place are refused.
-        partial: whether an image may be without any of its other files.
+        image_size: (H, W) px to which frames are resized.
+        classes: class table of the label files, or a mapping from it to another table.
+        strict: whether single files that are missing or in a wrong folder are refused.
+        partial: whether an image may lack some of its other files.
     Raises:
         UserError: naming the folder or file, if the root, the split, its images or single label files are missing.
     """
 
     images: str
-    whole: ClassVar[tuple[str, ...]] = ()
+    derived_splits: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -97,7 +97,9 @@ class Folder(Split):
             raise UserError(f"data.root={root}: no such folder; data/README.md says how to obtain each data set")
         folder = self.folder("image")
         found = self.splits_there()
-        if split not in found and not (split == WHOLE and self.whole and set(self.whole) <= set(found)):
+        if split not in found and not (
+            split == WHOLE and self.derived_splits and set(self.derived_splits) <= set(found)
+        ):
             raise UserError(f"{folder}: no such folder; needed split {split!r}, found {found or 'no split'}")
         images = self.find("image")
         self.names = sorted(name for path, name in images.items() if path == self.path("image", name))
@@ -109,42 +111,42 @@ class Folder(Split):
         self.kinds = frozenset(kind for kind, names in absent.items() if len(names) < len(self.names))
         self._missing = {kind: names for kind, names in absent.items() if names and kind in self.kinds}
         if strict:
-            there = {kind: len(self.names) - len(self._missing.get(kind, ())) for kind in ("image", *self.kinds)}
-            self._check_counts(there)
+            counts = {kind: len(self.names) - len(self._missing.get(kind, ())) for kind in ("image", *self.kinds)}
+            self._check_counts(counts)
         self._finish(strict)
 
     def _begin(self) -> None:
-        """Notes what a layout must know before it looks for files."""
+        """Prepares the state that a layout needs before it looks for files."""
 
     def _finish(self, strict: bool) -> None:
-        """Looks at what a layout has besides, when the files are found.
+        """Completes opening, for a layout that has more to check once the files are found.
 
         Raises:
-            UserError: naming the key or file, if that is not what it should be; of single files only if ``strict``.
+            UserError: naming the key or file at fault; for single files only if ``strict``.
         """
 
-    def _check_counts(self, there: Mapping[str, int]) -> None:
-        """Compares the numbers of files by kind with what they should be."""
-        check_counts(self.root, self.whole if self.split == WHOLE else (self.split,), there)
+    def _check_counts(self, counts: Mapping[str, int]) -> None:
+        """Compares the numbers of files by kind with the expected ones."""
+        check_counts(self.root, self.derived_splits if self.split == WHOLE else (self.split,), counts)
 
     @abstractmethod
     def splits_there(self) -> list[str]:
-        """Names of the splits that the root has."""
+        """Returns the names of the splits that the root has."""
 
     @abstractmethod
     def folder(self, kind: str) -> Path:
-        """The folder below which all files of one kind and this split lie."""
+        """Returns the folder below which all files of one kind of this split lie."""
 
     @abstractmethod
     def path(self, kind: str, name: str) -> Path:
-        """The file of one kind of frame ``name``."""
+        """Returns the path of one kind of file of frame ``name``."""
 
     @abstractmethod
     def find(self, kind: str) -> dict[Path, str]:
-        """Every file of one kind and this split that is there, and the name of the frame that it says it is of."""
+        """Returns every existing file of one kind of this split, with the name of its frame."""
 
     def strays(self) -> Iterator[Path]:
-        """Files that belong to no image: that lie where they should not, or have none."""
+        """Yields files that lie in a wrong folder or belong to no image."""
         names = set(self.names)
         for kind in ("image", *LABEL_KINDS, "camera"):
             for path, name in sorted(self.find(kind).items()):
@@ -168,13 +170,13 @@ class Folder(Split):
         return resize(Sample(name, image, class_ids, instance_ids, disparity, camera), self.image_size)
 
     def contradiction(self, name: str, layers: Mapping[str, np.ndarray]) -> tuple[str, UserError] | None:
-        """Whether the class and instance ids of a frame contradict each other.
+        """Finds a contradiction between the class and instance ids of a frame.
 
         Args:
-            name: of the frame.
-            layers: its layers by kind, (H, W).
+            name: name of the frame.
+            layers: its layers by kind, each (H, W).
         Returns:
-            The kind of file that is wrong, and the error; None where they agree, or one of them is not there.
+            The kind of file that is wrong, and the error; None if they agree or one of them is missing.
         """
         if not {"class_ids", "instance_ids"} <= set(layers):
             return None
@@ -188,12 +190,12 @@ class Folder(Split):
         return self.files_of(name)
 
     def files_of(self, name: str) -> frozenset[str]:
-        """The kinds of labels, and ``camera``, for which a frame has a file."""
+        """Returns the kinds of labels, and ``camera``, for which a frame has a file."""
         return self.kinds.difference(kind for kind in self._missing if self._is_missing(kind, name))
 
     @property
     def parts(self) -> list[int]:
-        """A number for each set of kinds of labels that frames lack, 0 where they lack none that others have."""
+        """A number per frame that encodes the kinds of labels it lacks though others have them; 0 if it lacks none."""
         return [
             sum(2**place for place, kind in enumerate(LABEL_KINDS) if self._is_missing(kind, name))
             for name in self.names
@@ -203,10 +205,10 @@ class Folder(Split):
         return [] if self.has(kind) else [self.where]
 
     def read(self, kind: str, name: str) -> np.ndarray:
-        """One layer at the size of its file, coded as a `Sample` has it.
+        """Reads one layer at the size of its file, coded as in a `Sample`.
 
         Raises:
-            UserError: naming the file, if it is damaged, of another bit depth, or holds unknown ids.
+            UserError: naming the file, if it is damaged, of a wrong bit depth, or holds unknown ids.
         """
         path = self.path(kind, name)
         array = read_png(path, self.coding(kind, name))
@@ -214,14 +216,14 @@ class Folder(Split):
 
     @abstractmethod
     def _decode(self, kind: str, path: Path, coded: np.ndarray) -> np.ndarray:
-        """A label file's values (H, W) -> the layer, as `read` returns it."""
+        """Decodes the values of a label file (H, W) to the layer that `read` returns."""
 
     def coding(self, kind: str, name: str) -> str:
-        """The kind of file whose bits a picture or label file of a frame must have."""
+        """Returns the kind of file whose PNG coding a picture or label file must have."""
         return kind
 
     def read_camera(self, name: str) -> Camera:
-        """The camera of a frame, in px of its files.
+        """Reads the camera of a frame, in px of its files.
 
         Raises:
             UserError: naming the file, if it is damaged.
@@ -229,15 +231,15 @@ class Folder(Split):
         return read_camera(self.path("camera", name))
 
     def header(self, kind: str, name: str) -> tuple[int, int]:
-        """(H, W) px of a picture or label file, whose coding is checked.
+        """Returns the size (H, W) px of a picture or label file, and checks its coding.
 
         Raises:
-            UserError: naming the file, if it is not what it should be.
+            UserError: naming the file, if its header or coding is wrong.
         """
         return read_header(self.path(kind, name), self.coding(kind, name))
 
     def check_file(self, kind: str, name: str) -> None:
-        """Checks what reading a picture or label file does not: that a PNG holds all rows and no more.
+        """Checks that a PNG holds exactly its rows, which reading it does not.
 
         Raises:
             UserError: naming the file.
@@ -248,7 +250,7 @@ class Folder(Split):
         return self.header("image", name)
 
     def check_headers(self) -> None:
-        # Threads, since what takes the time is opening files, on network disks above all.
+        # Threads, since opening files takes most of the time, above all on network disks.
         with ThreadPoolExecutor(16) as pool:
             for _ in pool.map(self._check_frame, self.names):
                 pass
@@ -264,7 +266,7 @@ class Folder(Split):
             self.read_camera(name)
 
     def _absent(self, kind: str, strict: bool) -> frozenset[str]:
-        """Frames that are known to lack a kind of file: all if there is none, else those of a partial split alone."""
+        """Returns the frames without a kind of file: all if none has one, otherwise only those of a partial split."""
         there = self.find(kind)
         if not there:
             return frozenset(self.names)
@@ -280,5 +282,5 @@ class Folder(Split):
 
 
 def size_error(path: Path, other: Path, needed: Sequence[int], found: Sequence[int]) -> UserError:
-    """That a file has not the size (H, W) px of another one of its frame."""
+    """Error for a file whose size (H, W) px differs from that of another file of its frame."""
     return UserError(f"{path}: needed {needed[0]} x {needed[1]} px, the size of {other}, found {found[0]} x {found[1]}")

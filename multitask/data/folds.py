@@ -1,4 +1,4 @@
-"""Folds: a folder of labelled frames divided into blocks, each of which is tested once by a network of the others."""
+"""Folds: division of a folder of labelled frames into blocks, each tested once by a network trained on the others."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from multitask.data.split import Split
 from multitask.errors import UserError
 
 BY_SEED = "seed"
-"""The fold of a run that leaves it to its seed: seed modulo folds."""
+"""Value of ``data.fold`` that lets a run's seed choose the fold: seed modulo number of folds."""
 
 _SPLITS = ("train", "val", "test")
 
@@ -15,35 +15,37 @@ class Fold(NamedTuple):
     """One of several blocks of frames.
 
     Attributes:
-        number: which, from 0.
-        of: how many there are.
+        number: index of the block, from 0.
+        num_folds: number of blocks.
     """
 
     number: int
-    of: int
+    num_folds: int
 
     def block(self, num_frames: int) -> range:
-        """The places of its frames among all of them: blocks follow each other, and differ by at most one frame."""
-        return range(self.number * num_frames // self.of, (self.number + 1) * num_frames // self.of)
+        """Returns the indices of its frames; blocks are consecutive, and their sizes differ by at most one."""
+        return range(self.number * num_frames // self.num_folds, (self.number + 1) * num_frames // self.num_folds)
 
 
 def of_fold(frames: Split, split: str, fold: Fold) -> Split:
-    """One split of a fold: its block is ``val`` and ``test``, all else is ``train``.
+    """Returns one split of a fold: the block is both ``val`` and ``test``, and the other frames are ``train``.
 
-    Frames that follow each other look alike, so that blocks of them are more nearly unseen than frames drawn at random.
+    Consecutive frames look alike, so blocks of them are closer to unseen data than frames drawn at random.
 
     Args:
-        frames: all of the folder, in the order of its files.
+        frames: all frames of the folder, in the order of its files.
         split: name of the split.
-        fold: which block is left out of training.
+        fold: the block to leave out of training.
     Raises:
         UserError: naming the key, if there is no such split, or there are fewer frames than folds.
     """
     if split not in _SPLITS:
-        raise UserError(f"split {split!r}: needed one of {list(_SPLITS)} of data.folds={fold.of}")
-    if fold.of > len(frames):
-        raise UserError(f"data.folds: needed at most {len(frames)}, the frames of {frames.where}, found {fold.of}")
+        raise UserError(f"split {split!r}: needed one of {list(_SPLITS)} of data.folds={fold.num_folds}")
+    if fold.num_folds > len(frames):
+        raise UserError(
+            f"data.folds: needed at most {len(frames)}, the frames of {frames.where}, found {fold.num_folds}"
+        )
     block = fold.block(len(frames))
     part = frames.only([place for place in range(len(frames)) if (place in block) == (split != "train")])
-    part.split, part.where = split, f"{frames.where} data.folds={fold.of} data.fold={fold.number}"
+    part.split, part.where = split, f"{frames.where} data.folds={fold.num_folds} data.fold={fold.number}"
     return part

@@ -1,4 +1,4 @@
-"""The layouts that data sets on disk may have, and opening one split of a data set in any of them."""
+"""The supported layouts of data sets on disk, and opening one split of a data set in any of them."""
 
 import logging
 from collections.abc import Mapping
@@ -30,20 +30,20 @@ FORMATS: dict[str, Layout] = {
 """Layouts of one root, by name."""
 
 FOLDER = "folder"
-"""The format of a data set that the configuration itself describes."""
+"""Format of a data set that the configuration itself describes."""
 
 _TABLES = {"cityscapes": "cityscapes", "kitti": "cityscapes", "camvid": "camvid"}
-"""The class table of a layout's files, where `MIXED` finds them by their folders."""
+"""Class table by layout, where `MIXED` infers the layout from the folders."""
 
 MAPPED_BEFORE = {"camvid": ["camvid_to_cityscapes"], "mixed": ["camvid_to_cityscapes"]}
-"""``data.mappings`` by format, as older versions read labels, whose configurations have neither it nor a table."""
+"""``data.mappings`` by format for configurations of older versions, which have neither mappings nor a table."""
 
 _MARKS = {"cityscapes": "leftImg8bit", "kitti": "training/image_2", "camvid": "trainannot"}
-"""A folder that lies in every data set of a layout and in no other."""
+"""Folder by layout that exists in every data set of that layout and in no other."""
 
 
 MIXED = "mixed"
-"""The format of several data sets as one, each of a layout of its own."""
+"""Format of several data sets joined into one, each with its own layout."""
 
 _WRITTEN = ("source", "seed", "num_train", "num_val", "num_test")
 _KEYS: dict[str, tuple[str, ...]] = dict.fromkeys(FORMATS, ("root",)) | {"cityscapes": ("root", *_WRITTEN)}
@@ -58,19 +58,21 @@ _ALL = (
 
 
 def open_split(data: Mapping[str, Any], split: str, fold: Fold | None = None) -> Split:
-    """One split of the data set that the configuration group ``data`` describes.
+    """Opens one split of the data set that the configuration group ``data`` describes.
 
     Args:
         data: the group.
         split: name of the split.
-        fold: which block of frames training leaves out, where the data set has no splits of its own.
+        fold: block of frames that training leaves out, for a data set that does not define its splits itself.
     Raises:
-        UserError: naming the key, folder or file, if something is not what it should be.
+        UserError: naming the key, folder or file at fault.
     """
     name = check_keys(data)
     partial = data.get("partial", False)
-    if fold and (name == MIXED or not layout_of(data).whole):
-        raise UserError(f"data.folds: needed null, since data={data['name']} has splits of its own, found {fold.of}")
+    if fold and (name == MIXED or not layout_of(data).derived_splits):
+        raise UserError(
+            f"data.folds: needed null, since data={data['name']} has splits of its own, found {fold.num_folds}"
+        )
     if name == MIXED:
         return open_mixed(split, data, partial=partial)
     classes = classes_of(data, name)
@@ -81,10 +83,10 @@ def open_split(data: Mapping[str, Any], split: str, fold: Fold | None = None) ->
 
 
 def layout_of(data: Mapping[str, Any]) -> Layout:
-    """The layout of a data set of one root.
+    """Returns the layout of a data set with one root.
 
     Args:
-        data: the configuration group, which `check_keys` has seen.
+        data: the configuration group, checked by `check_keys`.
     Raises:
         UserError: naming the key, if a description in it is wrong.
     """
@@ -93,12 +95,12 @@ def layout_of(data: Mapping[str, Any]) -> Layout:
 
 
 def check_keys(data: Mapping[str, Any]) -> str:
-    """The format of a configuration group ``data``, if it has that format's keys and no other's.
+    """Returns the format of a configuration group ``data``, and checks that it has no other format's keys.
 
     Raises:
         UserError: naming the key.
     """
-    name = data.get("format", "cityscapes")  # what there was before there were others
+    name = data.get("format", "cityscapes")  # the only format of older versions
     if not isinstance(name, str) or name not in _KEYS:
         raise UserError(f"data.format: needed one of {list(_KEYS)}, found {shown(name)}")
     for key in sorted({key for keys in _KEYS.values() for key in keys}.intersection(data).difference(_KEYS[name])):
@@ -115,10 +117,10 @@ def check_keys(data: Mapping[str, Any]) -> str:
 
 
 def format_of(root: str | Path) -> str:
-    """Which layout a root has, by the folders in it.
+    """Returns the name of a root's layout, judged by the folders in it.
 
     Raises:
-        UserError: naming the root, if it is missing or holds none or several of them.
+        UserError: naming the root, if it is missing or has the folders of no layout or of several.
     """
     if not Path(root).is_dir():
         raise UserError(f"data.roots: {root}: no such folder; data/README.md says how to obtain each data set")
@@ -130,14 +132,14 @@ def format_of(root: str | Path) -> str:
 
 
 def classes_of(data: Mapping[str, Any], layout: str) -> ClassTable | ClassMapping:
-    """The class table of label files, or how they are read as those of ``data.classes``.
+    """Returns the class table of label files, or the mapping from it to ``data.classes``.
 
-    The files of one root have that table, or where a mapping to it is given, the table that is mapped; of several roots
-    (`MIXED`) each has its layout's, which must be that table or be mapped to it.
+    The files of one root have the table ``data.classes``, or where a mapping to it is given, the mapping's source. Of
+    several roots (`MIXED`) each has its layout's table, which must equal ``data.classes`` or be mapped to it.
 
     Args:
         data: the configuration group.
-        layout: of the root.
+        layout: layout of the root.
     Raises:
         UserError: naming the key or file.
     """
@@ -157,7 +159,7 @@ def classes_of(data: Mapping[str, Any], layout: str) -> ClassTable | ClassMappin
             return mappings[0]
         own = built_in(_TABLES[layout]) if layout in _TABLES else target
         if target == own or target not in map(built_in, _TABLES.values()):
-            return target  # one's own, of files that lie as those of this layout do
+            return target  # a user's table, for files arranged in this layout
     source = built_in(_TABLES[layout])
     if source == target:
         return target
@@ -171,16 +173,16 @@ def classes_of(data: Mapping[str, Any], layout: str) -> ClassTable | ClassMappin
 
 
 def source_table(data: Mapping[str, Any], layout: str) -> ClassTable:
-    """The class table of label files, as `classes_of` finds it."""
+    """Returns the class table of label files, as `classes_of` determines it."""
     classes = classes_of(data, layout)
     return classes.source if isinstance(classes, ClassMapping) else classes
 
 
 def open_mixed(split: str, data: Mapping[str, Any], *, partial: bool = False) -> Split:
-    """One split of several data sets joined, of whatever layout each is; a line says which of them lack the split.
+    """Opens one split of several data sets joined, each in any layout; logs a line for each that lacks the split.
 
     Raises:
-        UserError: naming the key, folder or file, if no data set has the split, or one is not what it should be.
+        UserError: naming the key, folder or file, if no data set has the split, or one is faulty.
     """
     roots: list[str] = data["roots"]
     where = f"data.roots=[{','.join(map(str, roots))}]"
@@ -201,7 +203,7 @@ def open_mixed(split: str, data: Mapping[str, Any], *, partial: bool = False) ->
 
 
 def _check_roots(roots: Any) -> None:
-    """Refuses what is no list of roots, and the same one twice."""
+    """Refuses anything but a list of different roots."""
     if not isinstance(roots, list) or not roots or not all(isinstance(root, str) for root in roots):
         raise UserError(f"data.roots: needed folders of data sets, such as [data/a,data/b], found {shown(roots)}")
     if len({Path(root).resolve() for root in roots}) < len(roots):

@@ -1,4 +1,4 @@
-"""From the values of label files to class ids and instance ids, and whether two label files of one frame agree."""
+"""Decoding of label files to class ids and instance ids, and the check that two label files of a frame agree."""
 
 from functools import cache
 from pathlib import Path
@@ -10,7 +10,7 @@ from multitask.errors import UserError
 
 
 def read_class_ids(path: Path, coded: np.ndarray, classes: ClassTable) -> np.ndarray:
-    """Class ids (H, W) uint8 of the values of a label file, if the table has all; else an error that names the file."""
+    """Returns the class ids (H, W) uint8 of a label file's values; an unknown value is an error that names the file."""
     if int(coded.max(initial=0)) < classes.num_identical:
         return coded.astype(np.uint8, copy=False)
     ids = classes.class_ids[coded]
@@ -22,7 +22,7 @@ def read_class_ids(path: Path, coded: np.ndarray, classes: ClassTable) -> np.nda
 
 
 def read_train_ids(path: Path, coded: np.ndarray, classes: ClassTable) -> np.ndarray:
-    """Class ids (H, W) uint8 of a label file that has train ids, and 255 for what is ignored; else an error."""
+    """Returns the class ids (H, W) uint8 of a label file with train ids, 255 for ignored; others are an error."""
     ids = np.full(256, UNKNOWN, dtype=np.uint8)
     ids[: len(classes.names)] = classes.evaluated_ids
     ids[IGNORE] = 0
@@ -34,17 +34,17 @@ def read_train_ids(path: Path, coded: np.ndarray, classes: ClassTable) -> np.nda
 
 
 def read_instance_ids(path: Path, coded: np.ndarray, classes: ClassTable, base: int, first: int = 1) -> np.ndarray:
-    """Instance ids (H, W) int32 of the values (H, W) uint16 of an instance file.
+    """Returns the instance ids (H, W) int32 of an instance file's values.
 
     Args:
-        path: of the file, for the error.
-        coded: ``id * base + k``, with the value ``id`` of a class in label files. With a base of 1000, as Cityscapes
-            has it, what is below it is a bare id. Of a class without instances the number is passed over.
-        classes: the table of the file; with a base of 1000 one that `check_thousands` has seen.
+        path: the file, for the error.
+        coded: (H, W) uint16, ``id * base + k`` with the class's value ``id`` in label files. With a base of 1000, as in
+            Cityscapes, values below 1000 are bare ids. For a class without instances, k is ignored.
+        classes: class table of the file; with a base of 1000 checked by `check_thousands`.
         base: 1000 or 256.
-        first: the least k of a single instance; of a smaller one no more than the class is known.
+        first: smallest k of a single instance; a smaller k gives only the class.
     Raises:
-        UserError: naming the file, if a class is not known.
+        UserError: naming the file, if a class is unknown.
     """
     ids = _instance_codes(classes, base, first).take(coded)
     if int(ids.min(initial=0)) < 0:
@@ -56,7 +56,7 @@ def read_instance_ids(path: Path, coded: np.ndarray, classes: ClassTable, base: 
 
 
 def check_thousands(classes: ClassTable, where: str) -> None:
-    """Refuses a table whose instances cannot be told in 16 bits by ``id * 1000 + k``.
+    """Refuses a table whose instances cannot be coded in 16 bits as ``id * 1000 + k``.
 
     Raises:
         UserError: naming the class.
@@ -72,7 +72,7 @@ def check_thousands(classes: ClassTable, where: str) -> None:
 
 @cache
 def _instance_codes(classes: ClassTable, base: int, first: int) -> np.ndarray:
-    """(65536,) int32: instance id by value in files, -1 where the table has no such class."""
+    """Returns (65536,) int32: instance id by value in files, -1 where the table has no such class."""
     coded = np.arange(1 << 16)
     label_ids, numbers = np.divmod(coded, base)
     bare = (coded < base) & (base > 256)
@@ -85,12 +85,12 @@ def _instance_codes(classes: ClassTable, base: int, first: int) -> np.ndarray:
 
 
 def number_instances(path: Path, numbers: np.ndarray, class_ids: np.ndarray, classes: ClassTable) -> np.ndarray:
-    """Instance ids (H, W) int32 of instances' numbers (H, W), 0 for none, and the class ids (H, W) of the same pixels.
+    """Combines instance numbers (H, W), 0 for none, and class ids (H, W) into instance ids (H, W) int32.
 
-    An instance of several classes becomes one of each.
+    An instance with pixels of several classes becomes one instance of each.
 
     Raises:
-        UserError: naming the file, if it has another size, or more instances than instance ids can number.
+        UserError: naming the file, if its size differs, or it has more instances than instance ids can number.
     """
     if numbers.shape != class_ids.shape:
         raise UserError(f"{path}: needed the size of the class file, {class_ids.shape}, found {numbers.shape}")
@@ -103,26 +103,26 @@ def number_instances(path: Path, numbers: np.ndarray, class_ids: np.ndarray, cla
 
 
 def _counted(values: np.ndarray) -> str:
-    """Values (N,) that should not be there, and in how many pixels they are."""
+    """Lists unexpected values (N,) and their numbers of pixels, for errors."""
     found, pixels = np.unique(values, return_counts=True)
     words = [f"{value} in {count} px" for value, count in zip(found[:3].tolist(), pixels.tolist(), strict=False)]
     return ", ".join(words) + (f" and {len(found) - 3} others" if len(found) > 3 else "")
 
 
 def contradiction(class_ids: np.ndarray, instance_ids: np.ndarray, classes: ClassTable) -> tuple[str, str] | None:
-    """What is wrong where the label files of a frame do not agree on the class of each pixel; None where they do.
+    """Describes a disagreement between a frame's label files on the class of a pixel; returns None if there is none.
 
-    They do where the class of an instance (its id // 1000) is the pixel's, and where a bare id (of stuff, of a group,
-    of what is ignored) is the pixel's class id itself.
+    They agree where the class of an instance (its id // 1000) is the pixel's class, and where a bare id (of stuff, of a
+    group, of an ignored class) equals the pixel's class id.
 
     Args:
         class_ids: (H, W).
-        instance_ids: (H, W), all known.
-        classes: the table of both.
+        instance_ids: (H, W), all of known classes.
+        classes: class table of both.
     Returns:
-        The kind whose file is wrong, as far as that can be told, and what was found in it.
+        The kind of file that is probably wrong, and a description of what was found in it.
     """
-    # Every frame that is read is asked this: in 16 bits, where the table allows it, it takes a quarter of the time.
+    # This runs for every frame that is read: in 16 bits, where the table allows it, it takes a quarter of the time.
     bits = np.uint16 if len(classes.labels) <= (1 << 16) // INSTANCE_BASE else np.uint32
     if _agree(class_ids.astype(bits), instance_ids.astype(bits)).all():
         return None
@@ -141,15 +141,15 @@ def contradiction(class_ids: np.ndarray, instance_ids: np.ndarray, classes: Clas
 
 
 def _agree(class_ids: np.ndarray, instance_ids: np.ndarray) -> np.ndarray:
-    """(H, W) bool: where a pixel has one class. Both are of one unsigned type; no division is done."""
-    # Of another class, or with a bare id, a pixel lies outside of these thousand, also where the type begins again.
+    """Returns (H, W) bool, True where both layers have the same class; both have one unsigned dtype. No division."""
+    # Pixels of another class, or with a bare id, lie outside of this thousand, even if the subtraction wraps around.
     first = class_ids * class_ids.dtype.type(INSTANCE_BASE)
     single = (instance_ids - first < INSTANCE_BASE) & (class_ids > 0)
     return single | (instance_ids == class_ids)
 
 
 def _hint(ids: np.ndarray, other: np.ndarray, classes: ClassTable) -> str:
-    """Whether ids (N,) of pixels are the train ids of the other file's classes there, but for ignored ones."""
+    """Returns a hint if the ids (N,) look like train ids of the other file's classes, ignored ones apart, or ""."""
     meant = classes.train_ids[other]
     counts = meant != IGNORE
     alike = counts.any() and (meant == classes.label_ids[ids])[counts].mean() > 0.9
@@ -157,6 +157,6 @@ def _hint(ids: np.ndarray, other: np.ndarray, classes: ClassTable) -> str:
 
 
 def _named(classes: ClassTable, class_id: int) -> str:
-    """A class by its value in files and its name."""
+    """Returns a class's value in files and its name."""
     label = classes.labels[class_id]
     return label.name if label.id is None else f"{label.id} ({label.name})"

@@ -28,26 +28,26 @@ FOLDERS = {
     "disparity": "disp_occ_0/",
     "camera": "calib_cam_to_cam/",
 }
-"""Kind of file -> folder."""
+"""Folder by kind of file."""
 
 _PLATE = 255
-"""Cityscapes' class -1, licence plate, in 8 bits: read as no class, as Cityscapes' own files have it."""
+"""Cityscapes' class -1, licence plate, in 8 bits; read as no class, as in Cityscapes' own files."""
 
 _BASE = 256
-"""Of ``class id * 256 + k`` in instance files."""
+"""Base of the coding ``class id * 256 + k`` in instance files."""
 
 _VAL_EVERY = 5
-"""Of five frames with labels the last validates: their numbers end in 4 or 9."""
+"""Period of the validation frames: of five labelled frames the last validates, whose number ends in 4 or 9."""
 
 
 class Kitti(Folder):
     """One split of KITTI 2015: ``train`` and ``val`` share the 200 frames with labels, ``test`` has none."""
 
     images = "NNNNNN_10.png"
-    whole = ("train", "val")
+    derived_splits = ("train", "val")
 
     def _begin(self) -> None:
-        self._top = "testing" if self.split == "test" else "training"  # what a fold's test frames lie in, too
+        self._top = "testing" if self.split == "test" else "training"  # also for a fold's test frames
 
     def _finish(self, strict: bool) -> None:
         if strict and self.split != "test" and not self.kinds.intersection(LABEL_KINDS):
@@ -91,7 +91,7 @@ class Kitti(Folder):
     def _without_plates(
         self, coded: np.ndarray, label_ids: np.ndarray, read: Callable[[np.ndarray], np.ndarray]
     ) -> np.ndarray:
-        """The class or instance ids of values (H, W), where those of `_PLATE` are no class, unless the table has it."""
+        """Reads class or instance ids (H, W), with pixels of `_PLATE` as no class, unless the table has that value."""
         plates = label_ids == _PLATE
         if self.table.class_ids[_PLATE] != UNKNOWN or not plates.any():
             return read(coded)
@@ -104,10 +104,10 @@ class Kitti(Folder):
 
 
 def read_calibration(path: Path) -> Camera:
-    """The left colour camera of ``calib_cam_to_cam``; its distance from the right one is the baseline.
+    """Reads the left colour camera of ``calib_cam_to_cam``; the baseline is its distance from the right one.
 
     Raises:
-        UserError: naming the file, if it is missing, not text, or lacks a number that is needed.
+        UserError: naming the file, if it is missing, not text, or lacks a required number.
     """
     lines = read_text(path).splitlines()
     rows = {key.strip(): values.split() for key, _, values in (line.partition(":") for line in lines)}
@@ -116,7 +116,7 @@ def read_calibration(path: Path) -> Camera:
     for key, value in (("fx", fx), ("fy", fy)):
         if not value > 0:
             raise UserError(f"{path}: needed {key} > 0, found {value}")
-    # The fourth number is -fx times how far the camera is to the right of a common one, in m.
+    # The fourth number is -fx times the camera's offset to the right of a common origin, in m.
     baseline = (left[3] - right[3]) / fx
     if not baseline > 0:
         raise UserError(f"{path}: needed baseline > 0, found {baseline}")
@@ -124,7 +124,7 @@ def read_calibration(path: Path) -> Camera:
 
 
 def _projection(path: Path, key: str, values: list[str]) -> list[float]:
-    """The 12 numbers of a 3 x 4 matrix."""
+    """Parses the 12 numbers of a 3 x 4 projection matrix."""
     try:
         numbers = [float(value) for value in values]
     except ValueError:

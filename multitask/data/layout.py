@@ -32,31 +32,31 @@ SUFFIX: dict[str, tuple[str, str]] = {
     "disparity": ("disparity", "_disparity.png"),
     "camera": ("camera", "_camera.json"),
 }
-"""Kind of file -> (top folder, how its name ends)."""
+"""Top folder and end of the file name, by kind of file."""
 
 INDICES = "indices"
-"""A kind of file whose numbers are the pixels' places in a palette, whatever its colours, or greys of 8 bits."""
+"""Kind of file whose values are palette indices, whatever the colours, or 8-bit greys."""
 
 _DEEP = ("instance_ids", "disparity")
-"""Kinds of 16 bits."""
+"""Kinds of file with 16 bits."""
 
 _MOST_DEEP = 150_000_000
-"""Pixels of the largest file of those kinds, since they are worked on in numbers of 32 bits."""
+"""Largest number of pixels of a file of those kinds, which are processed as 32-bit numbers."""
 
 
 def file_path(root: Path, kind: str, split: str, name: str) -> Path:
-    """Path of one file of frame ``name`` (``<city>_<seq>_<frame>``)."""
+    """Returns the path of one file of frame ``name`` (``<city>_<seq>_<frame>``)."""
     folder, suffix = SUFFIX[kind]
     return root / folder / split / city_of(name) / (name + suffix)
 
 
 def city_of(name: str) -> str:
-    """City of frame ``name``: all but the last two parts, since a city's name may hold underscores."""
+    """Returns the city of frame ``name``: all but the last two parts, since a city's name may hold underscores."""
     return name.rsplit("_", 2)[0]
 
 
 def read_png(path: Path, kind: str) -> np.ndarray:
-    """Reads one PNG as it is coded on disk.
+    """Reads the values of one PNG as they are stored.
 
     Args:
         path: the file.
@@ -65,7 +65,7 @@ def read_png(path: Path, kind: str) -> np.ndarray:
         (H, W, 3) uint8 for images, (H, W) uint8 for class ids and `INDICES`, (H, W) uint16 for instance ids and
         disparity.
     Raises:
-        UserError: naming the file, if it is missing, damaged, or of another bit depth or coding.
+        UserError: naming the file, if it is missing, damaged, or of a wrong bit depth or coding.
     """
     with _opened(path) as file:
         header = read_png_header(file)
@@ -74,13 +74,13 @@ def read_png(path: Path, kind: str) -> np.ndarray:
     return _deep(path, header, pixels) if kind in _DEEP else pixels
 
 
-def read_header(path: Path, kind: str, *, whole: bool = False) -> tuple[int, int]:
-    """(H, W) px of one PNG, whose coding and end are checked; with ``whole`` all check sums are compared, too.
+def read_header(path: Path, kind: str, *, verify_checksums: bool = False) -> tuple[int, int]:
+    """Returns the size (H, W) px of one PNG, and checks its coding and end, and optionally all checksums.
 
-    Its pixels are not decoded. Raises as `read_png` does.
+    The pixels are not decoded. Raises the errors of `read_png`.
     """
     with _opened(path) as file:
-        header = png.check(file) if whole else read_png_header(file)
+        header = png.check(file) if verify_checksums else read_png_header(file)
         _check_coding(path, kind, header)
         if kind in _DEEP and header.depth < 16:
             _deep(path, header, png.read_pixels(file, header))
@@ -88,7 +88,7 @@ def read_header(path: Path, kind: str, *, whole: bool = False) -> tuple[int, int
 
 
 def check_rows(path: Path) -> None:
-    """Checks that a PNG, which `read_png` has read, holds all rows and no more.
+    """Checks that a PNG that `read_png` has read holds exactly its rows.
 
     Raises:
         UserError: naming the file.
@@ -102,7 +102,7 @@ def check_rows(path: Path) -> None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    """A PNG to read in ``with``, where what is wrong with it becomes an error that names it."""
+    """Opens a PNG within ``with``; damage found there becomes an error that names the file."""
     with opened(path) as file:
         try:
             yield file
@@ -111,7 +111,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def _check_coding(path: Path, kind: str, header: Header) -> None:
-    """Refuses colours where ids are needed, and the like."""
+    """Refuses a PNG whose colour type or bit depth does not suit its kind."""
     if kind == "image":
         needed, is_right = "8-bit RGB", header.is_rgb and header.depth == 8
     elif kind == INDICES:
@@ -127,23 +127,23 @@ def _check_coding(path: Path, kind: str, header: Header) -> None:
 
 
 def _deep(path: Path, header: Header, pixels: np.ndarray) -> np.ndarray:
-    """Pixels (H, W) uint16 of a kind that has 16 bits.
+    """Returns the pixels (H, W) uint16 of a file of a 16-bit kind.
 
-    What makes PNGs smaller without loss writes fewer bits where both bytes of every pixel are alike: of real files in
-    those alone that are zero everywhere. Any other values of 8 bits are a mistake, such as a picture of the disparity.
+    Lossless PNG optimisers write fewer bits where both bytes of every pixel are equal, which real files are only if
+    they are zero everywhere. Any other 8-bit values are a mistake, such as a visualisation of the disparity.
     """
     if header.depth < 16 and pixels.any():
         raise UserError(f"{path}: needed 16-bit single-channel (grey), found {header.words}")
     return pixels.astype(np.uint16, copy=False)
 
 
-def are_whole(paths: Mapping[str, Path], size: tuple[int, int]) -> bool:
-    """Whether a frame's files, by kind, are there, have the check sums that they say, and are of one size (H, W) px."""
+def are_intact(paths: Mapping[str, Path], size: tuple[int, int]) -> bool:
+    """Whether all given files of a frame, by kind, exist, have correct checksums, and have the size (H, W) px."""
     try:
         for kind, path in paths.items():
             if kind == "camera":
                 read_camera(path)
-            elif read_header(path, kind, whole=True) != size:
+            elif read_header(path, kind, verify_checksums=True) != size:
                 return False
     except UserError:
         return False
@@ -151,9 +151,9 @@ def are_whole(paths: Mapping[str, Path], size: tuple[int, int]) -> bool:
 
 
 def write_png(path: Path, array: np.ndarray) -> None:
-    """Writes (H, W, 3) uint8, (H, W) uint8 or (H, W) uint16 losslessly; the file appears whole or not at all.
+    """Writes (H, W, 3) uint8, (H, W) uint8 or (H, W) uint16 losslessly and atomically.
 
-    There are thousands of these: a power cut may tear the newest, which their check sums then say.
+    It is not flushed to disk, since there are thousands: a power cut may damage the newest, as their checksums show.
     """
     with atomic_writer(path, durable=False) as file:
         # Level 1 writes these pictures about four times faster than the default for a tenth more bytes.
@@ -161,7 +161,7 @@ def write_png(path: Path, array: np.ndarray) -> None:
 
 
 def decode_disparity(coded: np.ndarray) -> np.ndarray:
-    """(H, W) uint16 p -> (H, W) float32 px: ``(p - 1) / 256``; p = 0 is invalid and becomes NaN, p = 1 is 0 px."""
+    """Decodes (H, W) uint16 p to (H, W) float32 px: ``(p - 1) / 256``; p = 0 is invalid, NaN, and p = 1 is 0 px."""
     disparity = coded.astype(np.float32)
     disparity -= 1
     disparity /= 256
@@ -170,14 +170,14 @@ def decode_disparity(coded: np.ndarray) -> np.ndarray:
 
 
 def encode_disparity(disparity: np.ndarray) -> np.ndarray:
-    """Inverse of `decode_disparity`: px, NaN for invalid -> uint16; values beyond 16 bits become invalid."""
+    """Inverts `decode_disparity`: px, NaN for invalid -> uint16; values beyond 16 bits become invalid."""
     coded = np.round(np.nan_to_num(disparity, nan=-1.0) * 256) + 1
     return np.where((coded >= 1) & (coded <= 65535), coded, 0).astype(np.uint16)
 
 
 @dataclass(frozen=True)
 class Camera:
-    """Pinhole camera of one frame: as ``camera.json`` has it, in px of the image it belongs to.
+    """Pinhole camera of one frame, as in ``camera.json``, in px of the image it belongs to.
 
     Attributes:
         baseline: distance of the two stereo cameras, m.
@@ -200,22 +200,22 @@ class Camera:
     roll: float = 0.0
 
     def scaled(self, kx: float, ky: float) -> "Camera":
-        """The camera of the same picture resized by ``kx`` across and ``ky`` down."""
+        """Returns the camera of the same picture resized by ``kx`` across and ``ky`` down."""
         return replace(
             self,
             fx=self.fx * kx,
             fy=self.fy * ky,
-            # Pixel centres are at whole numbers, so the picture's corner is at -1/2.
+            # Pixel centres are at integers, so the picture's corner is at -1/2.
             u0=(self.u0 + 0.5) * kx - 0.5,
             v0=(self.v0 + 0.5) * ky - 0.5,
         )
 
     def cropped(self, left: float, top: float) -> "Camera":
-        """The camera of the picture whose first pixel was at column ``left`` and row ``top``."""
+        """Returns the camera of the picture cropped to begin at column ``left`` and row ``top``."""
         return replace(self, u0=self.u0 - left, v0=self.v0 - top)
 
     def flipped(self, width: int) -> "Camera":
-        """The camera of the mirrored picture, ``width`` px wide."""
+        """Returns the camera of the mirrored picture, ``width`` px wide."""
         return replace(self, u0=width - 1 - self.u0, y=-self.y, yaw=-self.yaw, roll=-self.roll)
 
 
@@ -227,7 +227,7 @@ def read_camera(path: Path) -> Camera:
     """Reads ``camera.json``.
 
     Raises:
-        UserError: naming the file, if it is missing, not JSON, or lacks a number that is needed.
+        UserError: naming the file, if it is missing, not JSON, or lacks a required number.
     """
     text = read_text(path)
     try:
@@ -243,7 +243,7 @@ def read_camera(path: Path) -> Camera:
 
 
 def _number(path: Path, content: Any, group: str, key: str) -> float:
-    """A number of a camera's file; neither true nor "5" is one."""
+    """Returns a number from a camera file; neither true nor "5" counts as one."""
     values = content.get(group) if isinstance(content, dict) else None
     value = values.get(key) if isinstance(values, dict) else None
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -255,11 +255,11 @@ def _number(path: Path, content: Any, group: str, key: str) -> float:
 
 
 def write_camera(path: Path, camera: Camera) -> None:
-    """Writes ``camera.json``; the file appears whole or not at all."""
+    """Writes ``camera.json`` atomically."""
     values = asdict(camera)
     content = {
         "extrinsic": {key: values[key] for key in _EXTRINSIC},
         "intrinsic": {key: values[key] for key in _INTRINSIC},
     }
-    with atomic_writer(path, durable=False) as file:  # as in `write_png`
+    with atomic_writer(path, durable=False) as file:  # not flushed, as in `write_png`
         file.write(f"{json.dumps(content, indent=4)}\n".encode())

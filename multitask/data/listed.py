@@ -1,7 +1,7 @@
-"""Splits of frames that lie in one folder, or of some of those in a split's folder: lists of names, and shares.
+"""Splits given by lists of names or by shares, for frames in one folder or for some of those in a split's folder.
 
-``{train: train.txt, val: val.txt}``: texts below the data set's root with a name in each line; ``[train, val]``:
-folders, and no others; ``{train: 0.8, val: 0.2, seed: 0, list: all.txt}``: shares of all frames, or of those in a list.
+``{train: train.txt, val: val.txt}``: text files below the data set's root with a name in each line; ``[train, val]``:
+only these folders; ``{train: 0.8, val: 0.2, seed: 0, list: all.txt}``: shares of all frames, or of those in a list.
 """
 
 from collections.abc import Mapping
@@ -18,19 +18,19 @@ _KEY = "data.splits"
 _NO_SPLITS = ("seed", "list")
 
 _MOST_TEXT = 2**28
-"""Bytes of the largest list: of millions of names."""
+"""Size limit of a list in bytes, enough for millions of names."""
 
 
 def split_names(splits: Any, image: Pattern, pattern: Pattern, root: Path) -> list[str]:
-    """Names of the splits that there are.
+    """Returns the names of the existing splits.
 
     Args:
-        splits: as the configuration has them; None: folders.
-        image: where the pictures are.
-        pattern: where the files are for which splits are sought: those of the pictures, or of another kind.
-        root: of the data set.
+        splits: ``data.splits`` of the configuration; None: every folder is a split.
+        image: paths of the pictures.
+        pattern: paths of the files that a split must have: the pictures, or another kind.
+        root: root folder of the data set.
     Raises:
-        UserError: naming the key, if they make no sense.
+        UserError: naming the key, if the splits are malformed.
     """
     check_splits(splits, image)
     if isinstance(splits, Mapping):
@@ -41,12 +41,12 @@ def split_names(splits: Any, image: Pattern, pattern: Pattern, root: Path) -> li
 
 
 def are_shares(splits: Any) -> bool:
-    """Whether splits are shares of all frames that there are."""
+    """Whether the splits are shares of a set of frames."""
     return isinstance(splits, Mapping) and not all(isinstance(splits[name], str) for name in _names(splits))
 
 
 def check_splits(splits: Any, image: Pattern) -> None:
-    """Refuses splits that make no sense, whatever files there are.
+    """Refuses malformed splits, without looking at files.
 
     Raises:
         UserError: naming the key.
@@ -65,7 +65,7 @@ def check_splits(splits: Any, image: Pattern) -> None:
 
 
 def check_split(splits: Any, split: str) -> None:
-    """Refuses the name of a split that is none of those that the configuration names.
+    """Refuses a split that the configuration does not name.
 
     Raises:
         UserError: naming the key.
@@ -75,22 +75,22 @@ def check_split(splits: Any, split: str) -> None:
         raise UserError(f"{_KEY}: needed split {split!r}, found {shown(known)}")
 
 
-def frames_of(splits: Any, split: str, root: Path, there: Mapping[str, Path]) -> list[str] | None:
-    """The names of a split's frames; None: all that are in its folder.
+def frames_of(splits: Any, split: str, root: Path, pictures: Mapping[str, Path]) -> list[str] | None:
+    """Returns the names of a split's frames; None for all in its folder.
 
     Args:
-        splits: as the configuration has them.
+        splits: ``data.splits`` of the configuration.
         split: one of them.
-        root: of the data set.
-        there: the pictures of all frames, by their names.
+        root: root folder of the data set.
+        pictures: the pictures of all frames, by frame name.
     Raises:
-        UserError: naming the list and the line, if no picture has a name, or the key of a share without a frame.
+        UserError: naming the list and the line, if a name matches no picture, or the key of a share without a frame.
     """
     if not isinstance(splits, Mapping):
         return None
     if isinstance(splits[split], str):
-        return _listed(root / splits[split], root, there)
-    names = sorted(there) if splits.get("list") is None else _listed(root / splits["list"], root, there)
+        return _listed(root / splits[split], root, pictures)
+    names = sorted(pictures) if splits.get("list") is None else _listed(root / splits["list"], root, pictures)
     shares = [splits[name] for name in _names(splits)]
     place = _names(splits).index(split)
     start, end = (round(sum(shares[:stop]) * len(names)) for stop in (place, place + 1))
@@ -132,15 +132,15 @@ def _check_mapping(splits: Mapping[Any, Any], image: Pattern) -> None:
         )
 
 
-def _listed(path: Path, root: Path, there: Mapping[str, Path]) -> list[str]:
-    """The names in a list, each once."""
-    whole, ends = _ways_to_say(root, there)
+def _listed(path: Path, root: Path, pictures: Mapping[str, Path]) -> list[str]:
+    """Reads the names in a list, each of which may occur once."""
+    exact, ends = _ways_to_say(root, pictures)
     names: dict[str, int] = {}
     for number, line in enumerate(read_text(path, _MOST_TEXT).splitlines(), start=1):
         if not (text := line.strip()):
             continue
         where = f"{path}: line {number}: {shown(text)}"
-        if not (found := _meant(text, whole, ends)):
+        if not (found := _meant(text, exact, ends)):
             raise UserError(f"{where}: needed the name of a picture, found none of that name")
         if len(found) > 1:
             raise UserError(f"{where}: needed the name of one picture, found {' and '.join(sorted(found)[:2])}")
@@ -153,27 +153,27 @@ def _listed(path: Path, root: Path, there: Mapping[str, Path]) -> list[str]:
     return sorted(names)
 
 
-def _ways_to_say(root: Path, there: Mapping[str, Path]) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
-    """The frames that a text means: the whole name or path of a picture below the root, and each end of one."""
-    whole: dict[str, set[str]] = {}
+def _ways_to_say(root: Path, pictures: Mapping[str, Path]) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+    """Returns two indices of frames by text: full names and paths below the root, and the ends of those."""
+    exact: dict[str, set[str]] = {}
     ends: dict[str, set[str]] = {}
-    for name, picture in there.items():
+    for name, picture in pictures.items():
         path = picture.relative_to(root).as_posix()
         for text in {name, path, _without_ending(path)}:
-            whole.setdefault(text, set()).add(name)
+            exact.setdefault(text, set()).add(name)
             parts = text.split("/")
             for start in range(1, len(parts)):
                 ends.setdefault("/".join(parts[start:]), set()).add(name)
-    return whole, ends
+    return exact, ends
 
 
-def _meant(text: str, whole: Mapping[str, set[str]], ends: Mapping[str, set[str]]) -> set[str]:
-    """The frames that a line of a list means, which has a name or a path, and maybe more behind it."""
+def _meant(text: str, exact: Mapping[str, set[str]], ends: Mapping[str, set[str]]) -> set[str]:
+    """Returns the frames that match a line of a list: a name or a path, possibly followed by more words."""
     for given in (text, text.split()[0]):
         for candidate in (given, _without_ending(given)):
             parts = PurePosixPath(candidate).parts
-            for start in range(len(parts)):  # with more in front of it than is below the root
-                if found := whole.get("/".join(parts[start:])):
+            for start in range(len(parts)):  # the path may have more folders in front than exist below the root
+                if found := exact.get("/".join(parts[start:])):
                     return set(found)
             if found := ends.get("/".join(parts)):
                 return set(found)

@@ -1,4 +1,4 @@
-"""Frames + tasks -> batches. The batch of step t is a function of (seed, t) alone, which makes resuming exact."""
+"""Loading of batches. The batch of step t depends on (seed, t) alone, which makes resuming exact."""
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,13 +28,13 @@ class Frames(Protocol):
 
 
 class Encoder(Protocol):
-    """What the loader needs of a task."""
+    """The part of a task that the loader uses."""
 
     def encode(self, sample: Sample) -> Target: ...
 
 
 class FrameKey(NamedTuple):
-    """Which frame to load, and the random stream of its augmentation (None: not augmented)."""
+    """Key of one frame: its index, and the random stream of its augmentation (None: not augmented)."""
 
     frame: int
     stream: tuple[int, ...] | None = None
@@ -42,13 +42,13 @@ class FrameKey(NamedTuple):
 
 @dataclass
 class Batch:
-    """B frames of one size.
+    """A batch of B frames of equal size.
 
     Attributes:
         names: the frames' names.
-        images: [B, 3, H, W] uint8 RGB; `normalize` makes the network's input of it.
+        images: [B, 3, H, W] uint8 RGB; `normalize` turns them into the network's input.
         targets: for each task, value [B, ...] and valid [B, H, W].
-        samples: what the frames were made of, where the loader keeps it; the pictures have no channels.
+        samples: the frames' samples, where the loader keeps them; their pictures have zero channels.
     """
 
     names: list[str]
@@ -57,7 +57,7 @@ class Batch:
     samples: list[Sample] = field(default_factory=list)
 
     def to(self, device: torch.device) -> "Batch":
-        """The batch on ``device``."""
+        """Returns the batch on ``device``."""
         targets = {
             name: Target(*(tensor.to(device, non_blocking=True) for tensor in target))
             for name, target in self.targets.items()
@@ -65,12 +65,12 @@ class Batch:
         return Batch(self.names, self.images.to(device, non_blocking=True), targets, self.samples)
 
     def pin_memory(self) -> "Batch":
-        """The batch in page-locked memory (called by torch's loader)."""
+        """Returns the batch in page-locked memory (called by torch's loader)."""
         targets = {name: Target(*(tensor.pin_memory() for tensor in target)) for name, target in self.targets.items()}
         return Batch(self.names, self.images.pin_memory(), targets, self.samples)
 
     def split(self, parts: int) -> list["Batch"]:
-        """The batch in ``parts`` batches of equal size."""
+        """Splits the batch into ``parts`` batches of equal size."""
         size = len(self.names) // parts
         return [self[start : start + size] for start in range(0, len(self.names), size)]
 
@@ -87,14 +87,14 @@ class _Item(NamedTuple):
 
 
 class EncodedFrames(Dataset[Any]):
-    """Reads, augments and encodes one frame at a time: what a loader's worker does.
+    """Data set that reads, augments and encodes one frame at a time, in a loader's worker process.
 
     Args:
         frames: the raw samples.
         tasks: encodes each target from the augmented sample.
         augmentation: applied to frames whose key has a random stream.
-        keep_samples: whether batches keep the (augmented) samples' labels, which metrics of scenes need.
-        memory: bytes in each process that loads: where all frames fit into them, none is read twice.
+        keep_samples: whether batches keep the labels of the (augmented) samples, which metrics of scenes need.
+        memory: cache size of each loading process, bytes; used only if all frames fit.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class EncodedFrames(Dataset[Any]):
 
     @property
     def parts(self) -> list[int]:
-        """Which of several data sets each frame is of."""
+        """Number of the part, such as one of several data sets, that each frame belongs to."""
         return self.frames.parts if isinstance(self.frames, Split) else [0] * len(self)
 
     def __getitem__(self, key: FrameKey) -> _Item:
@@ -126,14 +126,14 @@ class EncodedFrames(Dataset[Any]):
             sample = self.augmentation(sample, np.random.default_rng(key.stream))
         image = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))
         targets = {name: task.encode(sample) for name, task in self.tasks.items()}
-        # Without its picture, of which the size is all that is asked: a worker sends arrays through a pipe.
+        # Without the picture's values, since only its size is used and a worker sends arrays through a pipe.
         kept = replace(sample, image=sample.image[..., :0]) if self.keep_samples else None
         return _Item(sample.name, image, targets, kept)
 
     def _read(self, frame: int) -> Sample:
-        """A frame, which is kept if there is room for as many of its size as there are frames.
+        """Reads a frame, and caches it if the memory would hold all frames at its size.
 
-        Decoding and shrinking a large frame costs far more than augmenting it. To keep a few of many would save little.
+        Decoding and shrinking a large frame costs far more than augmenting it. Caching a few of many would save little.
         """
         if frame in self._kept:
             return self._kept[frame]
@@ -149,9 +149,9 @@ class StepSampler(Sampler[list[FrameKey]]):
     Args:
         num_frames: size of the data set.
         batch_size: frames in a step.
-        seed: of the shuffling and of every frame's augmentation.
+        seed: seed of the shuffling and of every frame's augmentation.
         start, stop: first step, and the step after the last.
-        parts: which of several data sets each frame is of: batches hold of each what is its share.
+        parts: number of the part that each frame belongs to; every batch holds each part's share.
     """
 
     def __init__(
@@ -180,23 +180,23 @@ class StepSampler(Sampler[list[FrameKey]]):
 
 
 def in_order(num_frames: int, batch_size: int) -> list[list[FrameKey]]:
-    """Every frame once, in order, without augmentation: the batches of an evaluation."""
+    """Returns the batches of an evaluation: every frame once, in order, without augmentation."""
     keys = [FrameKey(index) for index in range(num_frames)]
     return [keys[start : start + batch_size] for start in range(0, num_frames, batch_size)]
 
 
 TIMEOUT = 300
-"""Seconds without a batch after which loading is given up: far more than a slow disk needs for one."""
+"""Seconds without a batch after which loading is aborted: far more than a slow disk needs for one."""
 
 
 class Loader:
-    """Batches, loaded in this process or in others, which end with it.
+    """Iterable over batches, loaded in this process or in worker processes that end with it.
 
     Args:
         frames: the data set.
         batches: the keys of each batch.
-        num_workers: processes that load; 0 loads in this process.
-        pin: whether batches are put into page-locked memory, for a CUDA device.
+        num_workers: number of worker processes; 0 loads in this process.
+        pin: whether to put batches into page-locked memory, for a CUDA device.
     """
 
     def __init__(
@@ -223,10 +223,10 @@ class Loader:
         return len(self._loader)
 
     def __iter__(self) -> Generator[Batch, None, None]:
-        """The batches.
+        """Yields the batches.
 
         Raises:
-            UserError: if a frame cannot be read, or the processes that load end or hang; what would help is said.
+            UserError: if a frame cannot be read, or the worker processes die or hang, with advice on what may help.
         """
         iterator: Any = None
         try:
@@ -247,7 +247,7 @@ class Loader:
 
 @contextmanager
 def closed_after(batches: Iterable[Batch]) -> Iterator[Iterator[Batch]]:
-    """Within ``with``, an iterator over batches, whose processes end with it, whatever ends it."""
+    """Yields, within ``with``, an iterator over batches whose worker processes end with the block, also on errors."""
     iterator = iter(batches)
     try:
         yield iterator
@@ -273,6 +273,6 @@ _STD = (0.229, 0.224, 0.225)
 
 
 def normalize(images: Tensor) -> Tensor:
-    """[B, 3, H, W] uint8 RGB -> float32 with ImageNet's mean and standard deviation, the network's input."""
+    """Converts [B, 3, H, W] uint8 RGB to the network's input: float32, normalised by ImageNet's mean and deviation."""
     mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) * 255 for values in (_MEAN, _STD))
     return (images.float() - mean) / std

@@ -1,4 +1,4 @@
-"""A file at the root of every data set that the project writes: it says what the folder holds, and so whose it is."""
+"""Manifests: the file at the root of every data set that the project writes, with a description of its contents."""
 
 import json
 import os
@@ -15,20 +15,20 @@ from multitask.files import LOCK, exclusive, is_leftover, remove_leftovers, writ
 
 SYNTHETIC, TINY = "synthetic.json", "tiny_cityscapes.json"
 NAMES = (SYNTHETIC, TINY)
-"""Of the files; without the ending, of the configurations ``data=`` that write them."""
+"""File names of manifests; without the extension, names of the configurations ``data=`` that write them."""
 
 
 def claim(root: Path, name: str, content: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Checks that ``root`` may be written to; nothing is changed.
+    """Checks that ``root`` may be written to, and changes nothing.
 
     Args:
         root: the folder, which need not exist.
-        name: of the manifest's file.
-        content: what must be in a manifest that is there; it may hold more.
+        name: file name of the manifest.
+        content: values that an existing manifest must have; it may have more.
     Returns:
-        The manifest that is there, or None where the folder is new or empty.
+        The existing manifest, or None where the folder is new or empty.
     Raises:
-        UserError: if the folder holds something else: no manifest, or one with another value.
+        UserError: if the folder has other content: files without a manifest, or a manifest with another value.
     """
     path = root / name
     if not path.exists():
@@ -51,16 +51,16 @@ def claim(root: Path, name: str, content: Mapping[str, Any]) -> dict[str, Any] |
 
 @contextmanager
 def claimed(root: Path, name: str, content: Mapping[str, Any]) -> Iterator[dict[str, Any] | None]:
-    """Has a folder for this process alone in ``with``: the manifest that is there, as `claim` returns it.
+    """Locks a folder for this process within ``with``, and yields the existing manifest, as `claim` returns it.
 
-    What killed processes have left half-written is removed.
+    Temporary files of killed processes are removed.
 
     Args:
         root: the folder, as in `claim`.
-        name: of the manifest's file.
-        content: what must be in it.
+        name: file name of the manifest.
+        content: values that an existing manifest must have.
     Raises:
-        UserError: as `claim`, before anything is written, or if another process writes to the folder.
+        UserError: as for `claim`, before anything is written, or if another process is writing to the folder.
     """
     claim(root, name, content)
     with exclusive(root, "writing a data set", key="data.root"):
@@ -71,7 +71,7 @@ def claimed(root: Path, name: str, content: Mapping[str, Any]) -> Iterator[dict[
 
 
 def read(root: Path, name: str) -> dict[str, Any]:
-    """A manifest that is there.
+    """Reads an existing manifest.
 
     Raises:
         UserError: naming the file, if it is damaged.
@@ -90,26 +90,26 @@ def read(root: Path, name: str) -> dict[str, Any]:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a file is what another call may leave, or has there just now, before it writes the manifest."""
+    """Whether a file is a lock or temporary file that another call may leave or use before it writes the manifest."""
     return is_leftover(path) or path.name == LOCK
 
 
-def check_frames(root: Path, name: str, split: str, there: Mapping[str, int]) -> None:
-    """Checks that a split has all frames that its manifest names; those of older versions may not say how many.
+def check_frames(root: Path, name: str, split: str, counts: Mapping[str, int]) -> None:
+    """Checks that a split has all frames that its manifest names; manifests of older versions may name no number.
 
     Args:
-        root: of the data set.
-        name: of the manifest's file.
-        split: whose frames.
-        there: number of files of each kind.
+        root: root folder of the data set.
+        name: file name of the manifest.
+        split: name of the split.
+        counts: number of files found, by kind.
     Raises:
-        UserError: naming the command that writes those that are missing.
+        UserError: naming the command that writes the missing frames.
     """
     content = read(root, name)
     wanted = content.get("counts", {}).get(split, 0)
-    # A frame of the embedded set has everything; one of Tiny Cityscapes what its source has.
+    # A frame of the embedded set has all kinds of files, a frame of Tiny Cityscapes those of its source.
     for kind in SUFFIX if name == SYNTHETIC else ("image",):
-        if (found := there.get(kind, 0)) < wanted:
+        if (found := counts.get(kind, 0)) < wanted:
             raise UserError(
                 f"data.root={root}: needed the {wanted} frames of split {split!r} that {name} names, found {found} "
                 f"{kind}; {_command(root, name, content)} writes the others"
@@ -117,7 +117,7 @@ def check_frames(root: Path, name: str, split: str, there: Mapping[str, int]) ->
 
 
 def _command(root: Path, name: str, content: Mapping[str, Any]) -> str:
-    """What is to be typed to write a data set again, by its manifest."""
+    """Returns the command that writes a data set again, from its manifest."""
     keys = {"data": Path(name).stem, "data.root": root, "data.image_size": str(content.get("size")).replace(" ", "")}
     if name == TINY:
         keys["data.source"] = content.get("source")
@@ -128,15 +128,15 @@ def _command(root: Path, name: str, content: Mapping[str, Any]) -> str:
 
 
 def write(root: Path, name: str, content: Mapping[str, Any]) -> None:
-    """Writes the manifest; it appears whole or not at all."""
+    """Writes the manifest atomically."""
     write_json(root / name, content)
 
 
 def check_manifest(root: Path, data: Mapping[str, Any]) -> None:
-    """Checks that the frames at ``root`` are those that a run's configuration speaks of.
+    """Checks that the frames at ``root`` match a run's configuration.
 
     Args:
-        root: of the data set; a folder without a manifest is not checked.
+        root: root folder of the data set; without a manifest it is not checked.
         data: the configuration group ``data``: ``seed`` and ``num_<split>``.
     Raises:
         UserError: naming the first key that differs.

@@ -1,4 +1,4 @@
-"""Several data sets as one: each frame with the labels that its own data set has."""
+"""Several data sets joined into one, in which each frame keeps the labels of its own data set."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,20 +12,20 @@ from multitask.errors import UserError
 
 
 class _Frame(NamedTuple):
-    """Which part a frame is of, and its place there."""
+    """Number of the part that a frame belongs to, and its index there."""
 
     part: int
     place: int
 
 
 class Mixed(Split):
-    """The frames of several splits, spread evenly: any stretch of them holds of each part what is its share.
+    """The frames of several splits, spread evenly: any stretch of them holds each part's share.
 
-    A frame's name begins with the number of its part, so that no two are alike.
+    A frame's name begins with the number of its part, so that names are unique.
 
     Args:
-        parts: by number, splits of one name, image size and class table.
-        where: the key of the configuration and what it is, for messages.
+        parts: splits of equal name, image size and class table, by number.
+        where: configuration key and its value, for messages.
     Raises:
         UserError: naming both parts, if their classes differ.
     """
@@ -53,34 +53,34 @@ class Mixed(Split):
 
     @property
     def parts(self) -> list[int]:
-        """The number of a frame's data set, and higher ones for frames that lack labels which others of it have."""
+        """Part number per frame: that of its data set, or a higher one for frames that lack some of its labels."""
         within, above = {number: part.parts for number, part in self.members.items()}, max(self.members) + 1
         frames = (self._frames[name] for name in self.names)
         return [frame.part + above * within[frame.part][frame.place] for frame in frames]
 
     def kinds_of(self, name: str) -> frozenset[str]:
-        part, own_name = self._own(name)
+        part, own_name = self._locate(name)
         return part.kinds_of(own_name)
 
     def lacking(self, kind: str) -> list[str]:
         return [where for part in self._chosen() for where in part.lacking(kind)]
 
     def source_size(self, name: str) -> tuple[int, int]:
-        part, own_name = self._own(name)
+        part, own_name = self._locate(name)
         return part.source_size(own_name)
 
     def check_headers(self) -> None:
         for part in self._chosen():
             part.check_headers()
 
-    def _own(self, name: str) -> tuple[Split, str]:
-        """The part that a frame is of, and its name there."""
+    def _locate(self, name: str) -> tuple[Split, str]:
+        """Returns the part that a frame belongs to, and its name there."""
         frame = self._frames[name]
         part = self.members[frame.part]
         return part, part.names[frame.place]
 
     def _chosen(self) -> list[Split]:
-        """The parts that have frames among these, with those alone."""
+        """Returns each part restricted to the selected frames; parts without any are left out."""
         places: dict[int, list[int]] = {}
         for frame in sorted(self._frames[name] for name in self.names):
             places.setdefault(frame.part, []).append(frame.place)
@@ -88,11 +88,11 @@ class Mixed(Split):
 
 
 def spread(parts: Sequence[int], rng: np.random.Generator) -> np.ndarray:
-    """A shuffled order (N,) in which every stretch holds of each part what is its share.
+    """Returns a shuffled order (N,) in which every stretch holds each part's share.
 
     Args:
-        parts: (N,) which part each frame is of. Of one part the order is any permutation.
-        rng: decides the order within a part, and where each part's first frame is.
+        parts: (N,) number of each frame's part. With a single part the order is a uniform random permutation.
+        rng: draws the order within a part, and the position of each part's first frame.
     """
     numbers = np.asarray(parts)
     position = np.empty(len(numbers))

@@ -1,4 +1,4 @@
-"""The same work on many items, in several processes."""
+"""Running the same function on many items in several processes."""
 
 import ctypes
 import multiprocessing
@@ -16,10 +16,10 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that ask a process to end: from the keyboard, from a scheduler, from a terminal that closes."""
+"""Signals that ask a process to end: from the keyboard, a scheduler, or a terminal that closes."""
 
 _CHUNK = 8
-"""Items that a process is handed at once."""
+"""Number of items that a process is given at once."""
 
 _MOST_LOADERS = 16
 
@@ -28,10 +28,10 @@ _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 
 
 def die_with_parent(parent: int | None = None) -> None:
-    """Has Linux kill this process when the one that started it ends, whatever ends that: nobody else would.
+    """Makes Linux kill this process when its parent ends for any reason, since nothing else would.
 
     Args:
-        parent: number of that process, to end at once if it has ended already; None: not known.
+        parent: process id of the parent, to exit at once if it has ended already; None: unknown.
     """
     if sys.platform == "linux":
         _LIBC.prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
@@ -40,26 +40,26 @@ def die_with_parent(parent: int | None = None) -> None:
 
 
 def for_each(work: Callable[[T], R], items: Sequence[T], workers: int) -> Iterator[list[R]]:
-    """Does ``work`` on every item, in any order; the first error ends it and surfaces.
+    """Calls ``work`` on every item, in any order; the first error stops the rest and is raised.
 
     Args:
         work: a function that can be pickled.
-        items: what to work on.
-        workers: number of processes; 1 works in this one.
+        items: the arguments.
+        workers: number of processes; 1 runs in this process.
     Yields:
-        What ``work`` returned for the items that are done since.
+        The results of ``work`` for the items finished since the last yield.
     Raises:
-        UserError: if a process is killed, as those are for which there is not enough memory.
+        UserError: if a process is killed, as happens when memory runs out.
     """
     if workers == 1 or len(items) <= 1:
         for item in items:
             yield [work(item)]
         return
     chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
-    # Spawned, not forked: the caller may run threads, whose locks a fork would copy in any state.
+    # Spawned, not forked: the caller may run threads, whose locks a fork would copy while they are held.
     context = multiprocessing.get_context("spawn")
     number = min(workers, len(chunks))
-    # What is done goes to each process once, since it may carry the names of a hundred thousand frames.
+    # ``work`` is sent to each process only once, since it may carry the names of a hundred thousand frames.
     with ProcessPoolExecutor(number, context, initializer=_begin, initargs=(os.getpid(), work)) as pool:
         tasks = [pool.submit(_work_on, chunk) for chunk in chunks]
         try:
@@ -76,17 +76,17 @@ def for_each(work: Callable[[T], R], items: Sequence[T], workers: int) -> Iterat
 
 
 def num_cpus() -> int:
-    """Processors that this process may use."""
+    """Returns the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def num_loaders(cpus: int) -> int:
-    """Number of processes that load frames for one training run, which has this many processors."""
+    """Returns the number of loading processes for one training run that has this many processors."""
     return max(1, min(_MOST_LOADERS, cpus - 1))
 
 
 _WORK: list[Callable[[Any], Any]] = []
-"""What a process of `for_each` does on every item."""
+"""Function that a process of `for_each` applies to every item."""
 
 
 def _begin(parent: int, work: Callable[[Any], Any]) -> None:
@@ -99,7 +99,7 @@ def _work_on(chunk: Sequence[Any]) -> list[Any]:
 
 
 def num_workers(given: int | str) -> int:
-    """How many processes work, by ``num_workers`` of the configuration."""
+    """Returns the number of processes for the configuration's ``num_workers``."""
     if given == "auto":
         return num_cpus()
     if isinstance(given, int) and given > 0:

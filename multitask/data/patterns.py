@@ -1,4 +1,4 @@
-"""Where the files of a data set lie, as patterns such as ``images/{split}/{name}.jpg`` say."""
+"""Path patterns of a data set's files, such as ``images/{split}/{name}.jpg``."""
 
 import re
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ _FIELD = re.compile(r"\{(.*?)\}")
 
 
 class Pattern:
-    """The files of one kind: ``{name}`` is the frame's name, which may hold folders, and ``*`` anything but a folder.
+    """Path pattern of one kind of file: ``{name}`` is the frame's name, maybe with folders, and ``*`` matches no ``/``.
 
     Args:
-        text: relative to the data set's root.
-        key: of the configuration, for errors.
-        named: whether it must hold ``{name}``; otherwise it must not.
+        text: the pattern, relative to the data set's root.
+        key: configuration key, for errors.
+        named: whether it must contain ``{name}``; otherwise it must not.
     Raises:
-        UserError: naming the key, if it is no such pattern.
+        UserError: naming the key, if the pattern is malformed.
     """
 
     def __init__(self, text: Any, key: str, *, named: bool = True) -> None:
@@ -53,15 +53,15 @@ class Pattern:
         return "{split}" in self.text
 
     def path(self, root: Path, split: str, name: str = "") -> Path:
-        """The file of a frame, or a pattern for ``glob`` where there is a ``*``."""
+        """Returns the file of a frame, or a pattern for ``glob`` if the text has a ``*``."""
         return root / self.text.replace("{split}", split).replace("{name}", name)
 
     def folder(self, root: Path, split: str) -> Path:
-        """The folder below which all files of a split lie."""
+        """Returns the folder below which all files of a split lie."""
         return root.joinpath(*(part.replace("{split}", split) for part in self._folders))
 
     def splits(self, root: Path) -> list[str]:
-        """Names of the splits that have a folder; none where the pattern has no ``{split}``."""
+        """Returns the names of the splits that have a folder; empty if the pattern has no ``{split}``."""
         place = next((place for place, part in enumerate(self._folders) if "{split}" in part), None)
         if place is None:
             return []
@@ -71,7 +71,7 @@ class Pattern:
         return sorted(name for name in names if self.folder(root, name).is_dir())
 
     def find(self, root: Path, split: str) -> dict[Path, str]:
-        """Every file of a split that is there, and the name of its frame."""
+        """Returns every existing file of a split, with the name of its frame."""
         start = len(root.parts)
         return {
             path: match["name"]
@@ -80,7 +80,7 @@ class Pattern:
         }
 
     def name_of(self, root: Path, split: str, path: Path) -> str | None:
-        """The name of the frame whose file of this kind a path is; None if it is none."""
+        """Returns the name of the frame that a path belongs to; None if the path does not match."""
         match = self._matcher(split).fullmatch(path.relative_to(root).as_posix())
         return match["name"] if match else None
 
@@ -95,21 +95,21 @@ class Pattern:
 
 
 def _regex(text: str, split: str) -> str:
-    """A pattern as a regular expression."""
+    """Converts a pattern to a regular expression."""
     fields = {"{split}": split, "{name}": "(?P<name>.+)", "*": "[^/]*"}
     words = []
     for part in re.split(r"(\{split\}|\{name\}|\*)", text):
         words.append(fields.get(part, re.escape(part)))
         if part == "{split}" and split.startswith("(?P<"):
-            fields["{split}"] = "(?P=split)"  # the same again
+            fields["{split}"] = "(?P=split)"  # later occurrences must repeat the first
     return "".join(words)
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Every file below a folder, but for hidden ones."""
+    """Yields every file below a folder, except hidden ones."""
     for path in visible(folder, "*"):
         if path.is_dir():
-            if not (path.is_symlink() and folder.resolve().is_relative_to(path.resolve())):  # no way in circles
+            if not (path.is_symlink() and folder.resolve().is_relative_to(path.resolve())):  # avoids endless loops
                 yield from _files(path)
         else:
             yield path

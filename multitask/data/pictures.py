@@ -1,4 +1,4 @@
-"""Reading the pictures of data sets that are no PNGs of the usual kind: photographs in any format."""
+"""Reading pictures that are not plain 8-bit RGB PNGs: photographs in any format."""
 
 import threading
 import warnings
@@ -15,31 +15,31 @@ from multitask.data.reading import opened
 from multitask.errors import UserError, reason
 
 _MOST_PIXELS = 225_000_000
-"""Of one picture, as of PNGs."""
+"""Size limit of one picture in px, the same as for PNGs."""
 
 _LYING = (5, 6, 7, 8)
-"""Orientations of EXIF in which columns are stored as rows."""
+"""EXIF orientations in which columns are stored as rows."""
 
-_one = threading.Lock()
+_warnings_lock = threading.Lock()
 
 
 def read_rgb(path: Path) -> np.ndarray:
-    """A picture in any format that Pillow reads, (H, W, 3) uint8 RGB, turned upright as its EXIF says.
+    """Reads a picture in any format of Pillow, (H, W, 3) uint8 RGB, turned upright by its EXIF orientation.
 
     Raises:
         UserError: naming the file, if it is missing, damaged or too large.
     """
     with _picture(path) as image:
-        if image.mode.startswith(("I", "F")):  # whose values Pillow would cut off at 255
+        if image.mode.startswith(("I", "F")):  # Pillow would clip their values at 255
             raise UserError(f"{path}: needed a picture of 8 bits, found one of mode {image.mode}")
         return np.asarray(ImageOps.exif_transpose(image.convert("RGB")))
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """(H, W) px of a picture, upright, which is not decoded.
+    """Returns the upright size (H, W) px of a picture without decoding it.
 
     Raises:
-        UserError: naming the file, if it is missing or no picture.
+        UserError: naming the file, if it is missing or not a picture.
     """
     with _picture(path) as image:
         lies = image.getexif().get(ExifTags.Base.Orientation) in _LYING
@@ -49,7 +49,8 @@ def read_size(path: Path) -> tuple[int, int]:
 def is_plain_png(path: Path) -> bool:
     """Whether a file is an 8-bit RGB PNG, which `multitask.data.layout` reads with all its checks."""
     header = _png_header(path)
-    return header.is_rgb and header.depth == 8 if header else path.suffix.lower() == ".png"  # which reading it says
+    # A damaged file counts as one by its name: reading it then says what is wrong.
+    return header.is_rgb and header.depth == 8 if header else path.suffix.lower() == ".png"
 
 
 def is_shallow_png(path: Path) -> bool:
@@ -59,12 +60,12 @@ def is_shallow_png(path: Path) -> bool:
 
 
 def is_png(path: Path) -> bool:
-    """Whether a file is a PNG, whatever its coding, or says so by its name."""
+    """Whether a file is a PNG of any coding, by its content or its name."""
     return _png_header(path) is not None or path.suffix.lower() == ".png"
 
 
 def _png_header(path: Path) -> Header | None:
-    """The header of a PNG; None of what is none, or damaged."""
+    """Returns the header of a PNG; None for other or damaged files."""
     with opened(path) as file, suppress(Damaged):
         return read_png_header(file)
     return None
@@ -72,9 +73,9 @@ def _png_header(path: Path) -> Header | None:
 
 @contextmanager
 def _picture(path: Path) -> Iterator[Image.Image]:
-    # What is odd in a file is no fault, and large pictures are refused below. The lock is there since headers are read
-    # in threads, which share what Python keeps of warnings.
-    with opened(path) as file, _one, warnings.catch_warnings():
+    # Pillow's warnings about odd files are ignored, and large pictures are refused below. The lock is needed since
+    # headers are read in threads, which share Python's list of warning filters.
+    with opened(path) as file, _warnings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             with Image.open(file) as image:

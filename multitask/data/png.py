@@ -1,7 +1,7 @@
-"""The pixels of PNG files, whatever coding those have.
+"""Decoding the pixels of PNG files of any coding.
 
-Of a file only the chunks that make up the picture are used. Its texts, profiles and animations, of any size and however
-compressed, are compared with their check sums and passed over, so that Pillow's limits on them have nothing to refuse.
+Only the chunks that make up the picture are decoded. Texts, profiles and animations, of any size and compression, are
+verified by their checksums and skipped, so that Pillow's limits on them never apply.
 """
 
 import io
@@ -17,17 +17,17 @@ from PIL.PngImagePlugin import PngImageFile
 from multitask.data.png_chunks import PALETTE, PIECE, Damaged, Header, check_size, pixel_chunks, read_header, written
 
 _STRIP = 2**24
-"""Pixels that are decoded at a time: Pillow takes up to ten bytes for each."""
+"""Number of pixels decoded at a time: Pillow needs up to ten bytes for each."""
 
-_PILLOWS = (OSError, SyntaxError, ValueError, LookupError, struct.error, zlib.error)
-"""What Pillow raises for pixels that are broken: it depends on how."""
+_PILLOW_ERRORS = (OSError, SyntaxError, ValueError, LookupError, struct.error, zlib.error)
+"""Errors that Pillow raises for different kinds of broken pixels."""
 
 
 def check(file: BinaryIO) -> Header:
-    """The header, if every chunk of the file has the check sum that it says, whatever its pixels hold.
+    """Returns the header, and verifies the checksum of every chunk, without decoding the pixels.
 
     Raises:
-        Damaged: as `read_header`, and for a wrong check sum.
+        Damaged: as for `read_header`, and for a wrong checksum.
     """
     header = read_header(file)
     for _ in pixel_chunks(file, header):
@@ -36,15 +36,15 @@ def check(file: BinaryIO) -> Header:
 
 
 def read_pixels(file: BinaryIO, header: Header, *, indices: bool = False) -> np.ndarray:
-    """The pixels of a PNG: greys as they are seen, whatever the coding.
+    """Reads the pixels of a PNG; greys are returned as displayed, whatever their coding.
 
-    A program that makes PNGs smaller without loss may store greys of 8 bits as indices into a palette in any order, or
-    in fewer bits (1, 2 or 4, where 1, 3 or 15 stand for 255): the greys are then what the file held before.
+    A lossless PNG optimiser may store 8-bit greys as indices into a palette in any order, or in fewer bits (1, 2 or 4,
+    where 1, 3 or 15 stand for 255): the returned greys are those of the original file.
 
     Args:
-        file: of which every check sum is compared.
-        header: what `read_header` says of it.
-        indices: whether to return the places in a palette, (H, W) uint8, whatever colours it has there, if any.
+        file: the PNG, all of whose checksums are verified.
+        header: its header, from `read_header`.
+        indices: whether to return palette indices, (H, W) uint8, whatever the colours; greys are returned as they are.
     Returns:
         (H, W) uint8, or uint16 for 16 bits; (H, W, 3) uint8 for RGB and for palettes of colours.
     Raises:
@@ -54,7 +54,7 @@ def read_pixels(file: BinaryIO, header: Header, *, indices: bool = False) -> np.
         samples = _in_strips(file, header)
     else:
         samples = _samples(header, b"".join(pixel_chunks(file, header)))
-        # Rows that lack Pillow leaves at zero: they need be counted only where the last one is, or came in passes.
+        # Pillow leaves missing rows at zero, so rows are counted only if the last one is zero, or the file interlaced.
         if (header.interlaced or not samples[-1].any()) and _num_bytes(file, header)[0] < header.num_bytes:
             raise Damaged(f"needed {header.num_bytes} bytes in {header.height} rows, found fewer")
     if indices or header.color != PALETTE:
@@ -65,10 +65,10 @@ def read_pixels(file: BinaryIO, header: Header, *, indices: bool = False) -> np.
 
 
 def check_rows(file: BinaryIO, header: Header) -> None:
-    """Checks that a PNG holds all rows, as `read_pixels` does, and no more.
+    """Checks that a PNG holds exactly its rows; `read_pixels` only checks that it has no fewer.
 
     Raises:
-        Damaged: if it does not.
+        Damaged: if it holds more or fewer bytes.
     """
     found, ended = _num_bytes(file, header)
     if not ended or found != header.num_bytes:
@@ -77,11 +77,11 @@ def check_rows(file: BinaryIO, header: Header) -> None:
 
 
 def _num_bytes(file: BinaryIO, header: Header) -> tuple[int, bool]:
-    """How many bytes of rows a PNG holds, counted to where they are too many, and whether these have an end."""
+    """Counts the bytes of a PNG's rows, until there are too many, and returns also whether their stream ends."""
     rows, found = zlib.decompressobj(), 0
     try:
         for pending in pixel_chunks(file, header):
-            while pending and found <= header.num_bytes:  # a file may hold a thousand times its own size
+            while pending and found <= header.num_bytes:  # inflated data may be a thousand times the file's size
                 found += len(rows.decompress(pending, PIECE))
                 pending = rows.unconsumed_tail
     except zlib.error as error:
@@ -90,32 +90,32 @@ def _num_bytes(file: BinaryIO, header: Header) -> tuple[int, bool]:
 
 
 def _samples(header: Header, deflated: bytes) -> np.ndarray:
-    """The samples of a picture, (H, W) or (H, W, 3), with greys of few bits brought to 8, and numbers of colours not.
+    """Decodes the samples of a picture, (H, W) or (H, W, 3); greys of few bits are scaled to 8, indices are not.
 
     Args:
-        header: of the picture.
-        deflated: its rows, as the chunks of its pixels hold them.
+        header: header of the picture.
+        deflated: its compressed rows, the joined content of its pixel chunks.
     """
     check_size(header, len(deflated))
     try:
         image = PngImageFile(io.BytesIO(written(header, deflated)))
         image.load()
-    except _PILLOWS as error:
+    except _PILLOW_ERRORS as error:
         raise Damaged(str(error)) from error
     samples = np.asarray(image)
     if samples.dtype == np.bool_:
-        return samples.astype(np.uint8) * 255  # 1-bit greys: numbers of colours are no truth values to Pillow
+        return samples.astype(np.uint8) * 255  # 1-bit greys; Pillow does not return indices as bool
     return samples.astype(np.uint16, copy=False) if header.depth == 16 else samples
 
 
 def _in_strips(file: BinaryIO, header: Header) -> np.ndarray:
-    """The samples of a large picture of 8 or 16 bits, decoded in pictures of some of its rows."""
+    """Decodes the samples of a large picture of 8 or 16 bits, strip by strip, each as a picture of its own."""
     rows = max(1, _STRIP // header.width)
     parts, top, above = _rows(file, header, rows), 0, bytes(header.num_bytes // header.height)
     samples = np.empty(0)
     for part in parts:
         height = len(part) // len(above)
-        # What a row says may be its difference from the one above it, which therefore begins the strip.
+        # A row may be stored as its difference from the row above, which is therefore put in front of the strip.
         strip = _samples(replace(header, height=height + 1), zlib.compress(above + part, 0))[1:]
         if not top:
             samples = np.empty((header.height, *strip.shape[1:]), dtype=strip.dtype)
@@ -126,7 +126,7 @@ def _in_strips(file: BinaryIO, header: Header) -> np.ndarray:
 
 
 def _rows(file: BinaryIO, header: Header, number: int) -> Iterator[bytes]:
-    """The rows of a picture without interlacing, so many at a time, as they are before their filters are undone."""
+    """Yields the inflated, still filtered rows of a picture without interlacing, ``number`` rows at a time."""
     inflater, chunks, pending, more = zlib.decompressobj(), pixel_chunks(file, header), b"", True
     row = header.num_bytes // header.height
     for top in range(0, header.height, number):
@@ -145,5 +145,5 @@ def _rows(file: BinaryIO, header: Header, number: int) -> Iterator[bytes]:
             part += found
             pending = inflater.unconsumed_tail
         yield bytes(part)
-    for _ in chunks:  # their check sums, too
+    for _ in chunks:  # verifies the checksums of the remaining chunks
         pass

@@ -1,4 +1,4 @@
-"""The header and the chunks of PNG files, which bound what is read of them before it is."""
+"""Header and chunks of PNG files, with limits that are checked before data are read."""
 
 import io
 import struct
@@ -10,47 +10,47 @@ from typing import BinaryIO
 import numpy as np
 
 MOST_PIXELS = 225_000_000
-"""Pixels of the largest picture, as one of 15,000 x 15,000, of which half may be interlaced, and so decoded at once.
+"""Size limit of a picture in px, such as 15,000 x 15,000; half for interlaced ones, which are decoded at once.
 
-It stands in for Pillow's own limit on a picture's pixels, and leaves reading one below 1 GB."""
+It replaces Pillow's own limit on a picture's pixels, and keeps the memory for reading one below 1 GB."""
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 END = b"\0\0\0\0IEND\xaeB`\x82"
-"""What a PNG ends with."""
+"""Last bytes of every PNG."""
 
 _HEADER = struct.Struct(">IIBBBBB")
 _MOST_PALETTE = 3 * 256
 PIECE = 2**16
-"""Bytes that are looked at, or inflated, and not kept, at a time."""
+"""Number of bytes processed at a time when data are inflated or verified but not kept."""
 
 _INFLATION = 1032
-"""Bytes that a byte of zlib's format can hold at most."""
+"""Maximum compression ratio of zlib's format."""
 
 GREY, _RGB, PALETTE = 0, 2, 3
 _SAMPLES = {GREY: 1, _RGB: 3, PALETTE: 1, 4: 2, 6: 4}
-"""Of a pixel, by the PNG's colour type."""
+"""Number of channels by PNG colour type."""
 
 _DEPTHS = {GREY: (1, 2, 4, 8, 16), _RGB: (8, 16), PALETTE: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _WORDS = {GREY: "grey", _RGB: "RGB", PALETTE: "palette", 4: "grey with transparency", 6: "RGB with transparency"}
 
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-"""First column and row, and the steps across and down, of each pass of an interlaced picture."""
+"""First column and row, and steps across and down, of each pass of an interlaced picture."""
 
 
 class Damaged(Exception):
-    """What is wrong with a PNG, in words."""
+    """Error for a damaged PNG; its text describes the fault."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a PNG says before its pixels.
+    """Header of a PNG.
 
     Attributes:
         height, width: px.
-        depth: bits of a sample.
-        color: the colour type.
-        interlaced: whether the pixels come in seven passes.
-        palette: (N, 3) uint8 RGB, N = 0 where there is none.
+        depth: bit depth of a sample.
+        color: PNG colour type.
+        interlaced: whether the pixels are stored in the seven passes of Adam7.
+        palette: (N, 3) uint8 RGB, N = 0 without a palette.
     """
 
     height: int
@@ -62,7 +62,7 @@ class Header:
 
     @property
     def is_grey(self) -> bool:
-        """Whether each pixel is one number: a grey, or a grey out of a palette."""
+        """Whether each pixel is a grey, stored directly or by a palette of greys."""
         greys = self.color == PALETTE and bool((self.palette == self.palette[:, :1]).all())
         return greys or self.color == GREY
 
@@ -72,13 +72,13 @@ class Header:
 
     @property
     def words(self) -> str:
-        """The coding of the pixels, for messages."""
+        """Description of the pixels' coding, for messages."""
         kind = " of greys" if self.is_grey else " of colours"
         return f"{self.depth}-bit {_WORDS[self.color]}" + (kind if self.color == PALETTE else "")
 
     @property
     def num_bytes(self) -> int:
-        """Of all rows: the samples, and a byte in front of each row."""
+        """Number of bytes of all inflated rows: the samples, and a filter byte in front of each row."""
         passes = _ADAM7 if self.interlaced else ((0, 0, 1, 1),)
         total = 0
         for left, top, across, down in passes:
@@ -89,10 +89,10 @@ class Header:
 
 
 def read_header(file: BinaryIO) -> Header:
-    """What a PNG says before its pixels, if they may be what it says; its end is looked at, too.
+    """Reads the header of a PNG, and checks that it is plausible and that the file has an end.
 
     Raises:
-        Damaged: if it is no PNG, has no end, or claims more than its bytes can hold or than `MOST_PIXELS`.
+        Damaged: if it is not a PNG, has no end, or claims more pixels than its bytes can hold or than `MOST_PIXELS`.
     """
     fields = palette = b""
     for name, length in _chunks(file):
@@ -108,17 +108,17 @@ def read_header(file: BinaryIO) -> Header:
 
 
 def check_chunks(file: BinaryIO) -> None:
-    """Checks that a PNG of any size begins and ends as one, and that each chunk has the check sum that it says.
+    """Checks the beginning and end of a PNG of any size, and the checksum of each chunk.
 
     Raises:
-        Damaged: if it does not.
+        Damaged: if one of them is wrong.
     """
     for name, length in _chunks(file):
         _content(file, name, length, 0)
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Name and length of each chunk but the last; the file is at its content then."""
+    """Yields the name and length of each chunk but the last; the file is then positioned at the chunk's content."""
     size = file.seek(0, io.SEEK_END)
     file.seek(max(0, size - len(END)))
     ending, position = file.read(), len(_SIGNATURE)
@@ -136,10 +136,10 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
         yield name, length
 
 
-def _content(file: BinaryIO, name: bytes, length: int, most: int) -> bytes:
-    """What a chunk holds, if its check sum is right, and an empty text if that is more than ``most`` bytes."""
+def _content(file: BinaryIO, name: bytes, length: int, limit: int) -> bytes:
+    """Returns the content of a chunk, or b"" if it is longer than ``limit`` bytes; verifies its checksum."""
     content, checksum = b"", zlib.crc32(name)
-    if length <= most:
+    if length <= limit:
         content = file.read(length)
         checksum = zlib.crc32(content, checksum)
     else:
@@ -151,7 +151,7 @@ def _content(file: BinaryIO, name: bytes, length: int, most: int) -> bytes:
 
 
 def _header(fields: bytes, palette: bytes, size: int) -> Header:
-    """The header of a file of ``size`` bytes, by the content of its chunks."""
+    """Parses and checks the header of a file of ``size`` bytes from the content of its chunks."""
     if len(fields) != _HEADER.size:
         raise Damaged("its header has another length")
     width, height, depth, color, compression, filtering, interlaced = _HEADER.unpack(fields)
@@ -171,14 +171,14 @@ def _header(fields: bytes, palette: bytes, size: int) -> Header:
 
 
 def check_size(header: Header, size: int) -> None:
-    """Refuses pixels that so many bytes cannot hold."""
+    """Refuses a header whose pixels cannot fit into ``size`` compressed bytes."""
     if header.num_bytes > _INFLATION * size:
         raise Damaged(f"it claims {header.height} x {header.width} px, which its {size} bytes cannot hold")
 
 
 def pixel_chunks(file: BinaryIO, header: Header) -> Iterator[bytes]:
-    """The content of the chunks that hold the pixels, if that of all chunks has the right check sum."""
-    most = 2 * header.num_bytes + PIECE  # what does not compress grows by far less
+    """Yields the content of the chunks that hold the pixels; verifies the checksums of all chunks."""
+    most = 2 * header.num_bytes + PIECE  # incompressible data grow by far less
     for number, (name, length) in enumerate(_chunks(file)):
         if name == b"IHDR" and number:
             raise Damaged("it has not one header, at its beginning")
@@ -192,19 +192,19 @@ def pixel_chunks(file: BinaryIO, header: Header) -> Iterator[bytes]:
 
 
 def written(header: Header, deflated: bytes) -> bytes:
-    """A PNG of a header and of the content of the chunks that hold the pixels, and of nothing else."""
+    """Returns a minimal PNG made of a header and of the content of its pixel chunks."""
     return b"".join([beginning(header), *pixel_chunk(deflated), END])
 
 
 def beginning(header: Header) -> bytes:
-    """What a PNG begins with, in front of its pixels."""
+    """Returns the bytes of a PNG before its pixels."""
     fields = _HEADER.pack(header.width, header.height, header.depth, header.color, 0, 0, header.interlaced)
     palette = _chunk(b"PLTE", header.palette.tobytes()) if header.color == PALETTE else ()
     return b"".join([_SIGNATURE, *_chunk(b"IHDR", fields), *palette])
 
 
 def pixel_chunk(deflated: bytes) -> tuple[bytes, ...]:
-    """The parts of a chunk that holds pixels."""
+    """Returns the parts of a chunk that holds pixels."""
     return _chunk(b"IDAT", deflated)
 
 

@@ -1,4 +1,4 @@
-"""Opening the files of data sets, which are other people's: regular files alone, and small texts."""
+"""Safe reading of data sets' files, which come from others: regular files only, and texts of limited size."""
 
 import os
 import stat
@@ -11,16 +11,16 @@ from typing import BinaryIO
 from multitask.errors import UserError, reason
 
 _MOST_TEXT = 2**20
-"""Bytes of the largest text of most kinds: a camera's or a manifest has some hundreds."""
+"""Default size limit of a text in bytes: a camera file or a manifest has some hundreds."""
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """A file to read in ``with``.
+    """Opens a file for reading within ``with``.
 
     Raises:
-        UserError: naming the file, if there is none, if it is no regular one (a pipe would be waited for, and a folder
-            has no bytes), or if it cannot be read, inside ``with`` too.
+        UserError: naming the file, if it is missing, is not a regular file (reading a pipe might block for ever), or
+            cannot be read, also within ``with``.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -33,19 +33,19 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         raise UserError(f"{path}: could not be read ({reason(error)})") from error
 
 
-def read_text(path: Path, most: int = _MOST_TEXT) -> str:
-    """The text of a small file in UTF-8, without the mark that some editors of Windows put in front.
+def read_text(path: Path, max_bytes: int = _MOST_TEXT) -> str:
+    """Reads a small UTF-8 text file, without the byte order mark that some Windows editors put in front.
 
     Args:
         path: the file.
-        most: bytes of the largest that is read.
+        max_bytes: size limit in bytes.
     Raises:
-        UserError: naming the file, if it cannot be read, is too large, or is no text.
+        UserError: naming the file, if it cannot be read, is too large, or is not text.
     """
     with opened(path) as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise UserError(f"{path}: needed a text of at most {most} bytes, found more")
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise UserError(f"{path}: needed a text of at most {max_bytes} bytes, found more")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -53,13 +53,13 @@ def read_text(path: Path, most: int = _MOST_TEXT) -> str:
 
 
 def visible(folder: Path, pattern: str) -> Iterator[Path]:
-    """What lies below a folder, if there is one, and fits a pattern, but for hidden files and what hidden folders hold.
+    """Yields the paths below a folder that match a pattern, except hidden files and the contents of hidden folders.
 
-    Those are nobody's frames, whatever they are called: systems and programs leave copies, ``._name`` or
-    ``.ipynb_checkpoints``, beside the files that they show.
+    Hidden files are never frames, whatever their names: systems and programs leave copies, such as ``._name`` or
+    ``.ipynb_checkpoints``, beside the originals. A missing folder has no paths.
 
     Raises:
-        UserError: naming a folder that cannot be read, whose files would otherwise be passed over.
+        UserError: naming a folder that cannot be read, whose files would otherwise be missed silently.
     """
     first, _, rest = pattern.partition("/")
     try:

@@ -1,4 +1,4 @@
-"""What the data path carries: a `Sample` of raw layers, then one `Target` for each task."""
+"""The two records of the data path: a `Sample` of raw layers, and the `Target` of each task."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,17 +11,17 @@ from multitask.data.layout import Camera
 
 @dataclass(frozen=True)
 class Sample:
-    """The raw layers of one frame, all of one height and width. A layer that the data set lacks is None.
+    """The raw layers of one frame, all of equal height and width. A layer that the data set lacks is None.
 
     Attributes:
         name: ``<city>_<seq>_<frame>``.
         image: (H, W, 3) uint8 RGB.
-        class_ids: (H, W) uint8 class ids: places in the class table, neither values in files nor train ids.
+        class_ids: (H, W) uint8 indices into the class table, neither values in files nor train ids.
         instance_ids: (H, W) int32, ``class id * 1000 + k`` for an instance, else the bare class id.
         disparity: (H, W) float32 px at this resolution, NaN where there is no measurement.
         camera: intrinsics in px of this image.
-        measured: whether the frame has a measured disparity, if only outside of this part of it. What is cut out of a
-            sample keeps it; of a new one it follows from the disparity, and is never None.
+        measured: whether the original frame has a measured disparity anywhere, possibly only outside of this crop.
+            Crops inherit it; for a new sample it is computed from the disparity. It is None only as an argument.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Sample:
     def __post_init__(self) -> None:
         if self.measured is None:
             found = self.disparity is not None and bool(np.isfinite(self.disparity).any())
-            object.__setattr__(self, "measured", found)  # once, on a class that is frozen for all others
+            object.__setattr__(self, "measured", found)  # the dataclass is frozen
 
     @property
     def nbytes(self) -> int:
@@ -45,10 +45,10 @@ class Sample:
 
 
 class Target(NamedTuple):
-    """What a task learns from: of one frame, or of a batch with one more dimension in front.
+    """Target of one task, for a frame, or for a batch with one more dimension in front.
 
     Attributes:
-        value: the task's target; any finite number where it is not valid.
+        value: the values to predict; arbitrary but finite where not valid.
         valid: (H, W) bool, True where the pixel counts.
     """
 

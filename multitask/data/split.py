@@ -1,4 +1,4 @@
-"""One split of a data set: what training and evaluation ask of it, whatever its layout on disk."""
+"""Interface of one split of a data set, as training and evaluation use it, whatever its layout on disk."""
 
 import copy
 import zlib
@@ -11,7 +11,7 @@ from multitask.data.sample import Sample
 from multitask.errors import UserError, shown
 
 _MOST_PIXELS, _LONGEST_SIDE = 2**24, 2**14
-"""Of a frame for the network, whose features take some hundred bytes for each px: beyond, no training fits memory."""
+"""Size limits of a network input in px: features take some hundred bytes per px, so larger ones fit no memory."""
 
 LABEL_KINDS: tuple[str, ...] = ("class_ids", "instance_ids", "disparity")
 
@@ -20,11 +20,11 @@ class Split(ABC):
     """One split of a data set.
 
     Attributes:
-        split: its name.
-        image_size: (H, W) px at which frames are handed out: frames of another size are resized.
-        names: of the frames, each once.
-        where: the key of the configuration and what it is, for messages.
-        classes: the table of the labels that it hands out.
+        split: name of the split.
+        image_size: (H, W) px to which frames are resized.
+        names: names of the frames, without duplicates.
+        where: configuration key and its value, for messages.
+        classes: class table of the samples' labels.
         partial: whether a frame may lack labels that others have.
     """
 
@@ -43,35 +43,35 @@ class Split(ABC):
         """Reads one frame.
 
         Raises:
-            UserError: naming the file, if one is damaged, of another bit depth or size, or holds unknown ids.
+            UserError: naming the file, if one is damaged, of a wrong bit depth or size, or holds unknown ids.
         """
 
     def only(self, indices: Iterable[int]) -> "Split":
-        """The same split with these frames alone."""
+        """Returns the split restricted to the frames of these indices."""
         part = copy.copy(self)
         part.names = [self.names[index] for index in indices]
         return part
 
     @abstractmethod
     def kinds_of(self, name: str) -> frozenset[str]:
-        """The kinds of labels, and ``camera``, that a frame has."""
+        """Returns the kinds of labels, and ``camera``, that a frame has."""
 
     def count(self, *kinds: str) -> int:
-        """How many frames have all these kinds of labels (or ``camera``, or ``image``)."""
+        """Counts the frames that have all these kinds of labels (or ``camera``, or ``image``)."""
         wanted = set(kinds) - {"image"}
         return sum(wanted <= self.kinds_of(name) for name in self.names)
 
     def has(self, *kinds: str) -> bool:
-        """Whether there are frames with all these kinds."""
+        """Whether some frame has all these kinds."""
         return self.count(*kinds) > 0
 
     @abstractmethod
     def lacking(self, kind: str) -> list[str]:
-        """What of it, as `where` names it, lacks this kind."""
+        """Returns the `where` of each data set in this split that lacks a kind."""
 
     @property
     def fingerprint(self) -> str:
-        """Number of frames, a check sum of their names in order, and where these may differ one of what each has."""
+        """Number of frames and checksum of their ordered names; for partial splits also one of their label kinds."""
         names = f"{len(self)} frames, names {_check_sum(self.names)}"
         if not self.partial:
             return names
@@ -79,14 +79,15 @@ class Split(ABC):
 
     @property
     def parts(self) -> list[int]:
-        """Which part each frame is of, of those that every batch holds its share of: a data set, or frames that lack
-        the same labels.
+        """Number of the part that each frame belongs to; every batch holds each part's share.
+
+        A part is a data set, or the frames that lack the same labels.
         """
         return [0] * len(self)
 
     @abstractmethod
     def source_size(self, name: str) -> tuple[int, int]:
-        """(H, W) px of a frame's files.
+        """Returns the size (H, W) px of a frame's files.
 
         Raises:
             UserError: naming the file, if it is damaged.
@@ -94,15 +95,15 @@ class Split(ABC):
 
     @abstractmethod
     def check_headers(self) -> None:
-        """Opens every PNG without decoding it and reads every camera file, so that faults are found before any work.
+        """Reads every PNG header and every camera file, so that faults are found before any work is done.
 
         Raises:
-            UserError: naming the first file that is not what it should be.
+            UserError: naming the first faulty file.
         """
 
 
 def check_size(key: str, size: Any) -> tuple[int, int]:
-    """Checks an (H, W) in px from the configuration; ``key`` names it in the error."""
+    """Checks a size (H, W) in px from the configuration; ``key`` names it in the error."""
     given = list(size) if isinstance(size, tuple) else size
     numbers = isinstance(size, list | tuple) and len(size) == 2 and all(type(x) is int and x > 0 for x in size)
     if not numbers:

@@ -1,10 +1,10 @@
-"""The random streams that a run's seed makes: each kind has a number, so that no two of them draw the same."""
+"""Random streams derived from a run's seed: each kind has its own number, so that no two draw the same values."""
 
 ORDER = 0
-"""(seed, ORDER, epoch): the order of an epoch's frames."""
+"""Stream (seed, ORDER, epoch): the order of an epoch's frames."""
 
 AUGMENTATION = 1
-"""(seed, AUGMENTATION, position): how the frame at a position of the endless stream of epochs is augmented."""
+"""Stream (seed, AUGMENTATION, position): augmentation of the frame at a position of the endless stream of epochs."""
 
 DRAW = 2
-"""(seed, DRAW): which frames ``data.draw`` leaves to train on."""
+"""Stream (seed, DRAW): the choice of the training frames for ``data.draw``."""

@@ -1,4 +1,4 @@
-"""Which frames of a data set a run has: those of its fold, without the held-out ones, and of the rest those drawn."""
+"""Selection of a run's frames: those of its fold, without the held-out ones, and of the rest a random draw."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,20 +14,20 @@ from multitask.data.streams import DRAW
 from multitask.errors import UserError, shown
 
 HELD_OUT = "held_out"
-"""The split of the training frames that nothing is trained on, to choose by."""
+"""Name of the split of training frames that are kept out of training for model selection."""
 
 
 def open_frames(data: Mapping[str, Any], split: str, seed: int) -> Split:
-    """The frames that a run has of one split: of the data set's own, of a fold, or `HELD_OUT`.
+    """Opens a run's frames of one split: of the data set itself, of a fold, or `HELD_OUT`.
 
     ``train`` is the split to train on, whatever the data set calls it.
 
     Args:
         data: the configuration group ``data``.
         split: name of the split.
-        seed: of the run, which may decide the fold and the draw.
+        seed: the run's seed, which may determine the fold and the draw.
     Raises:
-        UserError: naming the key, folder or file, if something is not what it should be.
+        UserError: naming the key, folder or file at fault.
     """
     check_keys(data)
     if data.get("name") == "synthetic" and "root" in data:
@@ -55,7 +55,7 @@ def open_frames(data: Mapping[str, Any], split: str, seed: int) -> Split:
 
 
 def fold_of(data: Mapping[str, Any], seed: int) -> Fold | None:
-    """The block of frames that training leaves out, if ``data.folds`` divides the data set into such.
+    """Returns the block of frames that training leaves out; None if ``data.folds`` is not set.
 
     Raises:
         UserError: naming the key.
@@ -76,4 +76,4 @@ def fold_of(data: Mapping[str, Any], seed: int) -> Fold | None:
 
 
 def _is_whole_number(value: Any) -> bool:
-    return type(value) is int  # True is an int to Python, and to nobody else
+    return type(value) is int  # isinstance would accept True

@@ -1,4 +1,4 @@
-"""Tiny Cityscapes (section 5): Cityscapes at a small size, written once instead of resized at every reading."""
+"""Tiny Cityscapes (section 5): Cityscapes at a small size, written once instead of being resized at every reading."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ import numpy as np
 from multitask.data import manifest
 from multitask.data.cityscapes import Cityscapes
 from multitask.data.classes import ClassTable
-from multitask.data.layout import are_whole, encode_disparity, file_path, write_camera, write_png
+from multitask.data.layout import are_intact, encode_disparity, file_path, write_camera, write_png
 from multitask.data.parallel import for_each
 from multitask.data.split import LABEL_KINDS
 from multitask.errors import UserError
@@ -19,8 +19,7 @@ from multitask.errors import UserError
 MANIFEST = manifest.TINY
 
 _MEASUREMENTS = "median of each cell"
-"""How disparity was made smaller, in the manifest: frames of another way, of older versions, are not mixed with these.
-"""
+"""Method of shrinking disparity, for the manifest: older versions used others, which must not be mixed with it."""
 
 _SPLITS = ("train", "val", "test")
 
@@ -43,24 +42,23 @@ def shrink(
 ) -> dict[str, int]:
     """Writes every split of the data set at ``source`` to ``root`` at another size.
 
-    Images are area-filtered; labels take the nearest pixel, disparity the median of what is measured in each cell (see
-    `multitask.data.cells`); disparity (px) and the camera's intrinsics are scaled. Frames that are there already, whole
-    and of this size, are kept, so a call that was stopped is finished by the next one; all files are checked at the
-    end.
+    Images are area-filtered; labels take the nearest pixel, disparity the median of the measured pixels in each cell
+    (see `multitask.data.cells`); disparity (px) and the camera's intrinsics are scaled. Existing frames that are intact
+    and of this size are kept, so that the next call finishes an interrupted one; all files are checked at the end.
 
     Args:
         source: folder in the Cityscapes layout.
         root: folder to write to: new, empty, or begun by an earlier call with the same arguments.
         size: (H, W) px.
-        classes: the table of its label files.
-        workers: processes.
-        progress: called with the number of frames done and of all.
+        classes: class table of the source's label files.
+        workers: number of processes.
+        progress: called with the number of frames done and the number of all frames.
         partial: whether a frame of the source may lack files that others have.
     Returns:
         Number of frames of each split.
     Raises:
-        UserError: naming the file or folder, for a damaged source, one that has fewer frames than ``root`` was to have,
-            or a ``root`` that holds something else or that another process writes to.
+        UserError: naming the file or folder, for a damaged source, one with fewer frames than ``root``'s manifest
+            names, or a ``root`` that has other content or that another process is writing to.
     """
     if root.resolve() == source.resolve():
         raise UserError(f"data.root={root}: needed another folder than data.source")
@@ -87,7 +85,7 @@ def shrink(
 
 
 def _check_counts(where: str, before: Mapping[str, int], now: Mapping[str, int]) -> None:
-    """Refuses a source that has lost frames since ``root`` was made of it."""
+    """Refuses a source that has lost frames since ``root`` was written from it."""
     for split, count in now.items():
         if count < before.get(split, 0):
             raise UserError(
@@ -98,7 +96,7 @@ def _check_counts(where: str, before: Mapping[str, int], now: Mapping[str, int])
 def _shrink_frame(root: Path, size: tuple[int, int], job: _Job) -> None:
     split, name = job.split, job.split.names[job.index]
     paths = {kind: file_path(root, kind, split.split, name) for kind in ("image", *split.kinds_of(name))}
-    if are_whole(paths, size):
+    if are_intact(paths, size):
         return
     sample = split[job.index]
     if sample.camera is not None:

@@ -1,4 +1,4 @@
-"""Joint geometry of a sample's layers: resize, and the random flip, scale and crop of training."""
+"""Joint transforms of a sample's layers: resizing, and the random flip, scale, crop and jitter of training."""
 
 from dataclasses import dataclass, replace
 
@@ -10,16 +10,16 @@ from multitask.data.sample import Sample
 from multitask.errors import UserError
 
 PAD_COLOR = (124, 116, 104)
-"""RGB of what no picture covers: ImageNet's mean colour, zero once normalised."""
+"""RGB of padding: ImageNet's mean colour, which is zero once normalised."""
 
 _LARGEST_SCALE = 64
-"""Of training: beyond, a crop shows a few px of the frame."""
+"""Limit of the scale factor in training: with more, a crop shows only a few px of the frame."""
 
 
 def resize(sample: Sample, size: tuple[int, int]) -> Sample:
     """Resizes every layer to ``size`` = (H, W) px: the image area-filtered, labels nearest, disparity by medians.
 
-    Disparity (see `resize_measured`) is multiplied by the horizontal factor, since it is counted in px.
+    Disparity (see `resize_measured`) is multiplied by the horizontal factor, since it is in px.
     """
     return sample if sample.image.shape[:2] == size else _window(sample, scaled=size, top=0, left=0, size=size)
 
@@ -31,7 +31,7 @@ class Augmentation:
     Attributes:
         flip: probability of mirroring left and right.
         scale: range of the uniform scale factor.
-        crop: (H, W) px that is cut out after scaling, padded where the scaled frame is smaller; None: the frame's size.
+        crop: (H, W) px of the crop after scaling, padded where the scaled frame is smaller; None: the frame's size.
         jitter: brightness, contrast and saturation vary by at most this fraction; 0 as in the paper.
     """
 
@@ -51,7 +51,7 @@ class Augmentation:
             raise UserError(f"data.augmentation.jitter: needed a fraction from 0 to below 1, found {self.jitter}")
 
     def check_crop(self, image_size: tuple[int, int]) -> None:
-        """Refuses a crop that no scaled frame of (H, W) px fills.
+        """Refuses a crop larger than any scaled frame.
 
         Raises:
             UserError: naming the key.
@@ -77,7 +77,7 @@ class Augmentation:
 
 
 def _offset(rng: np.random.Generator, whole: int, part: int) -> int:
-    """Where the window begins along one axis; negative where the window is larger than the frame."""
+    """Draws the start of the window along one axis, px; negative where the window is larger than the frame."""
     return int(rng.integers(0, whole - part + 1)) if whole >= part else -int(rng.integers(0, part - whole + 1))
 
 
@@ -96,7 +96,7 @@ def _flip(sample: Sample) -> Sample:
 
 
 def _window(sample: Sample, *, scaled: tuple[int, int], top: int, left: int, size: tuple[int, int]) -> Sample:
-    """Scales a sample to ``scaled`` (H, W) and cuts out the window of ``size`` at (top, left), at the window's cost."""
+    """Scales a sample to ``scaled`` (H, W) and crops ``size`` at (top, left), computing only the pixels of the crop."""
     height, width = sample.image.shape[:2]
     ky, kx = scaled[0] / height, scaled[1] / width
     rows = np.arange(max(top, 0), min(top + size[0], scaled[0]))
@@ -129,20 +129,20 @@ def _window(sample: Sample, *, scaled: tuple[int, int], top: int, left: int, siz
 
 
 def _resized_image(image: np.ndarray, scaled: tuple[int, int], rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """These rows and columns of an image (H, W, 3) at another size, area-filtered."""
+    """Returns the given rows and columns of an image (H, W, 3) resized to ``scaled``, area-filtered."""
     height, width = image.shape[:2]
     ky, kx = scaled[0] / height, scaled[1] / width
     box = columns[0] / kx, rows[0] / ky, min((columns[-1] + 1) / kx, width), min((rows[-1] + 1) / ky, height)
     whole = Image.fromarray(image)
     if height % scaled[0] == 0 and width % scaled[1] == 0:
-        # The exact mean over each pixel's area, of whole pixels.
+        # The exact mean over each new pixel's area, which consists of entire source pixels.
         left, top, right, bottom = (round(edge) for edge in box)
         return np.asarray(whole.reduce((width // scaled[1], height // scaled[0]), (left, top, right, bottom)))
     return np.asarray(whole.resize((len(columns), len(rows)), Image.Resampling.BILINEAR, box))
 
 
 def resize_nearest(layer: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A layer of labels (H, W) at another size, each pixel that of the nearest one."""
+    """Resizes a layer of labels (H, W) by nearest neighbour."""
     if layer.shape == size:
         return layer
     rows, columns = (nearest(np.arange(new), new / old, old) for new, old in zip(size, layer.shape, strict=True))

@@ -1,4 +1,4 @@
-"""The processes of torch's loader: they end with the one that started them, and say why where they end before."""
+"""Worker processes of torch's loader: they end with their parent, and their failures become clear errors."""
 
 import os
 import shutil
@@ -16,21 +16,21 @@ from multitask.errors import UserError, reason
 
 _SHARED_MEMORY = "/dev/shm"
 _FROM_WORKER = "\nOriginal Traceback"
-"""In the text of an error that torch brings from a worker, behind what it adds in front."""
+"""Text in an error that torch passes on from a worker, after torch's own preamble."""
 
 _GRACE = 1.0
-"""Seconds that workers have to end."""
+"""Seconds that workers are given to end."""
 
 FAILURES = (RuntimeError, OSError, EOFError)
-"""What torch's loader raises of its workers: the last two where one dies while its batch is taken over."""
+"""Errors that torch's loader raises for its workers: the last two if one dies while its batch is received."""
 
 
 def start(_: int) -> None:
-    """What a worker does first: it lets the main process alone answer signals from the terminal."""
+    """Initialises a worker: signals from the terminal are left to the main process."""
     die_with_parent()
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    # Where shared memory has no room for a batch, multiprocessing prints a traceback, and nobody ever gets the batch.
+    # If shared memory has no room for a batch, multiprocessing prints a traceback, and the batch never arrives.
     Queue._on_queue_feeder_error = staticmethod(_give_up)  # type: ignore[attr-defined]
 
 
@@ -40,9 +40,9 @@ def _give_up(error: Exception, _: object) -> None:
 
 
 def shut_down(iterator: Any) -> None:
-    """Ends the workers of an iterator of torch's loader, also those that hang, all within a second."""
+    """Ends the workers of torch's iterator within a second, even if they hang."""
     if hasattr(iterator, "_shutdown_workers"):
-        # They only read. torch would wait for each that hangs, five seconds for one after the other.
+        # They only read, so killing them is safe. torch would wait for those that hang one by one, five seconds each.
         for worker in iterator._workers:
             worker.terminate()
         until = time.monotonic() + _GRACE
@@ -53,18 +53,18 @@ def shut_down(iterator: Any) -> None:
 
 
 def user_error(error: Exception, number: int) -> Exception:
-    """What torch's loader raised, as the user is to see it; a fault of the program is returned as it is.
+    """Converts an error of torch's loader to the one that the user sees; program errors are returned unchanged.
 
     Args:
-        error: of a frame that cannot be read, or of ``number`` workers that ended, or from which no batch came in time.
-        number: of workers.
+        error: error of an unreadable frame, or of workers that died or sent no batch in time.
+        number: number of workers.
     """
     text = str(error)
     if isinstance(error, UserError):
         return UserError(text.strip().splitlines()[-1].partition(": ")[2]) if _FROM_WORKER in text else error
     if not number or _FROM_WORKER in text:
         return error
-    # torch says first which signal it was, then, because of that, that a worker has ended.
+    # torch first raises an error that names the signal, and from that one another, that a worker has ended.
     found = reason(error.__cause__ if isinstance(error.__cause__, RuntimeError) else error).removesuffix(".")
     if os.path.isdir(_SHARED_MEMORY):
         space = shutil.disk_usage(_SHARED_MEMORY)
@@ -76,9 +76,9 @@ def user_error(error: Exception, number: int) -> Exception:
 
 
 class _Deaths:
-    """Lets torch's loader say only while a batch is waited for that a worker has died.
+    """Signal handler that lets torch's loader report dead workers only while a batch is awaited.
 
-    It raises that from a handler of SIGCHLD, which would tear an update of the network that goes on in the meantime.
+    torch raises the error in a handler of SIGCHLD, which would interrupt an update of the network halfway.
     """
 
     def __init__(self) -> None:
@@ -91,7 +91,7 @@ class _Deaths:
 
     @contextmanager
     def noticed(self) -> Iterator[None]:
-        """Within ``with``, the death of a worker is raised, and so are those of before."""
+        """Raises errors of dead workers within ``with``, including workers that died before."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return

@@ -92,20 +92,27 @@ def check_kinds(state: Mapping[str, Any], source: str) -> None:
         _check_plain(key, state[key], source)
 
 
-def _check_likelihoods(weighting: Weighting, version: int, source: str) -> None:
-    """Refuses a state from a version in which the log-variances of vectors had another meaning."""
+def check_likelihoods(weighting: Weighting, version: int, source: str) -> None:
+    """Refuses a checkpoint of a version in which the log-variances of vectors counted s once for all components.
+
+    Args:
+        weighting: of the run that is to go on.
+        version: of the checkpoint.
+        source: what errors begin with, ``checkpoint=PATH``.
+    Raises:
+        UserError: naming the checkpoint and the task.
+    """
     vectors = [name for name in weighting.log_variances() if weighting.likelihoods[name].components > 1]
     if vectors and version < _PENALTY_OF_EACH_COMPONENT:
-        path = source.removeprefix("checkpoint=")
         raise UserError(
-            f"{source}: was trained with another likelihood of task {vectors[0]!r}, in which s counted once "
-            f"for all components; model.pretrained={path} starts a new run from its weights"
+            f"{source}: was trained with another likelihood of task {vectors[0]!r}, in which s counted once for all "
+            f"components; model.pretrained={source.removeprefix('checkpoint=')} starts a new run from its weights"
         )
 
 
 def check_resumable(
     state: Mapping[str, Any],
-    weighting: Weighting,
+    weighting: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     tasks: Collection[str],
@@ -123,7 +130,6 @@ def check_resumable(
     Raises:
         UserError: naming the first key that differs.
     """
-    _check_likelihoods(weighting, state["version"], source)
     if other := sorted(state["seen_pixels"].keys() ^ set(tasks)):
         raise UserError(f"{source}: seen_pixels: needed the tasks {list(tasks)}, found otherwise {shown(other)}")
     wanted, found = weighting.state_dict(), state["weighting"]

@@ -25,7 +25,7 @@ from multitask.engine.interruption import Deferral, Interrupted, Stopped, Waitin
 from multitask.engine.objective import Objective, present_tasks
 from multitask.engine.optimization import Optimization
 from multitask.engine.schedule import Schedule
-from multitask.engine.state import check_resumable
+from multitask.engine.state import check_likelihoods, check_resumable
 from multitask.errors import UserError
 
 
@@ -105,6 +105,7 @@ class Trainer:
                 f"trainer.max_steps={self.schedule.max_steps}: checkpoint={source} is at step {state['step']} already"
             )
         weighting = self.objective.weighting
+        check_likelihoods(weighting, state["version"], f"checkpoint={source}")
         check_resumable(state, weighting, self.optimizer, self.scaler, self._seen_pixels, f"checkpoint={source}")
         weighting.load_state_dict(state["weighting"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from multitask.data import manifest
-from multitask.data.layout import SUFFIX, are_whole, encode_disparity, file_path, write_camera, write_png
+from multitask.data.layout import SUFFIX, are_intact, encode_disparity, file_path, write_camera, write_png
 from multitask.data.parallel import for_each
 from multitask.errors import UserError
 from multitask.synthetic.frame import check_request, frame_name, render
@@ -39,7 +39,7 @@ def _write_frame(root: Path, seed: int, size: tuple[int, int], frame: Frame) -> 
 def _is_complete(root: Path, size: tuple[int, int], frame: Frame) -> bool:
     """Whether a frame's files are there and whole."""
     split, index = frame
-    return are_whole({kind: file_path(root, kind, split, frame_name(split, index)) for kind in SUFFIX}, size)
+    return are_intact({kind: file_path(root, kind, split, frame_name(split, index)) for kind in SUFFIX}, size)
 
 
 def _check(counts: dict[str, int], size: tuple[int, int], seed: int, workers: int) -> None:

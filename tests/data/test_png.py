@@ -81,7 +81,7 @@ IDS = np.array([[0, 7, 26, 33], [26, 26, 7, 0], [255, 17, 34, 68]], dtype=np.uin
 
 def read_written(path: Path, content: bytes, kind: str = "class_ids") -> np.ndarray:
     path.write_bytes(content)
-    assert read_header(path, kind, whole=True) == read_header(path, kind)
+    assert read_header(path, kind, verify_checksums=True) == read_header(path, kind)
     check_rows(path)
     found = read_png(path, kind)
     np.testing.assert_array_equal(found, decode(content, kind))

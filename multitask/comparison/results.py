@@ -14,7 +14,7 @@ from multitask.runs.same_run import SINCE
 
 Figures = dict[str, float]
 
-_MOST_POINTS = 60
+_MAX_POINTS = 60
 _KEPT = (STEP, LOSS, WEIGHT, LOG_VARIANCE, VARIANCE)
 
 
@@ -63,7 +63,7 @@ def make_result(
         for entry in history
         if any(key.startswith(WEIGHT) for key in entry)
     ]
-    stride = max(1, -(-len(entries) // _MOST_POINTS))
+    stride = max(1, -(-len(entries) // _MAX_POINTS))
     spaced = {*range(0, len(entries), stride), *range(len(entries))[-1:]}
     learned = []
     if any(key.startswith(LOG_VARIANCE) for entry in entries for key in entry):

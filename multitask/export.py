@@ -30,11 +30,13 @@ TOLERANCE = 1e-4
 """Largest allowed difference from the network's predictions: absolute, or relative to the largest if it exceeds 1."""
 
 _SMALLEST = {"onnx": 8, "torch": 9}  # px; torch.export treats a side of one feature as a constant
-_OPSET = 18
+_OPSET = 18  # of ONNX
 _TRACED = 2, 3, 64, 96
 _CHECKED = (1, 3, 37, 53), (3, 3, 80, 56)
+"""Sizes [B, 3, H, W] of the batches by which the exported file is compared with the network, unlike `_TRACED`."""
 
 Runner = Callable[[Tensor], Mapping[str, Tensor]]
+"""Runs an exported file: [B, 3, H, W] uint8 images -> {task: predictions}."""
 
 
 class ExportedNetwork(nn.Module):

@@ -22,6 +22,7 @@ from multitask.tasks.instance import Instance
 from multitask.tasks.semantic import Semantic
 
 _SIZE = (1024, 2048)
+"""Size (H, W) of Cityscapes' frames, px."""
 
 
 def measure_metrics(repeats: int, num_frames: int) -> Results:
@@ -94,7 +95,8 @@ def _flawed(sample: Sample, rng: np.random.Generator) -> PredictedScene:
     assert sample.class_ids is not None
     assert sample.instance_ids is not None
     train_ids = np.roll(official.CLASSES.train_ids[sample.class_ids], (2, 3), axis=(0, 1))
-    train_ids[train_ids == IGNORE] = 0
+    train_ids[train_ids == IGNORE] = 0  # a network always predicts a class
+    # In 3 % of all blocks of 8 x 8 px the class is vegetation, and no instance is found.
     blocks = rng.random((_SIZE[0] // 8, _SIZE[1] // 8)).repeat(8, 0).repeat(8, 1)
     train_ids[blocks < 0.03] = 8
     instance_map = np.roll(sample.instance_ids, (2, 3), axis=(0, 1))
@@ -110,5 +112,6 @@ def _flawed(sample: Sample, rng: np.random.Generator) -> PredictedScene:
 
 
 def _timed(function: Callable[[], dict[str, float]]) -> tuple[float, dict[str, float]]:
+    """Returns the duration of a call in seconds, and its result."""
     figures: dict[str, float] = {}
     return seconds(lambda: figures.update(function())), figures

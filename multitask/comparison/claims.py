@@ -8,8 +8,8 @@ from multitask.comparison.rows import Ordering
 from multitask.comparison.statistics import (
     FAILS,
     HOLDS,
-    LEAST_SEEDS,
     LEVEL,
+    MIN_SEEDS,
     TOO_FEW,
     UNDECIDED,
     Decision,
@@ -98,7 +98,7 @@ def _method(
     ]
     if tested:
         parts.append(
-            f"The verdicts are corrected for their number: each of the {tested} claims of {LEAST_SEEDS} seeds or more "
+            f"The verdicts are corrected for their number: each of the {tested} claims of {MIN_SEEDS} seeds or more "
             f"is tested both ways, whether the first is better and whether it is worse, by one-sided paired t tests; "
             f"all {2 * tested} p-values of this table are corrected together by Holm's step-down method, and a claim "
             f"holds, or does not, where the corrected p of its test is at most {LEVEL:g}; else it is undecided. The "
@@ -106,7 +106,7 @@ def _method(
             "seeds are normally distributed. Shown is the smaller corrected p of the two."
         )
     if any(decision.verdict == TOO_FEW for decision in decisions):
-        parts.append(f"With fewer than {LEAST_SEEDS} seeds nothing is tested.")
+        parts.append(f"With fewer than {MIN_SEEDS} seeds nothing is tested.")
     if withheld:
         parts.append("No verdict praises a row with a seed that diverged: it is undecided there, whatever p is.")
     if any(claim.margin for claim in claims):

@@ -208,21 +208,21 @@ EXPERIMENTS: dict[str, Experiment] = {
         single=_OF_SINGLE,
     ),
     "figure2a": Experiment(
-        "FigureOfMerit 2a: the weight of semantic segmentation against depth",
+        "Figure 2a: the weight of semantic segmentation against depth",
         lambda _: [SINGLE[0], *_SWEEP_A, SINGLE[2], _PAIRS[1], _PAIRS_NORMALISED[1]],
         orderings=_sweep_claims(_SWEEP_A, _PAIRS[1], _PAIRS_NORMALISED[1]),
         swept=_S,
         search_rate=False,
     ),
     "figure2b": Experiment(
-        "FigureOfMerit 2b: the weight of instance segmentation against depth",
+        "Figure 2b: the weight of instance segmentation against depth",
         lambda _: [SINGLE[1], *_SWEEP_B, SINGLE[2], _PAIRS[2], _PAIRS_NORMALISED[2]],
         orderings=_sweep_claims(_SWEEP_B, _PAIRS[2], _PAIRS_NORMALISED[2]),
         swept=_I,
         search_rate=False,
     ),
     "figure6": Experiment(
-        "FigureOfMerit 6: log-variances from different starts",
+        "Figure 6: log-variances from different starts",
         lambda _: [
             Row(_start(start), f"start {start}", _ALL, (*_UNCERTAINTY, f"weighting.initial_log_variance={start}.0"))
             for start in _STARTS
@@ -231,7 +231,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         histories=[_start(start) for start in _STARTS],
     ),
     "figure7": Experiment(
-        "FigureOfMerit 7: losses, noise and effective weights over training",
+        "Figure 7: losses, noise and effective weights over training",
         lambda _: [_THREE],
         search_rate=False,
         histories=[LEARNED],

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from multitask.comparison.experiments import LEARNED
 from multitask.comparison.results import Result
 from multitask.comparison.rows import Choices, Experiment, Row
-from multitask.config.factories import MOST_SEED, is_seed
+from multitask.config.factories import MAX_SEED, is_seed
 from multitask.data.subset import HELD_OUT
 from multitask.errors import UserError, shown
 from multitask.evaluation.scoring import score
 from multitask.tasks.base import Task
 
-_MOST_BEYOND = 3
+_MAX_BEYOND = 3
 """Largest number of learning rates to try beyond each end of the given ones."""
 
 
@@ -130,10 +130,10 @@ class Plan:
         below = above = 0
         while self._all_tried(row, rates, results):
             best = self._best_rate(row, rates, results)
-            if best == rates[-1] and above < _MOST_BEYOND:
+            if best == rates[-1] and above < _MAX_BEYOND:
                 rates.append(best * up)
                 above += 1
-            elif best == rates[0] and below < _MOST_BEYOND:
+            elif best == rates[0] and below < _MAX_BEYOND:
                 rates.insert(0, best * down)
                 below += 1
             else:
@@ -213,9 +213,9 @@ def check_seeds(seeds: object, search_seed: object) -> None:
         UserError: naming the key, if they are invalid.
     """
     if not isinstance(seeds, (list, tuple)) or not all(map(is_seed, seeds)):
-        raise UserError(f"seeds: needed a list of whole numbers from 0 to {MOST_SEED}, found {shown(seeds)}")
+        raise UserError(f"seeds: needed a list of whole numbers from 0 to {MAX_SEED}, found {shown(seeds)}")
     if not is_seed(search_seed):
-        raise UserError(f"search_seed: needed a whole number from 0 to {MOST_SEED}, found {shown(search_seed)}")
+        raise UserError(f"search_seed: needed a whole number from 0 to {MAX_SEED}, found {shown(search_seed)}")
     if not seeds or len(set(seeds)) < len(seeds):
         raise UserError(f"seeds: needed each seed once, and one at least, found {list(seeds)}")
     if search_seed in seeds:

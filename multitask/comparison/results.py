@@ -13,9 +13,13 @@ from multitask.files import write_text
 from multitask.runs.same_run import SINCE
 
 Figures = dict[str, float]
+"""Metrics or logged scalars by name."""
 
-_MOST_POINTS = 60
+_MAX_POINTS = 60
+"""Number of logged steps to keep of a history; the last one and that of figure 7 may come in addition."""
+
 _KEPT = (STEP, LOSS, WEIGHT, LOG_VARIANCE, VARIANCE)
+"""Prefixes of the scalars to keep."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +67,12 @@ def make_result(
         for entry in history
         if any(key.startswith(WEIGHT) for key in entry)
     ]
-    stride = max(1, -(-len(entries) // _MOST_POINTS))
+    stride = max(1, -(-len(entries) // _MAX_POINTS))  # rounded up
     spaced = {*range(0, len(entries), stride), *range(len(entries))[-1:]}
     learned = []
     if any(key.startswith(LOG_VARIANCE) for entry in entries for key in entry):
         learned = [entries[place] for place in sorted(spaced | {entries.index(early_entry(entries))})]
+    # <task>/<metric> without <task>/<metric>/<class>; the position prior's have a prefix before them.
     kept = {key: value for key, value in figures.items() if key.count("/") == 1}
     kept |= {key: value for key, value in figures.items() if key.startswith(POSITION_PRIOR) and key.count("/") == 2}
     seconds = next((entry[SECONDS] for entry in reversed(history) if SECONDS in entry), 0.0)

@@ -33,10 +33,13 @@ log = logging.getLogger(__name__)
 
 _POLL, _REDRAW = 0.2, 2.0  # seconds
 _LOG = "log.txt"
+"""Suffix of the files with the output of runs."""
 
 
 @dataclass
 class _Running:
+    """A job and its process."""
+
     job: Job
     process: "subprocess.Popen[bytes]"
 

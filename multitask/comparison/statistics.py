@@ -10,7 +10,7 @@ from scipy.special import stdtr, stdtrit
 LEVEL = 0.05
 """Probability of any wrong verdict among all claims of a table, and of a single interval missing the true value."""
 
-LEAST_SEEDS = 3
+MIN_SEEDS = 3
 """Smallest number of seeds to test a claim with: two differences do not show how much they vary."""
 
 HOLDS, FAILS, UNDECIDED, TOO_FEW = "holds", "does not hold", "undecided", "too few seeds"
@@ -103,7 +103,7 @@ def decide(claims: Sequence[tuple[Difference | None, float]]) -> list[Decision]:
     Args:
         claims: difference (None without a common seed) and margin of each claim.
     """
-    tested = [place for place, (found, _) in enumerate(claims) if found and found.num_seeds >= LEAST_SEEDS]
+    tested = [place for place, (found, _) in enumerate(claims) if found and found.num_seeds >= MIN_SEEDS]
     pairs = [found.p_values(margin) for found, margin in (claims[place] for place in tested) if found]
     corrected = holm([p for pair in pairs for p in pair])
     decisions = [Decision(TOO_FEW, None)] * len(claims)

@@ -23,9 +23,9 @@ from multitask.weighting import Weighting
 Config = Mapping[str, Any]
 
 _COMPUTE = ("device", "precision", "channels_last")
-MOST_SEED = 2**64 - 1  # the largest that torch accepts
+MAX_SEED = 2**64 - 1  # the largest that torch accepts
 
-_MOST_PIXELS = 2**22
+_MAX_PIXELS = 2**22
 """Largest number of pixels per evaluation batch: more is no faster, and a foreign checkpoint may ask for any number."""
 
 
@@ -121,7 +121,7 @@ def pixels_at_once(config: Config) -> int:
     schedule = make_schedule(config)
     crop, frame = group(config, "data.augmentation").get("crop"), group(config, "data").get("image_size")
     height, width = check_size("data.augmentation.crop", crop) if crop else check_size("data.image_size", frame)
-    return min(schedule.batch_size // schedule.accumulate * height * width, _MOST_PIXELS)
+    return min(schedule.batch_size // schedule.accumulate * height * width, _MAX_PIXELS)
 
 
 class EvaluationSettings(NamedTuple):
@@ -180,14 +180,14 @@ def make_training_settings(config: Config) -> TrainingSettings:
 
 def is_seed(value: Any) -> bool:
     """Whether a value is a seed that torch accepts."""
-    return fits(value, int) and 0 <= value <= MOST_SEED
+    return fits(value, int) and 0 <= value <= MAX_SEED
 
 
 def make_seed(config: Config) -> int:
     """Returns the run's seed."""
     seed: Any = config.get("seed")
     if not is_seed(seed):
-        raise UserError(f"seed: needed a whole number from 0 to {MOST_SEED}, found {shown(seed)}")
+        raise UserError(f"seed: needed a whole number from 0 to {MAX_SEED}, found {shown(seed)}")
     return int(seed)
 
 

@@ -38,7 +38,7 @@ class Trained:
     network: MultiTaskNetwork
 
 
-_MOST_WORKERS = 16
+_MAX_WORKERS = 16
 """Largest number of workers accepted from a checkpoint: a foreign one may ask for any number."""
 
 
@@ -89,7 +89,7 @@ def _with_classes(config: Config, classes: ClassTable) -> Config:
 def _with_few_workers(config: Config) -> Config:
     trainer = config["trainer"]
     number = trainer["num_workers"]
-    few = min(number, _MOST_WORKERS) if isinstance(number, int) else number
+    few = min(number, _MAX_WORKERS) if isinstance(number, int) else number
     return {**config, "trainer": {**trainer, "num_workers": few}}
 
 

@@ -63,13 +63,13 @@ def load(path: str | Path) -> dict[str, Any]:
     except UserError as error:
         size = path.stat().st_size
         raise Damaged(f"{source}: not a readable checkpoint, {size} bytes ({error})") from error
-    state = check_whole(state, source)
+    state = check_content(state, source)
     if (held := sum(value.nbytes for value in state["network"].values())) > path.stat().st_size:
         raise UserError(f"{source}: network: {held} bytes of tensors in a file of {path.stat().st_size}")
     return state
 
 
-def check_whole(content: Any, source: str) -> dict[str, Any]:
+def check_content(content: Any, source: str) -> dict[str, Any]:
     """Returns a file's content under today's names if it is a checkpoint of this package, of this version or older.
 
     Raises:

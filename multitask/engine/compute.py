@@ -11,6 +11,7 @@ from multitask.data.loader import normalize
 from multitask.errors import UserError
 
 _CPUINFO = Path("/proc/cpuinfo")
+"""Description of the processor, on Linux."""
 
 _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -42,6 +43,7 @@ class Compute:
 
     @property
     def memory_format(self) -> torch.memory_format:
+        """The format of the network's parameters and inputs, as torch names it."""
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def network_input(self, images: Tensor) -> Tensor:
@@ -78,6 +80,7 @@ def make_compute(device: str, precision: str, channels_last: bool, group: str = 
 
 
 def _best_precision(device: str) -> str:
+    """Returns the precision that ``auto`` stands for on ``cpu`` or ``cuda``."""
     if device == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else _older_capabilities()

@@ -17,7 +17,7 @@ class Diverged(UserError):
     status = 3
 
 
-_LEAST_SCALE = 1.0
+_MIN_SCALE = 1.0
 """Loss scale of float16 at or below which overflowing gradients are the network's fault, not the scale's."""
 
 
@@ -56,7 +56,7 @@ def check_step(
     if broken := [name for name, value in values.items() if not value.isfinite()]:
         # The total comes first in `values`: it is named only if every task's loss is finite.
         what = f"loss {broken[-1]!r} is {values[broken[-1]].item()}"
-    elif scaler.is_enabled() and scaler.get_scale() > _LEAST_SCALE:
+    elif scaler.is_enabled() and scaler.get_scale() > _MIN_SCALE:
         return False
     else:
         what = f"{_spoilt_part(objective)}, though all losses are"

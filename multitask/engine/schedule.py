@@ -13,7 +13,7 @@ from multitask.engine.compute import Compute
 from multitask.errors import UserError
 from multitask.weighting import Weighting
 
-_MOST_STEPS, _MOST_FRAMES, _MOST_PANELS, _MOST_WORKERS = 10**9, 2**16, 10**4, 256
+_MAX_STEPS, _MAX_FRAMES, _MAX_PANELS, _MAX_WORKERS = 10**9, 2**16, 10**4, 256
 """Largest accepted values. Larger ones are typing errors: so many steps take years, and a worker takes some 100 MB."""
 
 
@@ -45,14 +45,14 @@ class Schedule:
 
     def __post_init__(self) -> None:
         for key in ("max_steps", "batch_size", "accumulate", "log_every", "val_every", "checkpoint_every"):
-            most = _MOST_FRAMES if key == "batch_size" else _MOST_STEPS
+            most = _MAX_FRAMES if key == "batch_size" else _MAX_STEPS
             if not 1 <= getattr(self, key) <= most:
                 raise UserError(f"trainer.{key}: needed a whole number from 1 to {most}, found {getattr(self, key)}")
-        if not 0 <= self.num_panels <= _MOST_PANELS:
-            raise UserError(f"trainer.num_panels: needed a number from 0 to {_MOST_PANELS}, found {self.num_panels}")
-        if not 0 <= self.num_workers <= _MOST_WORKERS:
+        if not 0 <= self.num_panels <= _MAX_PANELS:
+            raise UserError(f"trainer.num_panels: needed a number from 0 to {_MAX_PANELS}, found {self.num_panels}")
+        if not 0 <= self.num_workers <= _MAX_WORKERS:
             raise UserError(
-                f"trainer.num_workers: needed auto or a number from 0 to {_MOST_WORKERS}, found {self.num_workers}"
+                f"trainer.num_workers: needed auto or a number from 0 to {_MAX_WORKERS}, found {self.num_workers}"
             )
         if self.batch_size % self.accumulate:
             raise UserError(

@@ -12,7 +12,7 @@ from multitask.errors import UserError, shown
 from multitask.models.tensors import first_difference, first_not_finite, first_other_type
 from multitask.weighting import Weighting
 
-_DEEPEST, _MOST_VALUES, _LONGEST, _LONGEST_KEY, _MOST_BITS = 16, 10_000, 4096, 200, 64
+_MAX_DEPTH, _MAX_VALUES, _MAX_TEXT, _MAX_KEY, _MAX_BITS = 16, 10_000, 4096, 200, 64
 """Limits of a configuration: depth, number of values, characters of a text and of a key, bits of an integer."""
 
 _PENALTY_OF_EACH_COMPONENT = 2
@@ -209,24 +209,24 @@ def _check_plain(key: str, content: Any, source: str) -> None:
     seen = 0
     while left:
         key, value, depth = left.pop()
-        where = f"{source}: {key[:_LONGEST_KEY]}"
+        where = f"{source}: {key[:_MAX_KEY]}"
         seen += 1
         items: list[tuple[Any, Any]] = []
         if isinstance(value, dict | list):
-            if depth == _DEEPEST or seen + len(left) + len(value) > _MOST_VALUES:
-                raise UserError(f"{where}: needed at most {_MOST_VALUES} values in {_DEEPEST} levels, found more")
+            if depth == _MAX_DEPTH or seen + len(left) + len(value) > _MAX_VALUES:
+                raise UserError(f"{where}: needed at most {_MAX_VALUES} values in {_MAX_DEPTH} levels, found more")
             items = list(value.items() if isinstance(value, dict) else enumerate(value))
         elif not _is_plain(value):
             raise UserError(f"{where}: needed a text, a number, a truth or null, found {_brief(value)}")
         for name, item in items:
-            if isinstance(value, dict) and not (isinstance(name, str) and _is_plain(name) and len(name) < _LONGEST_KEY):
+            if isinstance(value, dict) and not (isinstance(name, str) and _is_plain(name) and len(name) < _MAX_KEY):
                 raise UserError(f"{where}: needed the name of a key, found {_brief(name)}")
             left.append((f"{key}.{name}", item, depth + 1))
 
 
 def _is_plain(value: Any) -> bool:
     if isinstance(value, str):
-        return len(value) <= _LONGEST and not _CONTROL.search(value)
+        return len(value) <= _MAX_TEXT and not _CONTROL.search(value)
     if isinstance(value, int):
-        return value.bit_length() <= _MOST_BITS
+        return value.bit_length() <= _MAX_BITS
     return value is None or isinstance(value, float)

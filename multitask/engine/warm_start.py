@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from multitask.engine.checkpoint import check_whole, table_of_run
+from multitask.engine.checkpoint import check_content, table_of_run
 from multitask.errors import UserError
 from multitask.models import archive
 from multitask.models.network import MultiTaskNetwork
@@ -35,7 +35,7 @@ def find_run(path: str) -> dict[str, Any] | None:
         raise UserError(f"{source}: not a file of tensors ({error})") from error
     if not isinstance(state, dict) or not state.keys() >= {"version", "network"}:
         return None
-    return check_whole(state, source)
+    return check_content(state, source)
 
 
 def start_from(network: MultiTaskNetwork, tasks: Mapping[str, Task], state: Mapping[str, Any], source: str) -> None:
@@ -57,7 +57,7 @@ def start_from(network: MultiTaskNetwork, tasks: Mapping[str, Task], state: Mapp
     taken = _below("encoder.", found)
     if difference := first_difference(_below("encoder.", wanted), taken):
         raise UserError(f"{source}: of another encoder: {difference}")
-    whole: list[str] = []
+    complete: list[str] = []
     cut: list[str] = []
     afresh: list[str] = []
     for name, task in tasks.items():
@@ -71,13 +71,13 @@ def start_from(network: MultiTaskNetwork, tasks: Mapping[str, Task], state: Mapp
             cut.append(name)
         else:
             taken |= _below(output, found)
-            whole.append(name)
+            complete.append(name)
     if difference := first_other_type(wanted, taken, exactly=True):
         raise UserError(f"{source}: {difference}")
     if fault := first_not_finite(taken):
         raise UserError(f"{source}: spoilt: {fault}")
     network.load_state_dict(taken, strict=False)
-    said = {"decoders loaded": whole, "last layers re-initialised": cut, "decoders that start afresh": afresh}
+    said = {"decoders loaded": complete, "last layers re-initialised": cut, "decoders that start afresh": afresh}
     log.info("%s: encoder loaded%s", source, "".join(f"; {what}: {', '.join(x)}" for what, x in said.items() if x))
 
 

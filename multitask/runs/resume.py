@@ -55,7 +55,7 @@ def find(folder: Path, config: Config, resume: str | None) -> Resumed | None:
     if resume is None and own:
         raise UserError(f"trainer.resume=null: output_dir={folder} holds a run; delete it or choose another")
     if own:
-        return _newest_whole(folder, own)
+        return _newest_undamaged(folder, own)
     if resume in ("auto", None):
         return None
     if not Path(str(resume)).is_file():
@@ -63,9 +63,9 @@ def find(folder: Path, config: Config, resume: str | None) -> Resumed | None:
     return Resumed(Path(str(resume)), checkpoint.load(str(resume)), from_own_folder=False)
 
 
-def _newest_whole(folder: Path, own: list[Path]) -> Resumed:
+def _newest_undamaged(folder: Path, checkpoints: list[Path]) -> Resumed:
     """Loads the newest checkpoint of a run that is not damaged, and logs which ones are."""
-    newest, *older = own
+    newest, *older = checkpoints
     if newest != folder / LAST:
         log.warning("%s is missing; going on from %s", folder / LAST, newest)
     try:

@@ -53,7 +53,7 @@ class Run:
         self.best_score = float("-inf")
         self._seconds = 0.0  # duration of the run in earlier processes
         resumed = prepared.resumed
-        self._last_is_whole = not resumed or resumed.source != self.folder / PREVIOUS
+        self._last_is_undamaged = not resumed or resumed.source != self.folder / PREVIOUS
         if resumed and resumed.from_own_folder:
             self.best_score, self._seconds = resumed.state["score"], resumed.state.get("seconds", 0.0)
 
@@ -149,9 +149,9 @@ class Run:
             "frames": self._fingerprint,
         }
         # A damaged newest checkpoint must not replace the previous one.
-        previous = self.folder / PREVIOUS if path == LAST and self._last_is_whole else None
+        previous = self.folder / PREVIOUS if path == LAST and self._last_is_undamaged else None
         checkpoint.save(self.folder / path, {**self.trainer.state(), **own}, previous)
-        self._last_is_whole |= path == LAST
+        self._last_is_undamaged |= path == LAST
 
     def _elapsed(self) -> float:
         """Seconds of training and evaluation over all processes of the run."""

@@ -99,7 +99,7 @@ class Weighting(nn.Module, ABC):
         return dict(zip(self.likelihoods, values, strict=True))
 
     def scale(self, weights: Tensor, present: Tensor) -> Tensor:
-        """Returns the factor that scales the weights [K] of the ``present`` [K] tasks to `sum`; 1 if that is None."""
+        """Returns the factor that scales weights [K] of the tasks ``present`` ([K] bool) to `sum`; 1 if it is None."""
         if self.sum is None:
             return torch.ones_like(weights[0])
         found = torch.where(present, weights, 0).sum()

@@ -239,7 +239,7 @@ def test_weights_line_hand_worked() -> None:
         "weight/instance": 1 / 62.5,
         "weight/depth": 1 / 2 / 13.5,
     }
-    # FigureOfMerit 7 of the paper after 500 iterations.
+    # Figure 7 of the paper after 500 iterations.
     assert weights_line(values, [SEMANTIC, INSTANCE, DEPTH]) == (
         "step 500: sigma^2 of semantic, instance, depth = (0.6, 62.5, 13.5), inverse 22.5 : 0.216 : 1; "
         "weights 45 : 0.432 : 1"

@@ -52,7 +52,7 @@ class ExportedNetwork(nn.Module):
         """[B, 3, H, W] uint8 RGB -> {task: [B, channels, H, W] float32}."""
         rows, columns = (torch.arange(length, device=images.device) for length in images.shape[-2:])
         # Not a slice, of which torch.export cannot show that it is never longer than what it is of.
-        whole = self.network.whole(normalize(images))
+        whole = self.network.uncropped(normalize(images))
         return {name: value.index_select(-2, rows).index_select(-1, columns) for name, value in whole.items()}
 
 

@@ -50,10 +50,10 @@ class TimmEncoder(Backbone):
                 weights = _published(timm, name, pretrained)
             names = {key: _FLATTENED.sub(r"\1.\2.", key) for key in self.body.state_dict()}
             with torch.device("meta"):
-                everything = timm.create_model(name).state_dict().keys()
-            if not set(names.values()) <= everything:  # features_only keeps this network's names
+                all_names = timm.create_model(name).state_dict().keys()
+            if not set(names.values()) <= all_names:  # features_only keeps this network's names
                 names = {key: key for key in names}
-            load_weights(self.body, name, pretrained, lambda: _download(timm, weights, pretrained), everything, names)
+            load_weights(self.body, name, pretrained, lambda: _download(timm, weights, pretrained), all_names, names)
         _keep_all_buffers(self.body)
         found = timm.get_pretrained_cfg(weights)
         mean, std = (torch.tensor(getattr(found, key, None) or own) for key, own in (("mean", MEAN), ("std", STD)))

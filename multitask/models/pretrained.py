@@ -38,18 +38,18 @@ def is_file(pretrained: str) -> bool:
     return Path(pretrained).is_file()
 
 
-def load_torchvision(backbone: nn.Module, name: str, pretrained: str, everything: Iterable[str]) -> None:
+def load_torchvision(backbone: nn.Module, name: str, pretrained: str, all_names: Iterable[str]) -> None:
     """Loads pretrained weights into a backbone of torchvision.
 
     Args:
         backbone: backbone with torchvision's parameter names.
         name: name of its architecture.
         pretrained: one of torchvision's names of weights, or the path of a file.
-        everything: names in the state dict of torchvision's complete network.
+        all_names: names in the state dict of torchvision's complete network.
     Raises:
         UserError: as for `load_weights`.
     """
-    load_weights(backbone, name, pretrained, lambda: _torchvision(name, pretrained), everything)
+    load_weights(backbone, name, pretrained, lambda: _download(name, pretrained), all_names)
 
 
 def load_weights(
@@ -57,7 +57,7 @@ def load_weights(
     name: str,
     pretrained: str,
     download: Callable[[], Mapping[str, Tensor]],
-    everything: Iterable[str],
+    all_names: Iterable[str],
     names: Mapping[str, str] | None = None,
 ) -> None:
     """Loads pretrained weights into a network.
@@ -71,22 +71,22 @@ def load_weights(
         name: name of its architecture.
         pretrained: a name of weights, or the path of a file.
         download: downloads the weights of that name.
-        everything: names in the state dict of the library's network, including layers that ``network`` leaves out.
+        all_names: names in the state dict of the library's network, including layers that ``network`` leaves out.
         names: the library's names by the network's names; None: they are equal.
     Raises:
         UserError: naming ``model.pretrained``, and the first tensor that differs.
     """
-    whole = _read(pretrained) if is_file(pretrained) else download()
-    own = {(names or {}).get(key, key): key for key in network.state_dict()}
-    needed = {key: network.state_dict()[value] for key, value in own.items()}
-    state = _of_the_network(_unwrapped(whole, pretrained), pretrained, name, needed, set(everything) - needed.keys())
+    content = _read(pretrained) if is_file(pretrained) else download()
+    own_names = {(names or {}).get(key, key): key for key in network.state_dict()}
+    needed = {key: network.state_dict()[value] for key, value in own_names.items()}
+    state = _select(_unwrapped(content, pretrained), pretrained, name, needed, set(all_names) - needed.keys())
     # Files from before torch 0.4.1, including torchvision's, have no batch counters; torch then starts them at zero.
     wanted = {k: value for k, value in needed.items() if k in state or not k.endswith(".num_batches_tracked")}
     if difference := first_difference(wanted, state) or first_other_type(wanted, state, exactly=False):
         raise UserError(f"model.pretrained={pretrained}: not a {name}: {difference}")
     if fault := first_not_finite(state):
         raise UserError(f"model.pretrained={pretrained}: spoilt: {fault}")
-    network.load_state_dict({own[key]: value for key, value in state.items()}, strict=False)
+    network.load_state_dict({own_names[key]: value for key, value in state.items()}, strict=False)
 
 
 def _read(path: str) -> Any:
@@ -121,10 +121,18 @@ def _unwrapped(content: Any, path: str) -> dict[str, Tensor]:
     return content
 
 
-def _of_the_network(
-    state: Mapping[str, Tensor], path: str, name: str, needed: Mapping[str, Tensor], beyond: Collection[str]
+def _select(
+    state: Mapping[str, Tensor], path: str, name: str, needed: Mapping[str, Tensor], other_names: Collection[str]
 ) -> dict[str, Tensor]:
-    """Returns a network's tensors from a state dict, without prefix and other parts; logs what is left out."""
+    """Returns a network's tensors from a state dict, without prefix and other parts; logs what is left out.
+
+    Args:
+        state: the state dict of a file.
+        path: ``model.pretrained``, for errors.
+        name: name of the network's architecture.
+        needed: state dict of the network.
+        other_names: names of further layers of the library's network.
+    """
     anchor = _anchor(needed)
     prefixes = [key.removesuffix(anchor) for key in state if key == anchor or key.endswith(f".{anchor}")]
     if len(prefixes) > 1:
@@ -136,7 +144,7 @@ def _of_the_network(
             f"{shown(f'{prefix}conv1.weight')}, found a stem of several, as of timm's resnet50d, at {shown(deep)}"
         )
     inside = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
-    taken = {k: v for k, v in inside.items() if k in needed or not (k in beyond or k.split(".")[0] in _HEADS)}
+    taken = {k: v for k, v in inside.items() if k in needed or not (k in other_names or k.split(".")[0] in _HEADS)}
     left_out = {key.split(".")[0] for key in state if not key.startswith(prefix)}
     parts = {key.split(".")[0] for key in needed}
     for key in inside.keys() - taken.keys():
@@ -159,7 +167,7 @@ def _listed(names: Sequence[str]) -> str:
     return few if len(names) <= _MOST_NAMES else f"{few} and {len(names) - _MOST_NAMES} more"
 
 
-def _torchvision(name: str, pretrained: str) -> Mapping[str, Tensor]:
+def _download(name: str, pretrained: str) -> Mapping[str, Tensor]:
     published = name in torchvision.models.list_models()
     weights = torchvision.models.get_model_weights(name) if published else None
     if weights is None or pretrained not in weights.__members__:

@@ -206,7 +206,7 @@ def to_picture(image: Image.Image, min_size: tuple[int, int] = (1, 1), what: str
     Args:
         image: the image to convert.
         min_size: (h, w) px to which a large picture must not be shrunk.
-        what: name of the picture, for errors.
+        what: beginning of error messages.
     Raises:
         UserError: if Pillow cannot decode it.
     """

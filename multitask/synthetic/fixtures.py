@@ -1,4 +1,7 @@
-"""Placement of street furniture: poles, lamps, traffic lights, signs, and clutter without an evaluated class."""
+"""Placement of street furniture: poles, lamps, traffic lights, signs, and clutter without an evaluated class.
+
+Places are (s, n) along the street, see `multitask.synthetic.street`.
+"""
 
 import math
 

@@ -1,4 +1,7 @@
-"""The ground as one prop, whose faces are painted in order: road with markings, sidewalks with kerbs, and verges."""
+"""The ground as one prop, whose faces are painted in order: road with markings, sidewalks with kerbs, and verges.
+
+Places are (s, n) along the street, see `multitask.synthetic.street`.
+"""
 
 import math
 

@@ -1,4 +1,7 @@
-"""Placement of pedestrians, crowds, riders, and parked two-wheelers."""
+"""Placement of pedestrians, crowds, riders, and parked two-wheelers.
+
+Places are (s, n) along the street, see `multitask.synthetic.street`.
+"""
 
 import math
 

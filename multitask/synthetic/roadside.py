@@ -1,4 +1,7 @@
-"""Placement of the roadside: buildings, walls, fences, hedges, trees, and the far backdrop."""
+"""Placement of the roadside: buildings, walls, fences, hedges, trees, and the far backdrop.
+
+Places are (s, n) along the street, see `multitask.synthetic.street`.
+"""
 
 import math
 

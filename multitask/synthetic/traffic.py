@@ -1,4 +1,7 @@
-"""Placement of vehicles: parked rows, traffic in the lanes and on the crossing street, trams."""
+"""Placement of vehicles: parked rows, traffic in the lanes and on the crossing street, trams.
+
+Places are (s, n) along the street, see `multitask.synthetic.street`.
+"""
 
 import math
 
@@ -60,7 +63,7 @@ def add_vehicle(
         name: name of the class.
         x: position of its middle, m.
         z: position of its middle, m.
-        heading: direction of its front, rad.
+        heading: direction of its front, rad from straight ahead, right positive.
         y: height of the ground, m.
         label: its label, by default that of a new instance.
     Returns:

@@ -1,4 +1,4 @@
-"""Enlargement of a prediction to the size of its picture, in bands of rows, since all of it might not fit memory."""
+"""Enlargement of a prediction to the size of its picture, band by band, since the result might not fit into memory."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple

@@ -19,6 +19,7 @@ _EDGE_ON = 0.8
 """Distance below which a plane passes so close to the camera that it may be seen edge-on, m."""
 
 _PART_LIMIT = 32
+"""Exclusive upper limit of a mesh's part numbers."""
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,8 @@ class ExportedNetwork(nn.Module):
         """[B, 3, H, W] uint8 RGB -> {task: [B, channels, H, W] float32}."""
         rows, columns = (torch.arange(length, device=images.device) for length in images.shape[-2:])
         # Not a slice: torch.export cannot prove that the slice is never longer than the tensor.
-        whole = self.network.whole(normalize(images))
-        return {name: value.index_select(-2, rows).index_select(-1, columns) for name, value in whole.items()}
+        uncropped = self.network.uncropped(normalize(images))
+        return {name: value.index_select(-2, rows).index_select(-1, columns) for name, value in uncropped.items()}
 
 
 def export_checkpoint(source: str | None, format: str, output: str | None) -> dict[str, tuple[float, float]]:

@@ -17,7 +17,7 @@ from multitask.errors import UserError
 
 
 def check(config: Mapping[str, Any]) -> None:
-    """Reads every file of all splits, prints the contents and every fault, and stores the counts if there is none.
+    """Reads every file of all splits, prints the contents and all faults, and stores the counts of faultless data sets.
 
     Args:
         config: resolved configuration from ``configs/prepare_data.yaml``.

@@ -24,7 +24,7 @@ class Cityscapes(Folder):
 
     @classmethod
     def splits(cls, root: Path, kind: str = "image") -> list[str]:
-        """Names of the splits for which there are files of one kind."""
+        """Returns the names of the splits for which there are files of one kind."""
         return sorted(path.name for path in visible(root / SUFFIX[kind][0], "*") if path.is_dir())
 
     def _finish(self, strict: bool) -> None:

@@ -154,7 +154,7 @@ class Described(Folder):
         return _measured(coded, description.disparity)
 
     def _index(self, kind: str) -> dict[str, Path]:
-        """Files by frame name: those of the split's frames, and those that belong to no frame of any split."""
+        """Returns files by frame name: those of the split's frames, and those that belong to no frame of any split."""
         if kind not in self._found:
             pattern = self.description.pattern(kind)
             self._found[kind] = {} if pattern is None else self._pictures() if kind == "image" else self._files(pattern)
@@ -229,7 +229,7 @@ class DescribedLayout:
         return Described(self.description, *args, **kwargs)
 
     def splits(self, root: Path, kind: str = "image") -> list[str]:
-        """Names of the splits for which there are files of one kind."""
+        """Returns the names of the splits for which there are files of one kind."""
         pattern = self.description.pattern(kind)
         if pattern is None:
             return []

@@ -32,7 +32,7 @@ class Layout(Protocol):
     def derived_splits(self) -> tuple[str, ...]: ...
 
     def splits(self, root: Path, kind: str = "image") -> list[str]:
-        """Names of the splits for which there are files of one kind."""
+        """Returns the names of the splits for which there are files of one kind."""
 
     def __call__(
         self,

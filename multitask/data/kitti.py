@@ -56,7 +56,7 @@ class Kitti(Folder):
 
     @classmethod
     def splits(cls, root: Path, kind: str = "image") -> list[str]:
-        """Names of the splits for which there are files of one kind."""
+        """Returns the names of the splits for which there are files of one kind."""
         parts = {"training": ["train", "val"], "testing": ["test"]}
         return [split for top, names in parts.items() if (root / top / FOLDERS[kind]).is_dir() for split in names]
 

@@ -23,6 +23,9 @@ class Mixed(Split):
 
     A frame's name begins with the number of its part, so that names are unique.
 
+    Attributes:
+        members: the parts by number, each with all of its frames.
+
     Args:
         parts: splits of equal name, image size and class table, by number.
         where: configuration key and its value, for messages.

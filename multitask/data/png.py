@@ -54,7 +54,7 @@ def read_pixels(file: BinaryIO, header: Header, *, indices: bool = False) -> np.
         samples = _in_strips(file, header)
     else:
         samples = _samples(header, b"".join(pixel_chunks(file, header)))
-        # Pillow leaves missing rows at zero, so rows are counted only if the last one is zero, or the file interlaced.
+        # Pillow leaves missing rows at zero, so rows are counted only if the last one is zero or the file interlaced.
         if (header.interlaced or not samples[-1].any()) and _num_bytes(file, header)[0] < header.num_bytes:
             raise Damaged(f"needed {header.num_bytes} bytes in {header.height} rows, found fewer")
     if indices or header.color != PALETTE:
@@ -104,7 +104,7 @@ def _samples(header: Header, deflated: bytes) -> np.ndarray:
         raise Damaged(str(error)) from error
     samples = np.asarray(image)
     if samples.dtype == np.bool_:
-        return samples.astype(np.uint8) * 255  # 1-bit greys; Pillow does not return indices as bool
+        return samples.astype(np.uint8) * 255  # 1-bit greys; only these are bool, 1-bit indices are not
     return samples.astype(np.uint16, copy=False) if header.depth == 16 else samples
 
 

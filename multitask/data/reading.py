@@ -58,6 +58,10 @@ def visible(folder: Path, pattern: str) -> Iterator[Path]:
     Hidden files are never frames, whatever their names: systems and programs leave copies, such as ``._name`` or
     ``.ipynb_checkpoints``, beside the originals. A missing folder has no paths.
 
+    Args:
+        folder: the folder.
+        pattern: relative path with wildcards as in ``fnmatch``, such as ``*/*.png``; none of them matches a ``/``.
+
     Raises:
         UserError: naming a folder that cannot be read, whose files would otherwise be missed silently.
     """

@@ -1,6 +1,6 @@
-"""Instances from votes: each pixel's class and vector -> OPTICS over the votes -> one id for each instance.
+"""Instances from votes: predicted classes and vectors are clustered by OPTICS, and each cluster becomes an instance.
 
-The way of a frame: votes -> cells (`grouping`) -> reachability plot (`optics`) -> clusters (`valleys`) -> `Instances`.
+Steps for a frame: votes -> cells (`grouping`) -> reachability plot (`optics`) -> clusters (`valleys`) -> `Instances`.
 """
 
 from multitask.instances.grouping import Grouping, Instances, group

@@ -1,4 +1,4 @@
-"""Pixels to instances: each pixel of an instance class votes for the centre of its instance (section 4.2)."""
+"""Grouping of pixels into instances: each pixel of an instance class votes for its instance's centre (section 4.2)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -15,26 +15,26 @@ _FULL_WIDTH = 2048
 """Width of a Cityscapes picture, px."""
 
 _MOST_SQUARES = 30_000
-"""With votes in more squares than this, squares are made larger: what is so widely spread has no fine structure."""
+"""Maximum number of squares with votes; with more, squares are enlarged: such spread votes have no fine structure."""
 
 _NUM_IDS = 256
-"""More than any train id."""
+"""Number of possible train ids."""
 
 LEVELS: dict[str, Callable[[ClassTable], np.ndarray]] = {
     "class": lambda classes: np.arange(len(classes.names)),
     "category": lambda classes: np.array([classes.categories.index(name) for name in classes.categories]),
     "all": lambda classes: np.zeros(len(classes.names), dtype=np.int64),
 }
-"""By what votes are kept apart -> (C,) int64 by train id: equal numbers are clustered together."""
+"""Functions by level that return (C,) int64 by train id: votes of classes with equal numbers are clustered together."""
 
 
 class _Looks(NamedTuple):
-    """What confidence is made of, of K instances.
+    """Features of K instances from which their confidence is computed.
 
     Attributes:
-        probability: (K,) mean over the pixels of the predicted class's.
-        spread: (K,) root mean square distance of the votes from their mean, over the square root of the area.
-        size: (K,) area over ``half_area``.
+        probability: (K,) mean probability of the predicted classes over the pixels.
+        spread: (K,) root mean square distance of the votes from their mean, divided by the square root of the area.
+        size: (K,) area divided by ``half_area``.
     """
 
     probability: np.ndarray
@@ -44,33 +44,34 @@ class _Looks(NamedTuple):
 
 CONFIDENCE_FACTORS: dict[str, Callable[[_Looks], np.ndarray]] = {
     "probability": lambda looks: looks.probability,
-    "compactness": lambda looks: 1 / (1 + 2 * looks.spread),  # a half where the spread is half the instance's side
+    "compactness": lambda looks: 1 / (1 + 2 * looks.spread),  # 0.5 where the spread is half the instance's side
     "size": lambda looks: looks.size / (looks.size + 1),
 }
-"""What makes an instance sure, each from 0 to 1: pixels probably of its class, votes close together, a large area."""
+"""Factors of confidence, each from 0 to 1: probable classes, votes close together, and a large area raise it."""
 
 
 @dataclass(frozen=True)
 class Grouping:
-    """How votes become instances; lengths are px, and areas px^2, of a picture 2048 px wide.
+    """Parameters of the grouping of votes; lengths in px and areas in px^2 of a picture 2048 px wide.
 
-    Chosen on the training split of the embedded data set.
+    The defaults were chosen on the training split of the embedded data set.
 
     Attributes:
-        cell: side of the squares in which votes are merged; larger where votes are in more than 30,000 of them.
-        least_cell: the same, px of the picture at hand: finer squares cost time in small pictures and find no more.
-        max_radius: votes farther apart are never neighbours; at least two squares, and ``separation`` of them.
-        min_votes: so many pixels must vote within ``max_radius`` of a place for an instance to be there.
-        least_votes: the same, pixels of the picture at hand: chance makes dense places of fewer votes.
-        separation: two groups of votes are two instances if, on the way from one to the other, votes are this many
-            times as far apart as in the middle of either.
-        close: a vote outside all clusters counts for a centre that is at most so many times as far away as the
-            cluster's votes are in the root mean square.
-        min_area: of an instance; smaller ones are dropped.
-        half_area: an instance of this area is half as sure of its size as a very large one.
-        confidence: factors of an instance's confidence, of `CONFIDENCE_FACTORS`.
-        level: whose votes are clustered together, of `LEVELS`: those of one class, of one category (such as vehicles),
-            or all. An instance of pixels of several classes has the class of most.
+        cell: side of the squares in which votes are merged; larger where votes are in more than 30,000 squares.
+        least_cell: lower limit of ``cell``, px of the actual picture: finer squares cost time in small pictures without
+            finding more.
+        max_radius: greatest distance of neighbouring votes; at least 2 and at least ``separation`` squares.
+        min_votes: number of votes within ``max_radius`` of a point that makes an instance possible there.
+        least_votes: lower limit of ``min_votes``, pixels of the actual picture: fewer votes may be dense by chance.
+        separation: two groups of votes are two instances if votes between them are this many times as far apart as in
+            the middle of either.
+        close: a vote outside of all clusters joins a cluster if its distance from the centre is at most this many times
+            the root mean square distance of the cluster's votes.
+        min_area: smallest area of an instance; smaller ones are dropped.
+        half_area: area at which the confidence factor ``size`` is 0.5.
+        confidence: factors of an instance's confidence, from `CONFIDENCE_FACTORS`.
+        level: votes that are clustered together, from `LEVELS`: those of one class, of one category (such as vehicles),
+            or all. An instance has the class of most of its pixels.
     """
 
     cell: float = 4.0
@@ -101,7 +102,7 @@ class Grouping:
             raise UserError(f"instances.level: needed one of {list(LEVELS)}, found {self.level!r}")
 
     def scaled(self, width: int) -> "Grouping":
-        """The same for a picture of another width, px."""
+        """Returns the parameters for a picture of another width, px."""
         scale = width / _FULL_WIDTH
         cell = max(self.cell * scale, self.least_cell)
         return replace(
@@ -119,10 +120,10 @@ class Instances:
     """The instances of one picture, K of them.
 
     Attributes:
-        ids: (H, W) int32, k + 1 where instance k is, 0 elsewhere.
-        train_ids: (K,) int64, each one's class.
-        confidence: (K,) float64 in 0 to 1.
-        centres: (K, 2) float64, (x, y) px, the mean of its votes.
+        ids: (H, W) int32, k + 1 for pixels of instance k, 0 elsewhere.
+        train_ids: (K,) int64, their classes.
+        confidence: (K,) float64 in 0 to 1, in descending order.
+        centres: (K, 2) float64, (x, y) px, the mean of each instance's votes.
     """
 
     ids: np.ndarray
@@ -133,11 +134,11 @@ class Instances:
 
 @dataclass(frozen=True)
 class _Votes:
-    """Where N pixels vote.
+    """Votes of N pixels.
 
     Attributes:
         places: (N,) int64, index of the pixel in the flattened picture.
-        x, y: (N,) float64 px.
+        x, y: (N,) float64, coordinates of the vote, px.
         train_ids: (N,) uint8, the pixels' classes.
     """
 
@@ -159,18 +160,18 @@ def group(
 ) -> Instances:
     """Finds the instances in a picture's predictions.
 
-    Pixels vote for where their vector leads; votes are clustered with OPTICS; each pixel goes to the nearest of the
-    centres that its ``level`` has, if its vote is in a cluster or close to one.
+    Each pixel votes for the end of its vector; votes are clustered with OPTICS; each pixel goes to the nearest centre
+    of its ``level``, if its vote is in a cluster or close to one.
 
     Args:
         train_ids: (H, W) int, predicted classes.
         offsets: (2, H, W) float px, (x, y), from each pixel to the centre of its instance.
-        classes: the class table: pixels of classes with instances vote.
-        probability: (H, W) of the predicted class; without it all are sure.
-        grouping: parameters at full resolution; the default ones if None.
+        classes: the class table; pixels of classes with instances vote.
+        probability: (H, W), probability of the predicted class; None: 1 everywhere.
+        grouping: parameters at full resolution; None: the defaults.
     Raises:
-        UserError: if vectors or probabilities are not finite: what was found, and where.
-        ValueError: naming the argument, what it needs and what was found, if it makes no sense.
+        UserError: naming what was found and where, if vectors or probabilities are not finite.
+        ValueError: naming the argument, what was needed and what was found, if it is invalid.
     """
     _check(train_ids, offsets, probability)
     scaled = (grouping or Grouping()).scaled(max(train_ids.shape[1], 1))
@@ -194,7 +195,7 @@ def _check(train_ids: np.ndarray, offsets: np.ndarray, probability: np.ndarray |
     if probability is not None and probability.shape != train_ids.shape:
         raise ValueError(f"probability: needed the shape {train_ids.shape} of the classes, found {probability.shape}")
     for name, values in (("offsets (vectors of the instance task)", offsets), ("probability", probability)):
-        # The sum of finite numbers is finite, but for huge ones, which are then counted.
+        # The sum is finite if all numbers are, unless they are huge; only if it is not are they counted one by one.
         if values is None:
             continue
         with np.errstate(invalid="ignore"):
@@ -208,7 +209,7 @@ def _check(train_ids: np.ndarray, offsets: np.ndarray, probability: np.ndarray |
 
 
 def _cast(train_ids: np.ndarray, offsets: np.ndarray, classes: ClassTable, margin: float) -> _Votes:
-    """The votes of the pixels of instance classes, but for those that fall more than ``margin`` px outside."""
+    """Returns the votes of pixels of instance classes, except votes more than ``margin`` px outside of the picture."""
     height, width = train_ids.shape
     places = np.flatnonzero(classes.things[train_ids])
     rows, columns = np.divmod(places, max(width, 1))
@@ -218,7 +219,7 @@ def _cast(train_ids: np.ndarray, offsets: np.ndarray, classes: ClassTable, margi
 
 
 def _cluster(votes: _Votes, scaled: Grouping) -> np.ndarray:
-    """The cluster of each of N votes, (N,) int64, -1 for noise."""
+    """Returns the cluster of each of N votes, (N,) int64, -1 for noise."""
     side = scaled.cell
     points, weights, cell = _merge(votes, side)
     while len(points) > _MOST_SQUARES:
@@ -241,7 +242,7 @@ def _cluster(votes: _Votes, scaled: Grouping) -> np.ndarray:
 
 
 def _least_radius(side: float, separation: float) -> float:
-    """The radius below which votes in a single square would be no cluster."""
+    """Returns the smallest radius at which votes in a single square can form a cluster."""
     return max(2.0, separation) * side
 
 
@@ -249,7 +250,7 @@ def _merge(votes: _Votes, side: float) -> tuple[np.ndarray, np.ndarray, np.ndarr
     """Merges votes in squares of a grid.
 
     Returns:
-        (M, 2) px, the means of the votes in the M squares that have any; (M,) their numbers; (N,) each vote's square.
+        (M, 2) px, means of the votes in each of the M occupied squares; (M,) their numbers; (N,) each vote's square.
     """
     if not len(votes.x):
         return np.zeros((0, 2)), np.zeros(0), np.zeros(0, dtype=np.int64)
@@ -268,9 +269,9 @@ def _merge(votes: _Votes, side: float) -> tuple[np.ndarray, np.ndarray, np.ndarr
 def _assemble(
     votes: _Votes, owner: np.ndarray, shape: tuple[int, ...], probability: np.ndarray | None, scaled: Grouping
 ) -> Instances:
-    """Instances of the votes' owners, but for small ones; the surest first."""
+    """Builds instances from the votes' clusters, without small ones, by descending confidence."""
     votes = votes[owner >= 0]
-    owner = np.unique(owner[owner >= 0], return_inverse=True)[1]  # a cluster may have lost all its votes to others
+    owner = np.unique(owner[owner >= 0], return_inverse=True)[1]  # renumbers: some clusters lost all votes to others
     areas = np.bincount(owner)
     num, sure = len(areas), np.ones(shape) if probability is None else probability
     counts = np.bincount(owner * _NUM_IDS + votes.train_ids, minlength=num * _NUM_IDS)

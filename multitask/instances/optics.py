@@ -1,4 +1,4 @@
-"""OPTICS (Ankerst et al., SIGMOD 1999) for weighted points in the plane, exact."""
+"""Exact OPTICS (Ankerst et al., SIGMOD 1999) for weighted points in the plane."""
 
 from heapq import heappop, heappush
 from typing import NamedTuple
@@ -11,8 +11,9 @@ class Plot(NamedTuple):
 
     Attributes:
         ordering: (N,) int64, the points in the order in which they were reached.
-        reachability: (N,) float64, by point: how far it was from those before it, inf for the first of a component.
-        core_distance: (N,) float64, by point: the radius that holds the weight asked for, inf if none does.
+        reachability: (N,) float64, by point: reachability distance from the points before it, inf for the first of a
+            component.
+        core_distance: (N,) float64, by point: smallest radius that contains ``min_weight``, inf if none does.
     """
 
     ordering: np.ndarray
@@ -21,7 +22,7 @@ class Plot(NamedTuple):
 
 
 class _Pairs(NamedTuple):
-    """Which points are near which: those of point i are at ``starts[i]:starts[i + 1]``, itself among them."""
+    """Neighbours of all points: those of point i, itself included, are at ``starts[i]:starts[i + 1]``."""
 
     starts: np.ndarray
     neighbours: np.ndarray
@@ -29,17 +30,17 @@ class _Pairs(NamedTuple):
 
 
 def optics(points: np.ndarray, weights: np.ndarray, max_radius: float, min_weight: float) -> Plot:
-    """Orders points by density: close ones next to each other, the reachability low inside clusters.
+    """Orders points by density: close points are next to each other, and reachability is low inside clusters.
 
-    A point of weight w counts as w points at one place. Of points equally near, the first of ``points`` comes first.
+    A point of weight w counts as w points at one place. Of equally near points, the first in ``points`` comes first.
 
     Args:
         points: (N, 2), finite.
         weights: (N,), positive.
-        max_radius: how far apart points may be neighbours, in the unit of the points; may be inf.
-        min_weight: weight within its core distance, its own included, that makes a point a core point.
+        max_radius: greatest distance of neighbours, in the unit of the points; may be inf.
+        min_weight: weight within ``max_radius``, the point's own included, that makes it a core point.
     Raises:
-        ValueError: naming the argument, what it needs and what was found.
+        ValueError: naming the argument, what was needed and what was found.
     """
     points, weights = np.asarray(points, dtype=np.float64), np.asarray(weights, dtype=np.float64)
     _check(points, weights, max_radius, min_weight)
@@ -62,13 +63,13 @@ def _check(points: np.ndarray, weights: np.ndarray, max_radius: float, min_weigh
 
 
 def _near(points: np.ndarray, max_radius: float) -> _Pairs:
-    """All pairs at most ``max_radius`` apart, both ways.
+    """Returns all pairs of points at most ``max_radius`` apart, in both directions.
 
-    Points are sorted into squares of that side; the neighbours of a point are in nine of them, which are three runs of
+    Points are sorted into squares of that side; the neighbours of a point are in nine squares, which form three runs of
     the sorted list.
     """
     x, y = (points - points.min(0)).T
-    # A hair wider than the radius, so that rounding cannot put points exactly a radius apart two squares apart.
+    # Slightly wider than the radius, so that rounding cannot put points exactly a radius apart two squares apart.
     side = min(max_radius, max(x.max(), y.max(), 1e-300)) * (1 + 1e-9)
     columns = (x / side).astype(np.int64) + 1
     stride = columns.max() + 2
@@ -89,7 +90,7 @@ def _near(points: np.ndarray, max_radius: float) -> _Pairs:
 
 
 def _core_distances(pairs: _Pairs, weights: np.ndarray, min_weight: float) -> np.ndarray:
-    """The distance within which each point has ``min_weight`` of weight, (N,) float64."""
+    """Returns the distance within which each point has ``min_weight``, (N,) float64."""
     core = np.where(weights >= min_weight, 0, np.inf)
     enough = np.add.reduceat(weights[pairs.neighbours], pairs.starts[:-1]) >= min_weight
     asked = np.flatnonzero(enough & (core > 0))
@@ -108,13 +109,13 @@ def _core_distances(pairs: _Pairs, weights: np.ndarray, min_weight: float) -> np
 
 
 def _walk(pairs: _Pairs, core: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Goes from the points reached so far to the nearest one, over and over: ordering and reachability."""
-    # Lists, since rows are short: a loop over twenty numbers is quicker than the calls that NumPy needs for them.
+    """Moves repeatedly from the points reached so far to the nearest one; returns ordering and reachability."""
+    # Lists, since rows are short: a loop over twenty numbers is faster than NumPy calls.
     starts, neighbours = pairs.starts.tolist(), pairs.neighbours.tolist()
     ways = np.maximum(pairs.distances, np.repeat(core, np.diff(pairs.starts))).tolist()
     is_core = np.isfinite(core).tolist()
     reachability = [np.inf] * len(core)
-    best = reachability.copy()  # what a shorter way has to beat: nothing beats -inf, which is what is done
+    best = reachability.copy()  # shortest way so far; -inf, which nothing beats, marks points that are done
     ordering: list[int] = []
     for start in range(len(core)):
         waiting = [] if best[start] < 0 else [(np.inf, start)]

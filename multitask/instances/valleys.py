@@ -1,4 +1,4 @@
-"""Clusters from a reachability plot: its valleys, each as deep as it may be."""
+"""Extraction of clusters from a reachability plot, as its valleys."""
 
 import numpy as np
 
@@ -6,26 +6,26 @@ from multitask.instances.optics import Plot
 
 
 def valleys(plot: Plot, max_radius: float, separation: float, resolution: float) -> np.ndarray:
-    """Clusters of several densities.
+    """Finds clusters of several densities.
 
-    The plot is flooded from below. Where two valleys meet, they are two clusters if the water stands ``separation``
-    times as high as each one's bottom, the smallest core distance in it; else they are one. No cut at a single height
-    is chosen, so a dense cluster beside another and a sparse one far from all are both found. Where the plot ends the
-    water stands at ``max_radius``, so that a valley too shallow for that is no cluster, but noise; so are points that
-    meet others only where two clusters already have.
+    The plot is flooded from below. Where two valleys meet, they are two clusters if the water level is at least
+    ``separation`` times the bottom of each, its smallest core distance; otherwise they become one valley. There is no
+    cut at a single height, so that a dense cluster beside another and a sparse one far from all are both found. At the
+    ends of the plot the level is ``max_radius``: a valley too shallow for that is noise. So are points that meet others
+    only where two clusters have met already.
 
     Args:
-        plot: of N points.
-        max_radius: of the plot.
-        separation: quotient of distances, above 1; its square is the quotient of densities.
-        resolution: core distances below this count as this, in the unit of the points.
+        plot: reachability plot of N points.
+        max_radius: radius with which the plot was computed.
+        separation: ratio of distances, above 1; its square is the ratio of densities.
+        resolution: lower limit of core distances, in the unit of the points.
     Returns:
-        (N,) int64 by point: the cluster's number from 0 on, or -1 for noise.
+        (N,) int64 by point: the cluster's number from 0, or -1 for noise.
     """
     walls = plot.reachability[plot.ordering]
     bottom = np.maximum(plot.core_distance[plot.ordering], resolution).tolist()
-    first, last = list(range(len(walls))), list(range(len(walls)))  # of a valley, known at its last and first place
-    parted = [False] * len(walls)  # by a valley's first place: whether clusters have been found in it
+    first, last = list(range(len(walls))), list(range(len(walls)))  # of a valley, stored at its last and first index
+    parted = [False] * len(walls)  # by a valley's first index: whether it contains clusters
     found: list[tuple[int, int]] = []
     rising = np.argsort(walls, kind="stable")
     for right in rising[: np.isfinite(walls).sum()].tolist():

@@ -1,4 +1,4 @@
-"""Figures of merit: they stream over a data set, keep sums and small tables only, and merge across processes."""
+"""Metrics that stream over a data set, keep only sums and small tables, and merge across processes."""
 
 from multitask.metrics.average_precision import AveragePrecision
 from multitask.metrics.iou import ClassScores

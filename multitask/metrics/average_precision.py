@@ -1,4 +1,4 @@
-"""Average precision of instances by the official definition, its quirks included."""
+"""Average precision of instances by the official definition of Cityscapes, including its quirks."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,16 +12,16 @@ from multitask.metrics.overlaps import Overlaps
 from multitask.metrics.predicted import PredictedInstance
 
 OVERLAPS: np.ndarray = np.arange(0.5, 1.0, 0.05)
-"""Thresholds of IoU: a match has more. Made as the official tool makes them, to the last bit."""
+"""IoU thresholds, which a match must exceed; computed as in the official tool, to the last bit."""
 
 
 class Scope(NamedTuple):
-    """Which true instances count; the others are neither to be found nor wrong to be found.
+    """Condition for ground truth instances to count; others are ignored, whether found or missed.
 
     Attributes:
         min_pixels: smallest size, px.
-        max_distance: greatest median distance, m; None to ask for no distance at all.
-        min_density: smallest share of pixels with a disparity, without which the distance is not trusted.
+        max_distance: greatest median distance, m; None: no limit, and distances need not be known.
+        min_density: smallest share of pixels with a disparity; below it the distance is not trusted.
     """
 
     min_pixels: int
@@ -30,7 +30,7 @@ class Scope(NamedTuple):
 
 
 SCOPES: dict[str, Scope] = {"": Scope(100), "100m": Scope(1000, 100, 0.5), "50m": Scope(1000, 50, 0.5)}
-"""The official ones, by the ending of the figure's name."""
+"""The official scopes, by the suffix of the metric's name."""
 
 
 class AveragePrecision:
@@ -53,18 +53,18 @@ class AveragePrecision:
         """Adds a frame.
 
         Args:
-            overlaps: of true instance ids and numbers of predicted instances.
-            instances: the predicted ones.
-            distances: by instance id, of every true instance and group, if known.
+            overlaps: overlaps of ground truth instance ids and numbers of predicted instances.
+            instances: the predicted instances.
+            distances: distance of every ground truth instance and group by instance id, if known.
         """
         self.frames.append(match_frame(overlaps, instances, self.classes, distances))
 
     def merge(self, other: "AveragePrecision") -> None:
-        """Adds another process's frames."""
+        """Adds the frames of another process."""
         self.frames += other.frames
 
     def compute(self) -> dict[str, float]:
-        """``ap``, ``ap50``, ``ap100m``, ``ap50m`` and ``ap/<class>`` and so on; a class without truth is left out."""
+        """Returns ``ap``, ``ap50``, ``ap100m``, ``ap50m`` and ``ap/<class>`` etc., only for classes that occur."""
         if not self.frames:
             return {}
         matches = join(self.frames)
@@ -89,7 +89,7 @@ class AveragePrecision:
 
 
 def curve(matches: Matches, scope: Scope) -> np.ndarray:
-    """AP of one class at each of `OVERLAPS`, (10,); NaN if no true instance counts."""
+    """Returns the AP of one class at each of `OVERLAPS`, (10,); NaN if no ground truth instance counts."""
     near = np.ones(len(matches.true_pixels), dtype=bool)
     if scope.max_distance is not None:
         near = (matches.median <= scope.max_distance) & (matches.density >= scope.min_density)
@@ -113,21 +113,21 @@ def curve(matches: Matches, scope: Scope) -> np.ndarray:
 def _at_overlap(
     matches: Matches, counted: np.ndarray, excused: np.ndarray, iou: np.ndarray, overlap: np.floating
 ) -> float:
-    """AP of one class at one threshold.
+    """Returns the AP of one class at one threshold.
 
     Args:
-        matches: of the class.
-        counted: (T,) bool, whether a true instance is to be found.
-        excused: (P,) share of a prediction on truth that is not to be found.
-        iou: (M,) of the pairs.
-        overlap: the threshold, at least 0.5.
+        matches: matches of the class.
+        counted: (T,) bool, whether a ground truth instance counts.
+        excused: (P,) share of a prediction's pixels on ignored ground truth.
+        iou: (M,) IoU of the pairs.
+        overlap: IoU threshold, at least 0.5.
     """
     hits = iou > overlap
     claimed = np.zeros(len(matches.pixels), dtype=bool)
     claimed[matches.pair_predicted[hits]] = True
     wrong = matches.confidence[~claimed & (excused <= overlap)]
     hits &= counted[matches.pair_true]
-    # The surest of the hits on one instance is right, the others are duplicates and wrong.
+    # The most confident hit on an instance is a true positive, the others are duplicates and so false positives.
     owner, confidence = matches.pair_true[hits], matches.confidence[matches.pair_predicted[hits]]
     order = np.lexsort((confidence, owner))
     surest = np.diff(owner[order], append=-1) != 0
@@ -137,22 +137,22 @@ def _at_overlap(
 
 
 def _area(scores: np.ndarray, right: np.ndarray, num_missed: int) -> float:
-    """Area under the curve of precision over recall, integrated as the official tool does.
+    """Returns the area under the precision-recall curve, integrated as in the official tool.
 
     Args:
         scores: (N,) confidence of each prediction that counts.
-        right: (N,) bool.
-        num_missed: true instances that no prediction found.
+        right: (N,) bool, True for true positives.
+        num_missed: number of ground truth instances without a match.
     """
     if not len(scores):
         return 0.0
     order = np.argsort(scores)
     _, first = np.unique(scores[order], return_index=True)
-    # With a threshold at each distinct confidence: what lies below it is not predicted.
+    # One threshold at each distinct confidence: predictions below it are dropped.
     below = np.concatenate([[0], np.cumsum(right[order])])[first]
     num_right = right.sum() - below
     precision = np.append(num_right / (len(scores) - first), 1.0)
     recall = np.append(num_right / (right.sum() + num_missed), 0.0)
-    # Each point's precision holds half the way to its neighbours, as far as the ends of the curve.
+    # Each point's precision holds halfway to its neighbours, up to the ends of the curve.
     padded = np.concatenate([recall[:1], recall, [0.0]])
     return float(precision @ (padded[:-2] - padded[2:]) / 2)

@@ -1,4 +1,4 @@
-"""IoU of classes and categories, and iIoU, in which each instance weighs the same whatever its size."""
+"""IoU of classes and categories, and iIoU, in which each instance has equal weight whatever its size."""
 
 import math
 
@@ -13,9 +13,9 @@ from multitask.metrics.pixels import ConfusionMatrix
 class ClassScores:
     """IoU and iIoU by class and category over a data set, by the official definitions.
 
-    iIoU counts the pixels of each instance of the truth, right (TP) or missed (FN), times the average size of its
-    class over its own size; false positives, which belong to no instance, count once. Groups are no instances. Of
-    classes whose average size the table does not say there is no iIoU.
+    iIoU weights the pixels of each ground truth instance, right (TP) or missed (FN), by the average size of its class
+    over the instance's size; false positives, which belong to no instance, have weight 1. Groups do not count as
+    instances. Classes without an average size in the table have no iIoU.
 
     Args:
         table: the class table.
@@ -26,9 +26,9 @@ class ClassScores:
         self.confusion = ConfusionMatrix(table.names, table.categories)
         names = tuple(dict.fromkeys(table.categories))
         self._category_of = np.array([names.index(category) for category in table.categories])
-        # NaN where it is not known, and of classes without instances.
+        # Average sizes, px; NaN where unknown, and for classes without instances.
         self._sizes = np.array([label.average_pixels or math.nan for label in table.evaluated])
-        # Categories all of whose classes have instances of known size have an iIoU.
+        # A category has an iIoU if all of its classes have instances of known average size.
         self._weighted_categories = [
             all(label.has_instances for label in table.labels if label.category == name)
             and not np.isnan(self._sizes[self._category_of == category]).any()
@@ -39,7 +39,7 @@ class ClassScores:
         self.categories = np.zeros((2, len(names)))
 
     def update(self, overlaps: Overlaps) -> None:
-        """Adds a frame of which class ids and predicted train ids are known; instance ids of 0 make no instances."""
+        """Adds a frame with class ids and predicted train ids; instance ids of 0 form no instances."""
         truth = self.table.train_ids[overlaps.class_ids].astype(np.int64)
         valid = truth != IGNORE
         self.confusion.add(truth[valid], overlaps.train_ids[valid], overlaps.pixels[valid])
@@ -61,16 +61,16 @@ class ClassScores:
                 sums[row] += np.bincount(table[truth[chosen]], weights=weighted[chosen], minlength=sums.shape[1])
 
     def merge(self, other: "ClassScores") -> None:
-        """Adds what another process counted."""
+        """Adds the counts of another process."""
         self.confusion.merge(other.confusion)
         self.classes += other.classes
         self.categories += other.categories
 
     def compute(self, *, weighted: bool) -> dict[str, float]:
-        """``iou_class``, ``iou_category``, ``iou/<class>``, and where there are instance ids the same with ``iiou``.
+        """Returns ``iou_class``, ``iou_category`` and ``iou/<class>``, and with instance ids the same for ``iiou``.
 
         Args:
-            weighted: whether instance ids are known, without which there is no iIoU.
+            weighted: whether instance ids are known, which iIoU needs.
         """
         figures = self.confusion.compute()
         if not weighted:
@@ -97,7 +97,7 @@ class ClassScores:
 
 
 def _weighted_iou(sums: np.ndarray, confusion: ConfusionMatrix) -> list[float]:
-    """Weighted TP / (weighted TP + weighted FN + FP) of each class, NaN where nothing is counted."""
+    """Returns weighted TP / (weighted TP + weighted FN + FP) of each class, NaN where nothing is counted."""
     matrix = confusion.matrix.cpu()
     false = (matrix.sum(0) - matrix.diagonal()).to(torch.float64).numpy()
     total = sums.sum(0) + false

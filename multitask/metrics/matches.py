@@ -1,4 +1,4 @@
-"""Which predicted instances meet which true ones: the small tables per frame that average precision is made of."""
+"""Matches of predicted and ground truth instances: small tables per frame from which average precision is computed."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -11,11 +11,11 @@ from multitask.metrics.predicted import PredictedInstance
 
 
 class Distance(NamedTuple):
-    """How far away a true instance is.
+    """Distance of a ground truth instance.
 
     Attributes:
-        median: m, over its pixels with a measured disparity; infinite without any.
-        density: the share of its pixels that have one.
+        median: median distance of its pixels with a measured disparity, m; infinite without any.
+        density: share of its pixels with a measured disparity.
     """
 
     median: float
@@ -23,18 +23,18 @@ class Distance(NamedTuple):
 
 
 class Matches(NamedTuple):
-    """True instances (T) and groups, predicted instances (P), and pairs (M) of one class that share pixels.
+    """Ground truth instances and groups (T), predicted instances (P), and pairs (M) of one class that share pixels.
 
     Attributes:
         true_class: (T,) class ids.
         true_pixels: (T,) sizes, px.
         single: (T,) bool, False for a group.
-        median: (T,) distance, m; NaN where nothing is known of distances.
+        median: (T,) distance, m; NaN where distances are unknown.
         density: (T,) share of pixels with a disparity; NaN likewise.
         class_ids: (P,) predicted class ids.
         pixels: (P,) sizes, px.
-        void: (P,) pixels on truth of no evaluated class, px.
-        confidence: (P,).
+        void: (P,) pixels on ground truth without an evaluated class, px.
+        confidence: (P,) confidences.
         pair_true: (M,) index into T.
         pair_predicted: (M,) index into P.
         pair_pixels: (M,) common pixels, px.
@@ -64,13 +64,13 @@ def match_frame(
     classes: ClassTable,
     distances: Mapping[int, Distance] | None,
 ) -> Matches:
-    """The tables of one frame.
+    """Builds the tables of one frame.
 
     Args:
-        overlaps: of true instance ids and numbers of predicted instances.
-        instances: predicted ones; those without a pixel are dropped.
+        overlaps: overlaps of ground truth instance ids and numbers of predicted instances.
+        instances: predicted instances; those without a pixel are dropped.
         classes: the class table.
-        distances: by instance id, of every true instance and group; None where nothing is known.
+        distances: distance of every ground truth instance and group by instance id; None if unknown.
     """
     ids, row = np.unique(overlaps.truth_ids, return_inverse=True)
     numbers, column = np.unique(overlaps.numbers, return_inverse=True)
@@ -79,7 +79,7 @@ def match_frame(
     there = set(numbers.tolist())
     found = [instance for instance in instances if instance.number in there]
     predicted = table[:, np.searchsorted(numbers, [instance.number for instance in found])]
-    # As the official tool has it, single caravans and trailers, which have ids of their own, are not void.
+    # As in the official tool, single caravans and trailers, which have instance ids, are not void.
     void = (ids < INSTANCE_BASE) & (classes.train_ids[class_of(ids)] == IGNORE)
     counted = classes.counted[class_of(ids)]
     true_class = class_of(ids[counted])
@@ -107,7 +107,7 @@ _UNKNOWN = Distance(np.nan, np.nan)
 
 
 def join(frames: Iterable[Matches]) -> Matches:
-    """The tables of many frames (at least one) as one."""
+    """Joins the tables of one or more frames."""
     frames = list(frames)
     columns = {
         field: np.concatenate([getattr(frame, field) for frame in frames])
@@ -122,7 +122,7 @@ def join(frames: Iterable[Matches]) -> Matches:
 
 
 def of_class(matches: Matches, class_id: int) -> Matches:
-    """What concerns one class alone."""
+    """Restricts the tables to one class."""
     true, predicted = matches.true_class == class_id, matches.class_ids == class_id
     pairs = true[matches.pair_true]
     new_true, new_predicted = np.cumsum(true) - 1, np.cumsum(predicted) - 1

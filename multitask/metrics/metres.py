@@ -1,4 +1,4 @@
-"""Distances in metres, where the camera is known: of true instances, and errors of predicted disparity."""
+"""Distances in metres for known cameras: of ground truth instances, and errors of predicted disparity."""
 
 import math
 
@@ -9,17 +9,17 @@ from multitask.data.layout import Camera
 from multitask.metrics.matches import Distance
 
 MAX_DISTANCE = 80.0
-"""m; farther pixels do not count, and no prediction counts as farther."""
+"""Maximum distance, m: farther pixels do not count, and predictions are clipped to it."""
 
 
 def instance_distances(
     instance_ids: np.ndarray, present: np.ndarray, disparity: np.ndarray, camera: Camera, classes: ClassTable
 ) -> dict[int, Distance]:
-    """Median distance of each true instance and group of an evaluated class, by instance id.
+    """Returns the median distance of each ground truth instance and group of an evaluated class, by instance id.
 
     Args:
-        instance_ids: (H, W) int, as a `Sample` has them.
-        present: (N,) the distinct ones of them.
+        instance_ids: (H, W) int, coded as in a `Sample`.
+        present: (N,) the instance ids that occur.
         disparity: (H, W) float, px, NaN where not measured; 0 is infinitely far.
         camera: intrinsics in px of this image.
         classes: the class table.
@@ -44,22 +44,22 @@ def _distance(values: np.ndarray) -> Distance:
 
 
 class MetricDepth:
-    """Errors of depth in metres over the pixels measured to be at most 80 m away, as the field reports them.
+    """Standard errors of depth in metres over the pixels with a measured distance of at most 80 m.
 
-    The set is that of Eigen et al. (NIPS 2014) with log10 and the SILog of KITTI's depth benchmark. Each figure is over
-    all pixels of the data set, as the other figures of this package are, so that a pixel counts the same whether its
-    frame has few measurements or many. KITTI's devkit takes the mean over images of each image's figure instead. For
-    SILog that forgives one factor for each image, and here one for all: where images have equally many pixels, the mean
-    over images is at most the figure here.
+    The metrics are those of Eigen et al. (NIPS 2014) with log10 and the SILog of KITTI's depth benchmark. Each is
+    computed over all pixels of the data set, like the other metrics of this package, so that every pixel has equal
+    weight whether its frame has few measurements or many. KITTI's devkit averages the metrics of single images instead.
+    Its SILog then ignores one scale factor per image, and the one here a single factor for all: where images have
+    equally many pixels, the mean over images is at most the value here.
 
     Args:
-        classes: the class table, which says what shows nothing of the scene.
+        classes: the class table, which names the classes that do not show the scene.
     """
 
     def __init__(self, classes: ClassTable) -> None:
         self.classes = classes
-        # Relative errors, squared errors, numbers within each factor; natural logarithms of predicted over true depth:
-        # absolute, as they are and squared; number of pixels.
+        # Sums of relative errors, squared errors, counts within each factor; of the natural logarithm of predicted over
+        # true depth: absolute, signed and squared; number of pixels.
         self.sums = np.zeros(6 + len(_FACTORS))
 
     def update(
@@ -68,10 +68,10 @@ class MetricDepth:
         """Adds a frame.
 
         Args:
-            predicted: (H, W) float, disparity, px; what is not above 0 is infinitely far.
-            measured: (H, W) float, px, NaN where not measured.
+            predicted: (H, W) float, disparity, px; values not above 0 are infinitely far.
+            measured: (H, W) float, disparity, px, NaN where not measured.
             camera: intrinsics in px of this image.
-            class_ids: (H, W) class ids, if known: pixels without a view of the scene do not count.
+            class_ids: (H, W) class ids, if known: pixels that do not show the scene do not count.
         """
         scale = camera.baseline * camera.fx
         nearest = scale / MAX_DISTANCE
@@ -88,11 +88,11 @@ class MetricDepth:
         self.sums += [np.abs(error / truth).sum(), error @ error, *close, *logs, len(truth)]
 
     def merge(self, other: "MetricDepth") -> None:
-        """Adds what another process summed."""
+        """Adds the sums of another process."""
         self.sums += other.sums
 
     def compute(self) -> dict[str, float]:
-        """The figures; nothing without a pixel that counts.
+        """Returns the metrics; empty if no pixel counts.
 
         Returns:
             ``abs_rel``: mean of |d - d*| / d*, of predicted depth d and true d*.
@@ -100,17 +100,17 @@ class MetricDepth:
             ``delta_1.25``, ``delta_1.25_2`` and ``delta_1.25_3``: fractions with d within a factor of 1.25, 1.25^2 and
                 1.25^3 of d*.
             ``log10``: mean of |log10 d - log10 d*|.
-            ``silog``: 100 times the standard deviation of ln d - ln d*, which a common factor of all d leaves as it is
-                (but for those that it takes beyond 80 m).
+            ``silog``: 100 times the standard deviation of ln d - ln d*, which is invariant to a common factor of all d
+                (except for pixels that it takes beyond 80 m).
         """
         *sums, count = self.sums.tolist()
         if not count:
             return {}
         relative, squared, *close, absolute, log, log_squared = (value / count for value in sums)
         figures = {"abs_rel": relative, "rms_error_m": squared**0.5, **dict(zip(_FACTORS, close, strict=True))}
-        variance = max(log_squared - log**2, 0.0)  # which rounding takes below 0 where all logarithms are equal
+        variance = max(log_squared - log**2, 0.0)  # rounding may give less than 0 where all logarithms are equal
         return figures | {"log10": absolute / math.log(10), "silog": 100 * variance**0.5}
 
 
 _FACTORS = {"delta_1.25": 1.25, "delta_1.25_2": 1.25**2, "delta_1.25_3": 1.25**3}
-"""The figures by closeness; TensorBoard would make _ of a ^ in a name."""
+"""Accuracy thresholds by the metric's name, which avoids ^, since TensorBoard replaces it by _."""

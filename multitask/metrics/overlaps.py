@@ -1,22 +1,22 @@
-"""How true and predicted segments overlap in one frame: all that the metrics of scenes need to know of its pixels."""
+"""Overlaps of ground truth and predicted segments in one frame, which contain all that the scene metrics need."""
 
 from typing import NamedTuple
 
 import numpy as np
 
 _BITS = (18, 8, 8, 24)
-"""Of a key: instance id, class id, train id, number of the predicted instance."""
+"""Bits of a key's fields: instance id, class id, train id, number of the predicted instance."""
 
 
 class Overlaps(NamedTuple):
-    """Pixels counted by what they are and what they are said to be: a row for each combination that occurs.
+    """Pixel counts by ground truth and prediction: one row for each combination that occurs.
 
     Attributes:
-        truth_ids: (R,) int64 instance ids of the truth, as a `Sample` has them.
-        class_ids: (R,) int64 class ids of the truth.
+        truth_ids: (R,) int64 instance ids of the ground truth, coded as in a `Sample`.
+        class_ids: (R,) int64 class ids of the ground truth.
         train_ids: (R,) int64 predicted train ids.
         numbers: (R,) int64 numbers of the predicted instances, 0 for none.
-        pixels: (R,) int64.
+        pixels: (R,) int64 numbers of pixels.
     """
 
     truth_ids: np.ndarray
@@ -34,12 +34,12 @@ def count_overlaps(
 ) -> Overlaps:
     """Counts the combinations in one pass over the pixels.
 
-    A layer that is missing is 0 everywhere, and without any layer there is no row. Neighbours that are alike are
-    counted as one run, of which a frame has some ten thousands, so that only the keys of runs have to be sorted.
+    A missing layer counts as 0 everywhere; without any layer there is no row. Equal neighbours form one run, and a
+    frame has some ten thousand runs, so that only their keys have to be sorted.
 
     Args:
-        truth_ids: (H, W) int, instance ids of the truth, below 2^18.
-        class_ids: (H, W) int, class ids of the truth, below 2^8.
+        truth_ids: (H, W) int, instance ids of the ground truth, below 2^18.
+        class_ids: (H, W) int, class ids of the ground truth, below 2^8.
         train_ids: (H, W) int, predicted train ids, below 2^8.
         numbers: (H, W) int, numbers of the predicted instances, 0 for none, below 2^24.
     """
@@ -60,7 +60,7 @@ def count_overlaps(
 
 
 def _runs(layers: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Where the runs of pixels that are alike in all layers (N,) begin, and their lengths."""
+    """Returns starts and lengths of the runs of pixels that are equal in all layers (N,)."""
     size = len(layers[0]) if layers else 0
     begins = np.zeros(size, dtype=bool)
     begins[:1] = True

@@ -10,11 +10,11 @@ from multitask.metrics.predicted import PredictedInstance
 
 
 class PanopticQuality:
-    """Quality of segments, things and stuff alike, over a data set.
+    """Panoptic quality of the segments of things and stuff over a data set.
 
     A predicted segment is an instance of the instance map, or all pixels of a stuff class outside of instances. Pixels
-    of thing classes outside of instances are predicted to be nothing. An instance given twice has the class of which
-    it is surer.
+    of thing classes outside of instances have no prediction. An instance given twice has the class of the higher
+    confidence.
 
     Args:
         classes: the class table.
@@ -22,13 +22,13 @@ class PanopticQuality:
 
     def __init__(self, classes: ClassTable) -> None:
         self.classes = classes
-        # By class: sum of the IoU of matches, and numbers of TP, FP and FN.
+        # By class: sum of the matches' IoU, and numbers of TP, FP and FN.
         self.sums = np.zeros((4, len(classes.names)))
 
     def update(self, overlaps: Overlaps, instances: Sequence[PredictedInstance]) -> None:
-        """Adds a frame of which instance ids, predicted train ids and predicted instances are known."""
+        """Adds a frame with instance ids, predicted train ids and predicted instances."""
         truth_class = self.classes.train_ids[class_of(overlaps.truth_ids)].astype(np.int64)
-        # One more segment, the last, is void: of no evaluated class, or predicted to be nothing.
+        # Segment 0 is void: without an evaluated class, or without a prediction.
         true = _number(np.where(truth_class == IGNORE, -1, overlaps.truth_ids))
         predicted_ids, predicted_class = _predicted_segments(overlaps, instances, self.classes)
         predicted = _number(predicted_ids)
@@ -41,12 +41,12 @@ class PanopticQuality:
         self._add(cells.reshape(shape), true_classes, predicted_classes, crowd)
 
     def _add(self, cells: np.ndarray, true: np.ndarray, predicted: np.ndarray, crowd: np.ndarray) -> None:
-        """Matches segments.
+        """Matches the segments of one frame and adds the counts.
 
         Args:
             cells: (T + 1, P + 1) common pixels of true and predicted segments; row and column 0 are void.
             true: (T + 1,) train ids of the true segments.
-            predicted: (P + 1,) train ids of the predicted ones.
+            predicted: (P + 1,) train ids of the predicted segments.
             crowd: (T + 1,) bool, whether a true segment is a group.
         """
         void, inside = cells[0, 1:], cells[1:, 1:]
@@ -69,14 +69,14 @@ class PanopticQuality:
             self.sums[row] += np.bincount(classes, weights=weights, minlength=self.sums.shape[1])
 
     def merge(self, other: "PanopticQuality") -> None:
-        """Adds what another process counted."""
+        """Adds the counts of another process."""
         self.sums += other.sums
 
     def compute(self) -> dict[str, float]:
-        """Means over classes, and quality by class; classes never seen are left out.
+        """Returns means over classes, and quality by class; classes that never occur are left out.
 
-        ``pq``, ``sq`` (mean IoU of matches) and ``rq`` (F1 of matching); the same with ``_things`` and ``_stuff``; and
-        ``pq/<class>`` and so on.
+        The keys are ``pq``, ``sq`` (mean IoU of matches) and ``rq`` (F1 of matching), the same with ``_things`` and
+        ``_stuff``, and ``pq/<class>`` etc.
         """
         iou, right, false, missed = self.sums
         seen = right + false + missed > 0
@@ -99,7 +99,7 @@ class PanopticQuality:
 
 
 def _number(ids: np.ndarray) -> np.ndarray:
-    """Numbers the distinct ids from 1; those below 0 get 0."""
+    """Numbers the distinct ids from 1; ids below 0 get 0."""
     distinct, index = np.unique(ids, return_inverse=True)
     first = int(np.searchsorted(distinct, 0))
     return np.maximum(index - first + 1, 0)
@@ -108,7 +108,7 @@ def _number(ids: np.ndarray) -> np.ndarray:
 def _predicted_segments(
     overlaps: Overlaps, instances: Sequence[PredictedInstance], classes: ClassTable
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ids (below 0: nothing) and train ids of the predicted segments, by row of ``overlaps``."""
+    """Returns ids (below 0: no segment) and train ids of the predicted segments, by row of ``overlaps``."""
     surest = {instance.number: instance for instance in sorted(instances, key=lambda x: x.confidence)}
     numbers, index = np.unique(overlaps.numbers, return_inverse=True)
     train_ids = [classes.train_ids[surest[number].class_id] if number else 0 for number in numbers.tolist()]

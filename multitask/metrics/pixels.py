@@ -1,4 +1,4 @@
-"""Errors of single pixels as sums and counts over a data set, so that no image weighs more than its pixels."""
+"""Pixel-wise metrics, with sums and counts over a data set, so that every pixel has equal weight in whatever image."""
 
 from typing import Protocol
 
@@ -10,7 +10,7 @@ from multitask.data.sample import Target
 
 
 class Metric(Protocol):
-    """Accumulates over batches; `compute` leaves out what cannot be computed."""
+    """Metric that accumulates over batches; `compute` leaves out values that cannot be computed."""
 
     def update(self, prediction: Tensor, target: Target) -> None: ...
 
@@ -18,11 +18,11 @@ class Metric(Protocol):
 
 
 class ConfusionMatrix:
-    """One matrix over the data set, rows the truth, columns the prediction: the official definition of IoU.
+    """Confusion matrix over the data set, rows ground truth, columns prediction, for IoU by the official definition.
 
     Args:
-        class_names: by train id.
-        categories: the category of each class.
+        class_names: names by train id.
+        categories: categories by train id.
     """
 
     def __init__(self, class_names: tuple[str, ...], categories: tuple[str, ...]) -> None:
@@ -31,24 +31,24 @@ class ConfusionMatrix:
         self.matrix = torch.zeros(len(class_names), len(class_names), dtype=torch.int64)
 
     def update(self, prediction: Tensor, target: Target) -> None:
-        """Adds logits [B, C, H, W] against train ids [B, H, W]; pixels that are not valid count for nobody."""
+        """Adds logits [B, C, H, W] against train ids [B, H, W]; pixels that are not valid do not count."""
         num_classes = len(self.class_names)
         cells = target.value[target.valid] * num_classes + prediction.argmax(1)[target.valid]
         counts = torch.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
         self.matrix = self.matrix.to(counts.device) + counts
 
     def add(self, truth: np.ndarray, predicted: np.ndarray, pixels: np.ndarray) -> None:
-        """Adds pixels counted already: (R,) train ids of the truth, (R,) predicted ones, (R,) how many pixels."""
+        """Adds pixel counts: (R,) train ids of the ground truth, (R,) predicted train ids, (R,) numbers of pixels."""
         num_classes = len(self.class_names)
         counts = np.bincount(truth * num_classes + predicted, weights=pixels, minlength=num_classes**2)
         cells = torch.from_numpy(counts.astype(np.int64)).reshape(num_classes, num_classes)
         self.matrix = self.matrix + cells.to(self.matrix.device)
 
     def merge(self, other: "ConfusionMatrix") -> None:
-        """Adds what another process counted.
+        """Adds the counts of another process.
 
         Raises:
-            ValueError: if its table of classes is another.
+            ValueError: if its class table differs.
         """
         mine, theirs = (tuple(zip(x.class_names, x.categories, strict=True)) for x in (self, other))
         if mine != theirs:
@@ -56,9 +56,9 @@ class ConfusionMatrix:
         self.matrix = self.matrix + other.matrix.to(self.matrix.device)
 
     def compute(self) -> dict[str, float]:
-        """``iou_class``, ``iou_category`` (means) and ``iou/<class>``, fractions; classes never seen are left out.
+        """Returns ``iou_class``, ``iou_category`` (means) and ``iou/<class>``, without classes that never occur.
 
-        Where each class is a category of its own there is no ``iou_category``.
+        Without categories of several classes there is no ``iou_category``.
         """
         classes = _iou(self.matrix)
         categories = _iou(self.by_category().matrix)
@@ -73,7 +73,7 @@ class ConfusionMatrix:
         return (means | figures) if figures else {}
 
     def by_category(self) -> "ConfusionMatrix":
-        """The matrix of the categories: a class taken for another of its category is right."""
+        """Returns the confusion matrix of categories, in which confusing classes of one category is correct."""
         names = tuple(dict.fromkeys(self.categories))
         members = torch.tensor([[name == category for name in self.categories] for category in names])
         pooling = members.to(self.matrix.device, torch.float64)
@@ -83,7 +83,7 @@ class ConfusionMatrix:
 
 
 def _iou(matrix: Tensor) -> Tensor:
-    """Intersection over union of each class, NaN where a class is neither in the truth nor predicted."""
+    """Returns the IoU of each class, NaN for a class that is neither in the ground truth nor predicted."""
     matrix = matrix.double()
     intersection = matrix.diagonal()
     return intersection / (matrix.sum(0) + matrix.sum(1) - intersection)
@@ -102,10 +102,10 @@ class VectorError:
         self.sums = self.sums.to(sums.device) + sums
 
     def merge(self, other: "VectorError") -> None:
-        """Adds what another process summed."""
+        """Adds the sums of another process."""
         self.sums = self.sums + other.sums.to(self.sums.device)
 
     def compute(self) -> dict[str, float]:
-        """``mean_error_px`` and ``rms_error_px``; nothing without a valid pixel."""
+        """Returns ``mean_error_px`` and ``rms_error_px``; empty without a valid pixel."""
         absolute, squared, count = self.sums.tolist()
         return {"mean_error_px": absolute / count, "rms_error_px": (squared / count) ** 0.5} if count else {}

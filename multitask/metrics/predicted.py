@@ -1,4 +1,4 @@
-"""What is predicted of one frame, in the form that metrics and result files take."""
+"""Predictions for one frame, in the form that metrics and result files use."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ class PredictedInstance(NamedTuple):
     """One predicted instance.
 
     Attributes:
-        number: its pixels' value in the instance map, from 1. One that the map lacks is left out everywhere; one given
-            twice is predicted twice, with the same pixels.
-        class_id: class id (its place in the table) of an evaluated class with instances.
-        confidence: finite; the greater, the surer.
+        number: value of its pixels in the instance map, from 1. An instance without pixels is ignored; a number given
+            twice means two predictions with the same pixels.
+        class_id: class id (index into the class table) of an evaluated class with instances.
+        confidence: finite score; higher is more confident.
     """
 
     number: int
@@ -30,12 +30,12 @@ class PredictedInstance(NamedTuple):
 
 @dataclass(frozen=True)
 class PredictedScene:
-    """The predictions for one frame, all of its height and width. What is not predicted is None.
+    """The predictions for one frame, all of its height and width; None for layers that are not predicted.
 
     Attributes:
-        train_ids: (H, W) int.
-        instance_map: (H, W) int, numbers of instances, 0 outside all of them.
-        instances: those of the map, in any order.
+        train_ids: (H, W) int, predicted train ids.
+        instance_map: (H, W) int, numbers of instances, 0 outside of all.
+        instances: the instances of the map, in any order.
         disparity: (H, W) float, px at this resolution.
     """
 
@@ -45,15 +45,15 @@ class PredictedScene:
     disparity: np.ndarray | None = None
 
     def check(self, name: str, size: tuple[int, ...], classes: ClassTable) -> None:
-        """Checks what only the pixels show and what the list of instances says.
+        """Checks the layers and the list of instances.
 
         Args:
-            name: of the frame, for the errors.
-            size: (H, W) that the frame has.
+            name: name of the frame, for errors.
+            size: (H, W) px of the frame.
             classes: the class table.
         Raises:
-            UserError: naming the frame, if its disparity is not finite: a network may predict that.
-            ValueError: naming the frame and what was needed and found, if anything else is wrong.
+            UserError: naming the frame, if its disparity is not finite, as a network may predict.
+            ValueError: naming the frame, what was needed and what was found, for any other fault.
         """
         for kind, layer in (
             ("train ids", self.train_ids),
@@ -72,7 +72,7 @@ class PredictedScene:
             _check_instance(name, instance, classes)
 
     def check_numbers(self, name: str, numbers: np.ndarray) -> None:
-        """Checks that the list names every number (N,) of the map, 0 apart."""
+        """Checks that every number (N,) of the map except 0 is in the list of instances."""
         unknown = set(numbers.tolist()) - {0, *(instance.number for instance in self.instances)}
         if unknown:
             raise ValueError(
@@ -84,7 +84,7 @@ class PredictedScene:
 def check_range(
     name: str, what: str, layer: np.ndarray | None, highest: int, error: type[ValueError] = ValueError
 ) -> None:
-    """Checks that a layer, if there is one, holds whole numbers from 0 to ``highest``; else raises ``error``."""
+    """Checks that a layer, unless None, holds integers from 0 to ``highest``; otherwise raises ``error``."""
     if layer is None or not layer.size:
         return
     if not np.issubdtype(layer.dtype, np.integer):
@@ -105,7 +105,7 @@ def _check_instance(name: str, instance: PredictedInstance, classes: ClassTable)
 
 
 def layers_of(sample: Sample, scene: PredictedScene) -> frozenset[str]:
-    """Which layers of truth and prediction a frame has, for errors to name."""
+    """Returns the names of the ground truth and predicted layers that a frame has."""
     true = {kind: getattr(sample, kind) for kind in ("class_ids", "instance_ids", "disparity", "camera")}
     predicted = {kind: getattr(scene, kind) for kind in ("train_ids", "instance_map", "disparity")}
     named = {f"true {kind}": layer for kind, layer in true.items()}

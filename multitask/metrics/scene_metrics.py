@@ -1,4 +1,4 @@
-"""All figures of a predicted scene, from one pass over its pixels."""
+"""All metrics of predicted scenes, computed in one pass over each scene's pixels."""
 
 from multitask.data.classes import INSTANCE_BASE, ClassTable, class_of
 from multitask.data.sample import Sample
@@ -12,11 +12,11 @@ from multitask.metrics.panoptic_quality import PanopticQuality
 from multitask.metrics.predicted import PredictedScene, check_range, layers_of
 
 PANOPTIC = "panoptic"
-"""What the keys of panoptic quality begin with."""
+"""Prefix of the keys of panoptic quality."""
 
 
 class _Sums:
-    """What is added up over frames that have the same layers."""
+    """Accumulated metrics of the frames that have the same layers."""
 
     def __init__(self, table: ClassTable) -> None:
         self.classes = ClassScores(table)
@@ -32,15 +32,15 @@ class _Sums:
 
 
 class SceneMetrics:
-    """Figures over a data set, each of the frames that have the layers for it; without any it is absent.
+    """Metrics over a data set, each over the frames that have its layers; without such frames it is absent.
 
-    Streams: after a frame only small tables are kept. Processes that each saw some of the frames `merge`.
+    Only small tables are kept of each frame. Instances of several processes are combined by `merge`.
 
     Args:
         table: the class table of labels and predictions.
-        classes: what the keys of IoU and iIoU begin with, before ``/``.
-        instances: the same for average precision.
-        depth: the same for errors in metres. Panoptic quality begins with ``panoptic``.
+        classes: prefix of the keys of IoU and iIoU, before ``/``.
+        instances: prefix for average precision.
+        depth: prefix for errors in metres. The prefix of panoptic quality is ``panoptic``.
     """
 
     def __init__(self, table: ClassTable, classes: str, instances: str, depth: str) -> None:
@@ -52,12 +52,12 @@ class SceneMetrics:
         """Adds a frame.
 
         Args:
-            sample: its labels (and camera), which frames of several data sets need not all have.
-            scene: its predictions, of the same size; all frames have the same kinds.
+            sample: labels and camera of the frame; frames may differ in which of them they have.
+            scene: predictions of the same size; all frames must have the same predicted layers.
         Raises:
-            UserError: naming the frame, if its labels hold values that they must not, or disparity is not finite.
-            ValueError: naming the frame, if something is predicted that was not for earlier frames (or the other way
-                round), or a layer is of another size, or holds values that it must not.
+            UserError: naming the frame, if its labels hold invalid values, or predicted disparity is not finite.
+            ValueError: naming the frame, if its predicted layers differ from those of earlier frames, or a layer has
+                another size or invalid values.
         """
         scene.check(sample.name, sample.image.shape[:2], self.table)
         most = len(self.table.labels)
@@ -84,21 +84,21 @@ class SceneMetrics:
             sums.depth.update(scene.disparity, sample.disparity, sample.camera, sample.class_ids)
 
     def merge(self, other: "SceneMetrics") -> None:
-        """Adds what another process saw.
+        """Adds the frames of another process.
 
         Raises:
-            ValueError: if other things were predicted for its frames.
+            ValueError: if its frames have other predicted layers.
         """
         for layers, sums in other.sums.items():
             self._check_predicted("merge", layers)
             self.sums.setdefault(layers, _Sums(self.table)).merge(sums)
 
     def compute(self) -> dict[str, float]:
-        """``<prefix>/<figure>``, fractions and m; see the single metrics for their names."""
+        """Returns ``<prefix>/<metric>``, fractions and m; see the single metrics for their names."""
         weighted = self._of(*_CLASSES, "true instance_ids").classes.compute(weighted=True)
         instances, near = self._of(*_INSTANCES).instances, self._of(*_INSTANCES, *_DISTANCES).instances
         if len(near.frames) == len(instances.frames):
-            near = AveragePrecision(self.table)  # the figures of all frames say it
+            near = AveragePrecision(self.table)  # the metrics of all frames are the same
         figures = (
             weighted | self._of(*_CLASSES).classes.compute(weighted=False),
             near.compute() | instances.compute(),
@@ -112,7 +112,7 @@ class SceneMetrics:
         }
 
     def _of(self, *layers: str) -> _Sums:
-        """The sums over all frames that have these layers."""
+        """Returns the accumulated metrics of all frames that have these layers."""
         total = _Sums(self.table)
         for found, sums in self.sums.items():
             if found.issuperset(layers):

@@ -1,1 +1,1 @@
-"""The network: shared encoder, one decoder for each task."""
+"""The network: a shared encoder and one decoder for each task."""

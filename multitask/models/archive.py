@@ -1,4 +1,4 @@
-"""Files of torch.save, read only after what they say of themselves is known to be true."""
+"""Safe reading of ``torch.save`` files: the sizes and checksums that a file declares are verified before loading."""
 
 import zipfile
 from pathlib import Path
@@ -10,26 +10,26 @@ from multitask.errors import UserError, reason
 from multitask.models.contents import Contents
 
 _ZIP = b"PK\x03\x04"
-"""What an archive begins with; what does not was written by torch before 1.6."""
+"""First bytes of an archive; files without them were written by torch before 1.6."""
 
 _IS_FOLDER = 0x10
-"""In the attributes of an entry, as DOS has them."""
+"""Bit in the DOS attributes of an archive's entry that marks a folder."""
 
 _PICKLES_BEFORE_TENSORS = 5
-"""In files from before torch 1.6."""
+"""Number of pickles in front of the tensors in files from before torch 1.6."""
 
 
 def read(path: Path, *, mmap: bool = False) -> Any:
-    """Reads a file onto the CPU, and runs no code of its.
+    """Reads a file onto the CPU without running code in it.
 
-    An archive's check sums are compared with its content. Whatever a file says of its own, reading it takes about as
-    much memory as the file is long.
+    The checksums of an archive are verified. Whatever sizes a file declares, reading it takes about as much memory as
+    the file is long.
 
     Args:
-        path: of a file that exists.
-        mmap: whether an archive's tensors stay on the disk until they are used.
+        path: an existing file.
+        mmap: whether an archive's tensors stay on disk until they are used.
     Raises:
-        UserError: why it cannot be read, to be put behind the file's name.
+        UserError: with the reason why it cannot be read; callers add the file's name.
     """
     try:
         with path.open("rb") as file:
@@ -42,27 +42,27 @@ def read(path: Path, *, mmap: bool = False) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and is_zip)
     except UserError:
         raise
-    except Exception as error:  # zipfile, pickle and torch raise many kinds for what is no file of theirs
+    except Exception as error:  # zipfile, pickle and torch raise many types for malformed files
         raise UserError(first_line(error)) from error
 
 
 def first_line(error: Exception) -> str:
-    """What an error of torch says, of which the first line is for people; its kind where it says nothing."""
+    """Returns the first line of an error's text, the readable one of torch's errors; without text the error's type."""
     return reason(error) if isinstance(error, OSError) else next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _check_archive(file: BinaryIO) -> None:
-    """Compares check sums, and what the archive and the pickle in it say of sizes with what is there."""
+    """Verifies an archive's checksums, and the sizes that the archive and the pickle in it declare."""
     length = file.seek(0, 2)
     with zipfile.ZipFile(file) as archive:
         _check_directory(file, length)
         sizes: dict[str, int] = {}
         for entry in archive.infolist():
-            # torch tells no upper from lower case.
+            # torch ignores case in names.
             if entry.filename.lower() in sizes:
                 raise UserError(f"two entries {entry.filename[:80]!r}")
             sizes[entry.filename.lower()] = entry.file_size
-            if entry.external_attr & _IS_FOLDER:  # of which torch reads nothing, and takes what the memory holds
+            if entry.external_attr & _IS_FOLDER:  # torch reads nothing for it, and leaves memory uninitialised
                 raise UserError(f"a folder, {entry.filename[:80]!r}, among its entries")
             if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
                 raise UserError(f"compressed entries, such as {entry.filename[:80]!r}; torch stores them as they are")
@@ -80,7 +80,7 @@ def _check_archive(file: BinaryIO) -> None:
 
 
 def _check_directory(file: BinaryIO, length: int) -> None:
-    """Holds an archive to end as torch writes it, so that torch finds the same directory as zipfile does."""
+    """Requires the end of an archive to be as torch writes it, so that torch and zipfile find the same directory."""
     file.seek(-min(length, 98), 2)
     tail = file.read()
     end = tail[-22:]
@@ -98,7 +98,7 @@ def _check_directory(file: BinaryIO, length: int) -> None:
 
 
 def _check_legacy(file: BinaryIO) -> None:
-    """Compares what the pickles of an old file say of sizes with the length of the file."""
+    """Compares the sizes that the pickles of an old file declare with the file's length."""
     length = file.seek(0, 2)
     file.seek(0)
     total = 0

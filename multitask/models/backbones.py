@@ -1,4 +1,4 @@
-"""What is behind the shared features: networks made to name the class of a picture, at output stride 8."""
+"""Backbones for the shared features: image classification networks at output stride 8."""
 
 from functools import partial
 
@@ -23,7 +23,7 @@ _RESNETS = {
 class DilatedResNet(Backbone):
     """torchvision's ResNet: the strides of the last two stages become dilations 2 and 4.
 
-    Every block of these stages is dilated, not the first alone.
+    All blocks of these stages are dilated, not only the first.
 
     Args:
         name: ``resnet18``, ``resnet50``, ``resnet101``, or ``resnet10`` with one block in each stage.
@@ -48,9 +48,9 @@ class DilatedResNet(Backbone):
 class DilatedMobileNetV2(Backbone):
     """torchvision's MobileNetV2: the strides of the last two stages become dilations 2 and 4.
 
-    The convolution whose stride is gone keeps the dilation before it: every fourth feature along each axis is the one
-    that the original computes. Left out is what the original does to name classes, the last 1x1 convolution to 1280
-    channels, as its authors do for segmentation (Sandler et al., 2018, section 6.3): 320 channels remain.
+    A convolution that loses its stride keeps the dilation before it, so that every fourth feature along each axis
+    equals the original's. The last 1x1 convolution to 1280 channels, which serves classification, is left out, as its
+    authors do for segmentation (Sandler et al., 2018, section 6.3): 320 channels remain.
 
     Args:
         name: ``mobilenet_v2``.
@@ -74,13 +74,13 @@ class DilatedMobileNetV2(Backbone):
 def make_backbone(
     name: str, pretrained: str | None = None, freeze_batch_norm: bool = False, library: str = "torchvision"
 ) -> Backbone:
-    """The network of ``model.encoder``.
+    """Builds the network of ``model.encoder``.
 
     Args:
-        name: of the network.
-        pretrained: see there.
-        freeze_batch_norm: whether batch norms keep their running statistics, scales and shifts, in training too.
-        library: where the network is from, ``torchvision`` or ``timm``.
+        name: name of the network.
+        pretrained: see `DilatedResNet` and `TimmEncoder`.
+        freeze_batch_norm: whether batch norms keep their running statistics, scales and shifts during training.
+        library: library of the network, ``torchvision`` or ``timm``.
     Raises:
         UserError: naming the key.
     """
@@ -114,7 +114,7 @@ def _dilate(stage: nn.Module, dilation: int) -> nn.Module:
 
 
 def _strides_to_dilations(stages: nn.Module) -> None:
-    """Takes the strides beyond 8 away: what follows each looks twice as far."""
+    """Removes the strides beyond 8, and doubles the dilation of all later 3x3 convolutions for each."""
     stride, dilation = 1, 1
     for module in stages.modules():
         if not isinstance(module, nn.Conv2d) or module.kernel_size != (3, 3):

@@ -1,4 +1,4 @@
-"""What a pickle of torch says that it holds, without making anything of it."""
+"""Inspection of torch's pickles: checks the tensors that a pickle declares without creating them."""
 
 import math
 import pickle
@@ -12,7 +12,7 @@ _BYTES = {
     **{"Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "ComplexDouble": 16, "ComplexFloat": 8},
     **{"Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1, "Bool": 1, "Untyped": 1},
 }
-"""Of one element of each kind of storage."""
+"""Bytes per element by kind of storage."""
 
 _MOST_DIMENSIONS = 8
 _MOST_COPIED = 100_000
@@ -20,13 +20,13 @@ _MOST_COPIED = 100_000
 
 @dataclass(frozen=True, slots=True)
 class _Storage:
-    """So many elements of the file."""
+    """A storage of ``number`` elements in the file."""
 
     number: int
 
 
 class _Dict(dict[Any, Any]):
-    """Stands for an OrderedDict, which may have attributes."""
+    """Replacement for an OrderedDict, whose pickle may set attributes."""
 
     def __setstate__(self, state: object) -> None:
         if not isinstance(state, dict) or not state.keys() <= {"_metadata"}:
@@ -34,7 +34,7 @@ class _Dict(dict[Any, Any]):
 
 
 class _Call:
-    """What a pickle may call; as an object without attributes it can be given none."""
+    """Replacement for a function that a pickle may call; with slots, the pickle cannot set attributes on it."""
 
     __slots__ = ("_function",)
 
@@ -46,14 +46,14 @@ class _Call:
 
 
 class Contents(pickle._Unpickler):
-    """Reads a pickle as torch's own restricted unpickler does, but makes no tensors.
+    """Reads a pickle as torch's own restricted unpickler does, but creates no tensors.
 
-    Refused is whatever would take more memory than the file is long: tensors larger than what is stored of them,
-    calls that copy. `load` raises many kinds of error for what is no pickle.
+    It refuses whatever would take more memory than the file is long: tensors larger than their stored data, and
+    excessive copies. `load` raises many types of error for malformed pickles.
 
     Args:
-        file: stands behind the pickle's last byte after `load`.
-        records: bytes that are stored for each storage, by its key in lower case; None if that is not known yet.
+        file: the file; after `load` it is positioned behind the pickle.
+        records: number of bytes stored for each storage, by its lower-case key; None if unknown.
     """
 
     def __init__(self, file: IO[bytes], records: Mapping[str, int] | None = None) -> None:
@@ -64,15 +64,15 @@ class Contents(pickle._Unpickler):
 
     @property
     def storage_bytes(self) -> int:
-        """What all the storages take."""
+        """Total number of bytes of all storages."""
         return sum(self._storages.values())
 
     def find_class(self, module: str, name: str) -> Any:
-        module = "__builtin__" if module == "builtins" else module  # as it was called when pickles' protocol 2 was made
+        module = "__builtin__" if module == "builtins" else module  # the name in pickles of protocol 2
         if module in ("torch", "torch.cuda", "torch.storage") and name.removesuffix("Storage") in _BYTES:
             return name.removesuffix("Storage")
         if module == "torch" and name.islower() and name.isalnum():
-            return _Call(self._device) if name == "device" else name  # else a type, such as float32
+            return _Call(self._device) if name == "device" else name  # otherwise a dtype, such as float32
         calls: dict[tuple[str, str], Callable[..., Any]] = {
             ("collections", "OrderedDict"): lambda *args: _Dict(*self._copies(*args)),
             ("collections", "Counter"): lambda *args: _Dict(*self._copies(*args)),
@@ -109,14 +109,14 @@ class Contents(pickle._Unpickler):
             raise UserError(f"a tensor of {shown(size)}, of which {storage.number} elements are stored")
 
     def _copies(self, values: Collection[Any] = ()) -> tuple[Collection[Any]]:
-        """The argument of a call that copies it: a file can ask for that many times."""
+        """Counts the values that a call copies, and returns them as its arguments; a file may repeat such calls."""
         self._copied += len(values)
         if self._copied > _MOST_COPIED:
             raise UserError(f"more than {_MOST_COPIED} copied values")
         return (values,)
 
     def _bytes(self, text: str, coding: str) -> None:
-        """Bytes, which protocol 2 writes as a text in which each is a character; other codings may make more of it."""
+        """Checks bytes, which protocol 2 stores as latin1 text; other encodings may expand the text."""
         if coding != "latin1":
             raise UserError(f"needed bytes, found a text in {shown(coding)}")
         self._copies(text)

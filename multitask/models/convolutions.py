@@ -1,7 +1,7 @@
-"""Convolutions in a form whose gradients are right.
+"""Workaround for wrong gradients of grouped, dilated convolutions in bfloat16 on CPUs.
 
 On processors with bfloat16, torch 2.14 computes garbage for the weights' gradient of grouped convolutions with dilation
-in bfloat16 where pictures lie in memory pixel by pixel: uninitialised memory, which batch norm hides from the losses.
+in bfloat16 in channels-last memory format: uninitialised memory, which batch norm hides from the losses.
 """
 
 import torch
@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 
 class _InFloat32(nn.Module):
-    """What `in_right_form` makes of a convolution: under the CPU's autocast it computes in float32."""
+    """Mixin that `in_right_form` adds to a convolution: under the CPU's autocast it computes in float32."""
 
     def forward(self, features: Tensor) -> Tensor:
-        """As the convolution has it; the type of the result is that of ``features``."""
+        """Applies the convolution; the result has the dtype of ``features``."""
         if features.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
             return super().forward(features)
         with torch.autocast("cpu", enabled=False):
@@ -20,14 +20,14 @@ class _InFloat32(nn.Module):
 
 
 def is_delicate(module: nn.Module) -> bool:
-    """Whether a module is a convolution whose gradients may be wrong: in groups and with dilation."""
+    """Whether a module is a convolution whose gradients may be wrong, that is, grouped and dilated."""
     return isinstance(module, nn.Conv2d) and module.groups > 1 and max(module.dilation) > 1
 
 
 def in_right_form(module: nn.Module) -> None:
     """Makes the grouped and dilated convolutions in ``module`` compute in float32 under the CPU's autocast.
 
-    Names and values of parameters stay as they are.
+    Names and values of parameters are unchanged.
     """
     for part in module.modules():
         if is_delicate(part) and not isinstance(part, _InFloat32):

@@ -1,4 +1,4 @@
-"""Encoders of timm, an optional extra: any that can be had at output stride 8."""
+"""Encoders from timm, an optional extra: all networks that support output stride 8."""
 
 import difflib
 import re
@@ -17,7 +17,7 @@ from multitask.models.pretrained import is_file, load_weights
 from multitask.models.stride import STRIDE, Backbone
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of the normalised pictures that reach the network: ImageNet's."""
+"""Mean and standard deviation by which the network's input is normalised: ImageNet's."""
 
 _FLATTENED = re.compile(r"^([^.]+)_(\d+)\.")
 
@@ -25,15 +25,15 @@ _FLATTENED = re.compile(r"^([^.]+)_(\d+)\.")
 class TimmEncoder(Backbone):
     """The deepest features of one of timm's networks.
 
-    Parameters lie below ``body``, named as timm's ``features_only`` has them. Weights that expect another mean and
-    deviation than ImageNet's get pictures of theirs: `scale` and `shift` are a part of the checkpoint.
+    Parameters lie below ``body`` under the names of timm's ``features_only``. For weights that expect another mean and
+    deviation than ImageNet's, the input is normalised again by `scale` and `shift`, which are part of the checkpoint.
 
     Args:
-        name: of timm's architecture, without a tag.
-        pretrained: None (random), the tag of weights that timm knows of this architecture, or the path of a file with
-            timm's names.
+        name: name of timm's architecture, without a tag.
+        pretrained: None (random), the tag of timm's weights for this architecture, or the path of a file with timm's
+            names.
     Raises:
-        UserError: naming the key, where timm is not installed, does not know the name, or cannot give it stride 8.
+        UserError: naming the key, if timm is not installed, does not know the name, or does not support stride 8.
     """
 
     scale: Tensor
@@ -50,10 +50,10 @@ class TimmEncoder(Backbone):
                 weights = _published(timm, name, pretrained)
             names = {key: _FLATTENED.sub(r"\1.\2.", key) for key in self.body.state_dict()}
             with torch.device("meta"):
-                everything = timm.create_model(name).state_dict().keys()
-            if not set(names.values()) <= everything:  # this network's features keep its own names
+                all_names = timm.create_model(name).state_dict().keys()
+            if not set(names.values()) <= all_names:  # features_only keeps this network's names
                 names = {key: key for key in names}
-            load_weights(self.body, name, pretrained, lambda: _download(timm, weights, pretrained), everything, names)
+            load_weights(self.body, name, pretrained, lambda: _download(timm, weights, pretrained), all_names, names)
         _keep_all_buffers(self.body)
         found = timm.get_pretrained_cfg(weights)
         mean, std = (torch.tensor(getattr(found, key, None) or own) for key, own in (("mean", MEAN), ("std", STD)))
@@ -62,8 +62,8 @@ class TimmEncoder(Backbone):
         in_right_form(self.body)
 
     def forward(self, images: Tensor) -> Tensor:
-        # Some begin with patches, and would leave a rest of the picture out. What is added is not written as a
-        # remainder, of which torch.export cannot show that a multiple of the stride results.
+        # Networks with patch embeddings would drop the last columns and rows. The padding is not written as a modulo,
+        # since torch.export could not prove that the sum is a multiple of the stride.
         below, right = ((side + STRIDE - 1) // STRIDE * STRIDE - side for side in images.shape[-2:])
         whole = functional.pad(images * self.scale + self.shift, (0, right, 0, below))
         return self.body(whole)[-1]
@@ -83,7 +83,7 @@ def _features(timm: ModuleType, name: str) -> Any:
         raise UserError(f"model.encoder: needed the name of one of timm's networks{_such_as(close)}, found {name!r}")
     try:
         body = timm.create_model(name, features_only=True, output_stride=STRIDE, pretrained=False)
-    except Exception as error:  # of many kinds: networks have no such argument, or assert that it is 32
+    except Exception as error:  # of many types: some networks lack the argument, some assert that it is 32
         found = archive.first_line(error)
         raise UserError(f"model.encoder={name}: needed one that can have stride {STRIDE} ({found})") from error
     if (found := body.feature_info.reduction()[-1]) != STRIDE:
@@ -92,7 +92,7 @@ def _features(timm: ModuleType, name: str) -> Any:
 
 
 def _published(timm: ModuleType, name: str, tag: str) -> str:
-    """Timm's name of an architecture with weights."""
+    """Returns timm's name for an architecture with the weights of a tag."""
     known = [found.partition(".")[2] for found in timm.list_pretrained(f"{name}.*")]
     if tag not in known:
         raise UserError(
@@ -104,7 +104,7 @@ def _published(timm: ModuleType, name: str, tag: str) -> str:
 def _download(timm: ModuleType, weights: str, tag: str) -> Mapping[str, Tensor]:
     try:
         return timm.create_model(weights, pretrained=True).state_dict()
-    except Exception as error:  # of the system's, of the hub's many kinds
+    except Exception as error:  # of the system, or one of the hub's many types
         raise UserError(
             f"model.pretrained={tag}: the weights could not be downloaded ({archive.first_line(error)}); download "
             f"timm/{weights} elsewhere and set model.pretrained to the file's path"
@@ -112,7 +112,7 @@ def _download(timm: ModuleType, weights: str, tag: str) -> Mapping[str, Tensor]:
 
 
 def _keep_all_buffers(network: nn.Module) -> None:
-    """Makes buffers that timm computes a part of checkpoints, since a network may be made empty and then filled."""
+    """Makes timm's computed buffers part of checkpoints, since a network may be created empty and then filled."""
     for module in network.modules():
         for name, buffer in list(module.named_buffers(recurse=False)):
             module.register_buffer(name, buffer, persistent=True)

@@ -12,22 +12,22 @@ from multitask.models.encoder import ASPP, Encoder, conv_bn_relu
 from multitask.models.stride import STRIDE
 
 _MOST_CHANNELS, _MOST_RATES = 8192, 64
-"""Several times what any ResNet has, and many times the paper's three: beyond, the weights alone fill a GPU."""
+"""Limits of channels and of dilations, several times any ResNet's and the paper's; beyond, weights alone fill a GPU."""
 
 _WIDEST = 1023
-"""Px of the features, of which a picture of 8,000 px has no more: farther apart, all weights but one meet padding."""
+"""Limit of kernel size and dilation, px of the features: those of a picture of 8,000 px are no wider."""
 
 _NAME = re.compile(r"[\w-]+")
 
 
 class Decoder(nn.Module):
-    """A task's own layers (appendix A): convolution to ``channels``, batch norm, ReLU, 1x1 convolution, upsampling.
+    """Layers of one task (appendix A): convolution to ``channels``, batch norm, ReLU, 1x1 convolution, upsampling.
 
     Args:
-        in_channels: of the shared features.
-        channels: between the two convolutions.
-        out_channels: of the task.
-        kernel: of the first convolution.
+        in_channels: number of channels of the shared features.
+        channels: number of channels between the two convolutions.
+        out_channels: number of channels of the task's prediction.
+        kernel: kernel size of the first convolution.
     """
 
     def __init__(self, in_channels: int, channels: int, out_channels: int, kernel: int) -> None:
@@ -36,7 +36,7 @@ class Decoder(nn.Module):
         self.output = nn.Conv2d(channels, out_channels, 1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """[B, in_channels, h, w] -> [B, out_channels, 8 h, 8 w] float32, whatever the type of the features."""
+        """Maps [B, in_channels, h, w] to [B, out_channels, 8 h, 8 w] float32, whatever the dtype of the features."""
         hidden = self.hidden(features)
         # The last layer is cheap and its output is measured in px: bfloat16 would round 100 px to half a px.
         with torch.autocast(hidden.device.type, enabled=False):
@@ -45,11 +45,11 @@ class Decoder(nn.Module):
 
 
 class MultiTaskNetwork(nn.Module):
-    """Predictions for all tasks from one image.
+    """Network that predicts all tasks from one image.
 
     Args:
-        encoder: image -> shared features.
-        decoders: one for each task, by the task's name.
+        encoder: maps images to shared features.
+        decoders: one decoder for each task, by the task's name.
     """
 
     def __init__(self, encoder: Encoder, decoders: dict[str, Decoder]) -> None:
@@ -58,14 +58,14 @@ class MultiTaskNetwork(nn.Module):
         self.decoders = nn.ModuleDict(decoders)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """[B, 3, H, W] normalised images -> {task: [B, channels, H, W] float32}."""
+        """Maps normalised images [B, 3, H, W] to {task: [B, channels, H, W] float32}."""
         height, width = images.shape[-2:]
-        return {name: whole[..., :height, :width] for name, whole in self.whole(images).items()}
+        return {name: prediction[..., :height, :width] for name, prediction in self.uncropped(images).items()}
 
-    def whole(self, images: Tensor) -> dict[str, Tensor]:
-        """The same as far as the features reach: to the next multiples of 8 px.
+    def uncropped(self, images: Tensor) -> dict[str, Tensor]:
+        """Returns the predictions without cropping them to the images: H and W are rounded up to multiples of 8 px.
 
-        Features lie 8 px apart whatever the size. Stretched to a size between, they would slide along the picture.
+        Features lie 8 px apart whatever the size. Resizing predictions to any other size would shift them.
         """
         features = self.encoder(images)
         return {name: decoder(features) for name, decoder in self.decoders.items()}
@@ -83,20 +83,20 @@ def make_network(
     freeze_batch_norm: bool = False,
     library: str = "torchvision",
 ) -> MultiTaskNetwork:
-    """The network of the configuration group ``model``.
+    """Builds the network of the configuration group ``model``.
 
     Args:
-        channels: of each task's prediction, by the task's name.
+        channels: number of channels of each task's prediction, by the task's name.
         encoder: name of the backbone.
         pretrained: see `make_backbone`.
-        aspp_channels: of each branch of the pyramid.
-        aspp_rates: its dilations.
-        decoder_channels: of each decoder's hidden layer.
+        aspp_channels: number of channels of each branch of the pyramid.
+        aspp_rates: dilations of the pyramid.
+        decoder_channels: number of channels of each decoder's hidden layer.
         decoder_kernel: size of each decoder's first convolution, odd.
-        freeze_batch_norm: see `make_backbone`; those of the pyramid and the decoders are never frozen.
+        freeze_batch_norm: see `make_backbone`; batch norms of the pyramid and the decoders are never frozen.
         library: see `make_backbone`.
     Raises:
-        UserError: naming the key, for a value that makes no sense.
+        UserError: naming the key, for an invalid value.
     """
     for key, value in (("aspp_channels", aspp_channels), ("decoder_channels", decoder_channels)):
         if not 1 <= value <= _MOST_CHANNELS:

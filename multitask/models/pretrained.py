@@ -1,4 +1,4 @@
-"""Weights for a backbone that were trained elsewhere: its library's by name, or from a file in the library's names."""
+"""Pretrained weights for a backbone: its library's by name, or from a file with the library's names."""
 
 import hashlib
 import logging
@@ -18,38 +18,38 @@ from multitask.models.tensors import first_difference, first_not_finite, first_o
 log = logging.getLogger(__name__)
 
 _WRAPPERS = ("state_dict", "model", "model_state")
-"""Under which training programs keep the state dict in a larger file."""
+"""Keys under which training programs store the state dict in a larger file."""
 
 _HEADS = ("fc", "classifier", "head")
-"""What torchvision and timm call the layer that names the classes of their own data sets."""
+"""Names of the classification layer in torchvision and timm."""
 
 SAFETENSORS = ".safetensors"
-"""What the names of safetensors' files end with."""
+"""Extension of safetensors files."""
 
 _PIECE = 1 << 20
-"""Bytes that are read at once."""
+"""Number of bytes read at once."""
 
 _MOST_NAMES = 20
-"""That a line shows."""
+"""Number of names that a message shows."""
 
 
 def is_file(pretrained: str) -> bool:
-    """Whether ``model.pretrained`` is the path of a file, not a name."""
+    """Whether ``model.pretrained`` is the path of an existing file rather than a name."""
     return Path(pretrained).is_file()
 
 
-def load_torchvision(backbone: nn.Module, name: str, pretrained: str, everything: Iterable[str]) -> None:
-    """Fills a backbone of torchvision with weights that were trained elsewhere.
+def load_torchvision(backbone: nn.Module, name: str, pretrained: str, all_names: Iterable[str]) -> None:
+    """Loads pretrained weights into a backbone of torchvision.
 
     Args:
-        backbone: whose parameters have torchvision's names.
-        name: of its architecture.
+        backbone: backbone with torchvision's parameter names.
+        name: name of its architecture.
         pretrained: one of torchvision's names of weights, or the path of a file.
-        everything: names of all that torchvision's whole network has.
+        all_names: names in the state dict of torchvision's complete network.
     Raises:
-        UserError: as `load_weights`.
+        UserError: as for `load_weights`.
     """
-    load_weights(backbone, name, pretrained, lambda: _torchvision(name, pretrained), everything)
+    load_weights(backbone, name, pretrained, lambda: _download(name, pretrained), all_names)
 
 
 def load_weights(
@@ -57,36 +57,36 @@ def load_weights(
     name: str,
     pretrained: str,
     download: Callable[[], Mapping[str, Tensor]],
-    everything: Iterable[str],
+    all_names: Iterable[str],
     names: Mapping[str, str] | None = None,
 ) -> None:
-    """Fills a network with weights that were trained elsewhere.
+    """Loads pretrained weights into a network.
 
-    A file may hold the state dict, wrapped in a training program's file or not, with a common prefix such as
-    ``module.`` or ``backbone.`` or without. Classifiers, what the network is a part of, and whatever lies outside the
-    prefix, are left out, which a line says.
+    A file may hold the state dict alone or inside a training program's file, and its names may have a common prefix
+    such as ``module.`` or ``backbone.``. Classifiers, other parts of the library's network, and everything outside of
+    the prefix are left out, which is logged in one line.
 
     Args:
-        network: to be filled.
-        name: of its architecture.
+        network: network to load into.
+        name: name of its architecture.
         pretrained: a name of weights, or the path of a file.
-        download: gets the weights of that name.
-        everything: names in the library's state dict, also of layers that ``network`` leaves out.
-        names: the library's names of the network's own; None: they are the same.
+        download: downloads the weights of that name.
+        all_names: names in the state dict of the library's network, including layers that ``network`` leaves out.
+        names: the library's names by the network's names; None: they are equal.
     Raises:
         UserError: naming ``model.pretrained``, and the first tensor that differs.
     """
-    whole = _read(pretrained) if is_file(pretrained) else download()
-    own = {(names or {}).get(key, key): key for key in network.state_dict()}
-    needed = {key: network.state_dict()[value] for key, value in own.items()}
-    state = _of_the_network(_unwrapped(whole, pretrained), pretrained, name, needed, set(everything) - needed.keys())
-    # Files from before torch 0.4.1, torchvision's own among them, hold no counters; torch then starts them at zero.
+    content = _read(pretrained) if is_file(pretrained) else download()
+    own_names = {(names or {}).get(key, key): key for key in network.state_dict()}
+    needed = {key: network.state_dict()[value] for key, value in own_names.items()}
+    state = _select(_unwrapped(content, pretrained), pretrained, name, needed, set(all_names) - needed.keys())
+    # Files from before torch 0.4.1, including torchvision's, have no batch counters; torch then starts them at zero.
     wanted = {k: value for k, value in needed.items() if k in state or not k.endswith(".num_batches_tracked")}
     if difference := first_difference(wanted, state) or first_other_type(wanted, state, exactly=False):
         raise UserError(f"model.pretrained={pretrained}: not a {name}: {difference}")
     if fault := first_not_finite(state):
         raise UserError(f"model.pretrained={pretrained}: spoilt: {fault}")
-    network.load_state_dict({own[key]: value for key, value in state.items()}, strict=False)
+    network.load_state_dict({own_names[key]: value for key, value in state.items()}, strict=False)
 
 
 def _read(path: str) -> Any:
@@ -102,14 +102,14 @@ def _read_safetensors(path: str) -> Any:
     except ImportError:
         raise UserError("reading it needs safetensors: pip install -e '.[safetensors]'") from None
     try:
-        return load_file(path)  # compares its header with the file's length; there is no check sum
-    except Exception as error:  # of a kind of its own, or of the system's
+        return load_file(path)  # compares its header with the file's length; it has no checksum
+    except Exception as error:  # of safetensors' own type, or of the system
         raise UserError(archive.first_line(error)) from error
 
 
 def _unwrapped(content: Any, path: str) -> dict[str, Tensor]:
-    """The state dict in a file's content."""
-    for _ in _WRAPPERS:  # at most as often as there are, since a dict may hold itself
+    """Returns the state dict in a file's content."""
+    for _ in _WRAPPERS:  # bounded, since a dict may contain itself
         inner = [key for key in _WRAPPERS if isinstance(content, dict) and isinstance(content.get(key), dict)]
         content = content[inner[0]] if inner else content
     if not isinstance(content, dict):
@@ -121,10 +121,18 @@ def _unwrapped(content: Any, path: str) -> dict[str, Tensor]:
     return content
 
 
-def _of_the_network(
-    state: Mapping[str, Tensor], path: str, name: str, needed: Mapping[str, Tensor], beyond: Collection[str]
+def _select(
+    state: Mapping[str, Tensor], path: str, name: str, needed: Mapping[str, Tensor], other_names: Collection[str]
 ) -> dict[str, Tensor]:
-    """The tensors of the one network in a state dict, without prefix and what lies beyond; a line says what that is."""
+    """Returns a network's tensors from a state dict, without prefix and other parts; logs what is left out.
+
+    Args:
+        state: the state dict of a file.
+        path: ``model.pretrained``, for errors.
+        name: name of the network's architecture.
+        needed: state dict of the network.
+        other_names: names of further layers of the library's network.
+    """
     anchor = _anchor(needed)
     prefixes = [key.removesuffix(anchor) for key in state if key == anchor or key.endswith(f".{anchor}")]
     if len(prefixes) > 1:
@@ -136,7 +144,7 @@ def _of_the_network(
             f"{shown(f'{prefix}conv1.weight')}, found a stem of several, as of timm's resnet50d, at {shown(deep)}"
         )
     inside = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
-    taken = {k: v for k, v in inside.items() if k in needed or not (k in beyond or k.split(".")[0] in _HEADS)}
+    taken = {k: v for k, v in inside.items() if k in needed or not (k in other_names or k.split(".")[0] in _HEADS)}
     left_out = {key.split(".")[0] for key in state if not key.startswith(prefix)}
     parts = {key.split(".")[0] for key in needed}
     for key in inside.keys() - taken.keys():
@@ -148,18 +156,18 @@ def _of_the_network(
 
 
 def _anchor(needed: Iterable[str]) -> str:
-    """A name that no other ends with: what stands in front of it stands in front of all."""
+    """Returns a name that is the end of no other name, so that the text in front of it is the common prefix."""
     names = [name for name in needed if name.endswith(".weight")]
     return next(name for name in names if not any(other.endswith(f".{name}") for other in names))
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Names of a file, on one line and not too many."""
+    """Formats a limited number of names from a file on one line."""
     few = ", ".join(name if name.replace(".", "_").isidentifier() else shown(name) for name in names[:_MOST_NAMES])
     return few if len(names) <= _MOST_NAMES else f"{few} and {len(names) - _MOST_NAMES} more"
 
 
-def _torchvision(name: str, pretrained: str) -> Mapping[str, Tensor]:
+def _download(name: str, pretrained: str) -> Mapping[str, Tensor]:
     published = name in torchvision.models.list_models()
     weights = torchvision.models.get_model_weights(name) if published else None
     if weights is None or pretrained not in weights.__members__:
@@ -176,7 +184,7 @@ def _torchvision(name: str, pretrained: str) -> Mapping[str, Tensor]:
 
 
 def _check_cached(url: str, pretrained: str) -> None:
-    """Compares a file that torch has downloaded before with the check sum in its name, which torch does only once.
+    """Verifies an already downloaded file by the checksum in its name, which torch does only after the download.
 
     Raises:
         UserError: naming the file, if it is damaged.

@@ -1,4 +1,4 @@
-"""State dicts compared: what a network needs, and what a file has."""
+"""Comparison of a network's state dict with a file's."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from multitask.errors import shown
 
 
 def first_difference(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
-    """The first tensor at which two state dicts differ in names or shapes, in words; None if they do not."""
+    """Describes the first tensor at which two state dicts differ in names or shapes; returns None if they do not."""
     for key in [*wanted, *(key for key in found if key not in wanted)]:
         if key not in wanted or key not in found or wanted[key].shape != found[key].shape:
             needed, there = (tuple(side[key].shape) if key in side else "nothing" for side in (wanted, found))
@@ -17,12 +17,13 @@ def first_difference(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) 
 
 
 def first_other_type(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], exactly: bool) -> str | None:
-    """The first tensor of the same name that is of another type, in words; None if there is none.
+    """Describes the first tensor of equal name but different dtype; returns None if there is none.
 
     Args:
-        wanted: what a network has.
-        found: what is to be put into it.
-        exactly: whether the precision must be the same; else counters may be fractions, too, as averages of them are.
+        wanted: state dict of the network.
+        found: state dict to be loaded into it.
+        exactly: whether dtypes must be equal; otherwise precisions may differ, and integers may be floats, such as
+            averaged counters.
     """
     for key in (key for key in wanted if key in found):
         needed, there = wanted[key].dtype, found[key].dtype
@@ -33,7 +34,7 @@ def first_other_type(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], 
 
 
 def first_not_finite(found: Mapping[str, Tensor]) -> str | None:
-    """The first tensor that holds infinity or no number, in words; None if there is none."""
+    """Describes the first tensor with infinite or NaN values; returns None if there is none."""
     for key, value in found.items():
         if not value.isfinite().all():
             return f"at {shown(key)} needed finite numbers, found {int((~value.isfinite()).sum())} that are not"

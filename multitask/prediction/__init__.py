@@ -1,4 +1,4 @@
-"""Predictions for one's own pictures: files and arrays -> scenes -> panels and files."""
+"""Predictions for users' pictures: from files and arrays to scenes, panels and result files."""
 
 from multitask.prediction.predictor import Predictor, load
 from multitask.prediction.scene import Scene, SceneInstance

@@ -1,4 +1,4 @@
-"""From files to the files of their predictions: what ``scripts/predict.py`` calls."""
+"""Prediction for files, with results written to files, as ``scripts/predict.py`` runs it."""
 
 import itertools
 import os
@@ -28,22 +28,22 @@ from multitask.prediction.predictor import NetworkInput, Predictor, load
 from multitask.prediction.video import num_frames, read_frames
 
 _BATCHES_AHEAD = 4
-"""So many batches of pictures are read together: pictures of different sizes among them share batches."""
+"""Number of batches that are read together: pictures of different sizes among them are grouped into batches."""
 
 _LONGEST_NAME = 255 - len("_instance_ids.png")
-"""Bytes of a name that leave room for what results' names end with."""
+"""Limit of a name in bytes, which leaves room for the suffixes of result files."""
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """What became of a prediction's inputs.
+    """Summary of a prediction.
 
     Attributes:
-        count: pictures and frames predicted.
-        failures: a line for each input that was not, with its name.
-        folder: where the files are.
-        kept: how many of ``count`` an earlier call had predicted, which this one went on with.
-        passed: names of files that are neither pictures nor videos.
+        count: number of pictures and frames predicted.
+        failures: one line for each input that could not be predicted, with its name.
+        folder: folder of the results.
+        kept: number of those in ``count`` that an earlier, unfinished call had predicted.
+        passed: names of skipped files, which are neither pictures nor videos.
     """
 
     count: int
@@ -63,7 +63,7 @@ class Predicted:
 
 
 class _Read(NamedTuple):
-    """A picture that was read: what the network gets, and what its panel shows."""
+    """A picture that was read: the network's input, and the picture for its panel."""
 
     origin: Origin
     name: str
@@ -72,7 +72,7 @@ class _Read(NamedTuple):
 
 
 class _Failed(NamedTuple):
-    """What was wrong with a picture: not the error, which would keep all that was known where it was raised."""
+    """Message about a picture that failed; the error itself would keep large objects alive by its traceback."""
 
     fault: str
 
@@ -89,8 +89,8 @@ _Item = _Read | _Done | _Failed
 def predict(config: Config) -> Predicted:
     """Predicts every picture of ``config["input"]`` and writes the results.
 
-    What can be known to be wrong before is refused, and nothing written; a picture that cannot be read, or of which
-    the network makes nothing, is named in what is returned, and the others are predicted.
+    Faults that can be detected in advance are raised before anything is written. A picture that cannot be read or
+    predicted is reported in the result, and the others are predicted.
 
     Args:
         config: resolved configuration of ``configs/predict.yaml``.
@@ -129,7 +129,7 @@ def _check(config: Config) -> None:
 
 
 def _call(config: Config) -> Call:
-    """What the predictions depend on: the same call goes on with an unfinished one."""
+    """Returns the settings that determine the predictions; a call with equal ones resumes an unfinished prediction."""
     files = {key: state(config[key]) if config[key] else None for key in ("checkpoint", "camera")}
     return {**files, "input": os.path.abspath(config["input"]), **{key: config[key] for key in ("size", "precision")}}
 
@@ -137,7 +137,7 @@ def _call(config: Config) -> Call:
 def _predict_all(
     predictor: Predictor, sources: Sequence[Source], writer: SceneWriter, at_once: int
 ) -> tuple[int, int, list[str]]:
-    """How many pictures are predicted, how many of these were before, and a line for each that is not."""
+    """Returns the number of pictures predicted, the number of these kept from before, and a line for each failure."""
     expected = sum(num_frames(source.path) if source.video else 1 for source in sources)
     progress = Progress("pictures")
     failures: list[str] = []
@@ -151,7 +151,7 @@ def _predict_all(
                 done += 1
                 progress(done, max(done, expected))
     writer.drop_unmade(source.path for source in sources)
-    if 0 < done < expected:  # a video had fewer frames than it said
+    if 0 < done < expected:  # a video had fewer frames than its header says
         progress(done, done)
     return done - len(failures), kept, failures
 
@@ -159,7 +159,7 @@ def _predict_all(
 def _deal_with(
     item: _Item, predictions: Iterator[PredictedScene | UserError], writer: SceneWriter, classes: ClassTable
 ) -> list[str]:
-    """Writes what is predicted of a picture; returns what was wrong with it, if anything was."""
+    """Writes the prediction for a picture; returns messages about its failure, if it failed."""
     if isinstance(item, _Failed):
         return [item.fault]
     if isinstance(item, _Done):
@@ -179,7 +179,7 @@ def _deal_with(
 def _ahead(
     predictor: Predictor, sources: Iterable[Source], writer: SceneWriter, at_once: int
 ) -> Iterator[Iterator[list[_Item]]]:
-    """Some pictures at a time, read in a thread while those before are worked on; at the end of ``with`` it stops."""
+    """Yields an iterator over chunks of pictures, each read in a thread during work on the last; ends with ``with``."""
     stopped = threading.Event()
     items = _read_all(predictor, sources, writer)
     unstopped = itertools.takewhile(lambda _: not stopped.is_set(), items)
@@ -201,11 +201,11 @@ def _ahead(
 
 
 def _read_all(predictor: Predictor, sources: Iterable[Source], writer: SceneWriter) -> Iterator[_Item]:
-    """Every picture and frame in order, or what was wrong with it: another size than the first's, for one camera."""
+    """Yields every picture and frame in order, or its failure; with a camera, all sizes must equal the first."""
     first: tuple[int, int] | None = None
     for source in sources:
         try:
-            for origin, name, found in _pictures(source, predictor.least, writer):
+            for origin, name, found in _pictures(source, predictor.min_size, writer):
                 size = found.size if isinstance(found, Picture) else found
                 item = _prepared(predictor, origin, name, found) if isinstance(found, Picture) else _Done(name)
                 first = first or size
@@ -220,14 +220,14 @@ def _read_all(predictor: Predictor, sources: Iterable[Source], writer: SceneWrit
 
 
 def _pictures(
-    source: Source, least: tuple[int, int], writer: SceneWriter
+    source: Source, min_size: tuple[int, int], writer: SceneWriter
 ) -> Iterator[tuple[Origin, str, Picture | tuple[int, int]]]:
-    """What a picture, or each frame of a video, is from, its name and its content; its size alone, if it is done."""
+    """Yields origin, name and content of a picture or of each frame of a video; of a done one its size (H, W) px."""
     origin = Origin(source.path, None, state(source.path))
     if not source.video:
-        yield origin, source.name, writer.size_of_done(origin, source.name) or read_picture(source.path, least)
+        yield origin, source.name, writer.size_of_done(origin, source.name) or read_picture(source.path, min_size)
         return
-    for frame, picture in enumerate(read_frames(source.path, least)):
+    for frame, picture in enumerate(read_frames(source.path, min_size)):
         part, name = origin._replace(frame=frame), f"{source.name}_{frame:06d}"
         yield part, name, writer.size_of_done(part, name) or picture
 

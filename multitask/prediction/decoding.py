@@ -1,4 +1,4 @@
-"""Any picture, of any mode and depth, to 8-bit RGB, within a bounded memory."""
+"""Conversion of pictures of any mode and bit depth to 8-bit RGB within bounded memory."""
 
 import math
 import os
@@ -18,22 +18,22 @@ from multitask.errors import UserError, reason
 from multitask.prediction.kinds import open_file, readers
 
 LARGEST = 178_956_970
-"""px that a picture may have where nobody says otherwise: Pillow's own limit."""
+"""Default size limit of a picture in px: Pillow's own limit."""
 
 _LARGE = 2**24
-"""px beyond which a picture is made smaller while it is read."""
+"""Size in px beyond which a picture is shrunk while it is read."""
 
 _STRIP = 2**20
-"""px of a large picture that are converted at once."""
+"""Number of pixels of a large picture that are converted at once."""
 
 _STREAMS = {"zip", "jpeg", "raw", "gif", "libtiff", "packbits", "pcx", "tga_rle", "sun_rle", "sgi_rle"}
-"""Pillow's decoders that fill the picture (at most 4 bytes a px) from a buffer; others hold up to four copies of it."""
+"""Pillow's decoders that fill the picture (at most 4 bytes per px) from a buffer; others hold up to four copies."""
 
 _LONG_STRIP = 2**23
-"""px of a TIFF's strip or tile, which is decoded in one piece, that are still a buffer."""
+"""Largest TIFF strip or tile in px that still counts as a buffer; each is decoded in one piece."""
 
 _STRIP_ROWS, _TILE_COLUMNS, _TILE_ROWS, _ORIENTATION = 278, 322, 323, 274
-"""TIFF's tags; EXIF has the last one, too."""
+"""Numbers of TIFF tags; the last one is also an EXIF tag."""
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -44,18 +44,18 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation -> what turns the picture upright."""
+"""Transposition that turns a picture upright, by EXIF orientation."""
 
-_one = threading.Lock()
+_large_picture_lock = threading.Lock()
 _largest: int | None = None
 
 
 class Picture(NamedTuple):
-    """A picture as it was read.
+    """A decoded picture.
 
     Attributes:
-        pixels: (h, w, 3) uint8 RGB, upright: the picture itself; of a large one, it made smaller.
-        size: (H, W) px of the picture itself.
+        pixels: (h, w, 3) uint8 RGB, upright; a large picture is shrunk.
+        size: (H, W) px of the original picture.
     """
 
     pixels: np.ndarray
@@ -64,19 +64,19 @@ class Picture(NamedTuple):
 
 @contextmanager
 def pillow_limits(largest: int | None = None) -> Iterator[None]:
-    """Within ``with`` Pillow reads what it can without a word on what is odd in a file.
+    """Sets Pillow's limits within ``with``, and silences its warnings about odd files.
 
     Args:
-        largest: most px that a picture may have; None: as Pillow is set.
+        largest: size limit of a picture in px; None: Pillow's current limit.
     """
     global _largest
     before, pixels, text = _largest, Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
     try:
         if largest:
             _largest = largest
-            # Pillow warns of half as many. Fewer than its own it would refuse in what is drawn here, too.
+            # Pillow refuses more than twice this. A lower limit than its own would also apply to panels drawn here.
             Image.MAX_IMAGE_PIXELS = max(-(-largest // 2), LARGEST // 2)
-        # One text may take what Pillow lets all of a PNG's take: editors keep the history of their work in there.
+        # A single text may use Pillow's limit for all texts of a PNG: editors store the history of their work there.
         PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -87,38 +87,38 @@ def pillow_limits(largest: int | None = None) -> Iterator[None]:
 
 @contextmanager
 def one_at_a_time(num_pixels: int) -> Iterator[None]:
-    """Within ``with``, of all threads' large pictures this is the only one in the memory."""
-    with _one if num_pixels > _LARGE else nullcontext():
+    """Lets only one thread at a time hold a large picture in memory, within ``with``."""
+    with _large_picture_lock if num_pixels > _LARGE else nullcontext():
         yield
 
 
-def shrinking(size: tuple[int, int], least: tuple[int, int]) -> int:
-    """By which whole factor a picture is made smaller while it is read.
+def shrinking(size: tuple[int, int], min_size: tuple[int, int]) -> int:
+    """Returns the integer factor by which a picture is shrunk while it is read.
 
     Args:
         size: (H, W) px of the picture.
-        least: (h, w) px that are needed of it; it keeps twice as many, so that no detail is lost.
+        min_size: (h, w) px that are needed; the result has at least twice as many along each axis, to keep details.
     """
     wanted = math.ceil(math.sqrt(size[0] * size[1] / _LARGE))
-    return max(1, min(wanted, size[0] // (2 * least[0]), size[1] // (2 * least[1])))
+    return max(1, min(wanted, size[0] // (2 * min_size[0]), size[1] // (2 * min_size[1])))
 
 
-def read_picture(path: Path, least: tuple[int, int] = (1, 1)) -> Picture:
-    """Reads a picture file upright; of several pictures in it the first.
+def read_picture(path: Path, min_size: tuple[int, int] = (1, 1)) -> Picture:
+    """Reads a picture file, upright; if it has several pictures, the first.
 
     Args:
         path: the file.
-        least: (h, w) px that are needed of it, if it has them.
+        min_size: (h, w) px to which a large picture must not be shrunk.
     Raises:
         UserError: naming the file, if it is missing, damaged, of an unknown kind or too large.
     """
     with open_file(path) as file:
         what = f"{path}: not a readable picture, {os.fstat(file.fileno()).st_size} bytes"
-        # What is decoded is freed at once, even where an error, which others may keep, would hold on to it.
+        # Frees the decoded picture at once, even if the caller keeps an error whose traceback refers to it.
         with closing(_opened(file, path, what)) as image:
             _check_memory(path, image, what)
             with one_at_a_time(image.width * image.height):
-                return _decoded(image, least, what)
+                return _decoded(image, min_size, what)
 
 
 def _opened(file: BinaryIO, path: Path, what: str) -> Image.Image:
@@ -129,13 +129,13 @@ def _opened(file: BinaryIO, path: Path, what: str) -> Image.Image:
         raise UserError(f"{what} (none of {', '.join(formats)})") from error
     except Image.DecompressionBombError as error:
         raise UserError(f"{path}: needed at most {most_pixels()} px (largest=), found more ({error})") from error
-    except Exception as error:  # which depends on the byte that is damaged
+    except Exception as error:  # its type depends on the damaged byte
         raise UserError(f"{what} ({reason(error)})") from error
 
 
 @contextmanager
-def _pillows_errors(what: str) -> Iterator[None]:
-    """Makes one error of Pillow's many: which it raises depends on the byte that is damaged."""
+def _pillow_errors(what: str) -> Iterator[None]:
+    """Converts any error of Pillow to a `UserError`: its type depends on the damaged byte."""
     try:
         yield
     except Exception as error:
@@ -143,7 +143,7 @@ def _pillows_errors(what: str) -> Iterator[None]:
 
 
 def _check_memory(path: Path, image: Image.Image, what: str) -> None:
-    """Checks, before it is decoded, that the picture in a file is not too large."""
+    """Checks that the picture in a file is not too large to decode."""
     most, copies = most_pixels(), _copies(image, what)
     if most and image.width * image.height > most // copies:
         why = "" if copies == 1 else f" / {copies}, for {image.format} of this kind takes {copies} times the memory"
@@ -153,11 +153,11 @@ def _check_memory(path: Path, image: Image.Image, what: str) -> None:
 
 
 def _copies(image: Image.Image, what: str) -> int:
-    """How many times the memory that an opened picture takes (4 bytes a px) Pillow needs to decode it, about."""
+    """Returns roughly how many copies of an opened picture (4 bytes per px) Pillow needs to decode it."""
 
     def tag(number: int, default: Any) -> Any:
         assert isinstance(image, TiffImageFile)
-        with _pillows_errors(what):  # which the values of tags raise as soon as they are asked for
+        with _pillow_errors(what):  # faulty tag values raise when they are accessed
             return image.tag_v2.get(number, default)
 
     decoders = {tile[0] for tile in getattr(image, "tile", ())}
@@ -170,87 +170,87 @@ def _copies(image: Image.Image, what: str) -> int:
         if not known or min(rows, image.height) * columns > _LONG_STRIP:
             return 4
     if isinstance(image, TiffImageFile):
-        return 1 if tag(_ORIENTATION, 1) == 1 else 2  # Pillow itself turns it
-    # A JPEG in several scans is decoded from all its coefficients, 2 bytes for each colour.
+        return 1 if tag(_ORIENTATION, 1) == 1 else 2  # Pillow itself turns it upright, in a copy
+    # A JPEG in several scans is decoded from all its coefficients, 2 bytes per channel.
     return 2 if "jpeg" in decoders and len(image.getbands()) > 3 else 1
 
 
-def _decoded(image: Image.Image, least: tuple[int, int], what: str) -> Picture:
-    """The picture in a file, made smaller while it is decoded if it is a JPEG, and else right after."""
-    early = image.format in ("JPEG", "MPO")  # of which it is known, before it is decoded, how it lies
+def _decoded(image: Image.Image, min_size: tuple[int, int], what: str) -> Picture:
+    """Decodes the picture in a file, shrunk during decoding if it is a JPEG, otherwise afterwards."""
+    early = image.format in ("JPEG", "MPO")  # their orientation is known before decoding
     orientation = _orientation(image) if early else 1
     size = _upright_size(image, orientation)
-    factor, width = shrinking(size, least), image.width
-    with _pillows_errors(what):
+    factor, width = shrinking(size, min_size), image.width
+    with _pillow_errors(what):
         if factor > 1 and early:
             image.draft(None, (image.width // factor, image.height // factor))
         image.load()
     if not early:
         orientation, width = _orientation(image), image.width
         size = _upright_size(image, orientation)
-        factor = shrinking(size, least)
+        factor = shrinking(size, min_size)
     return Picture(_upright(image, orientation, max(1, factor // round(width / image.width)), what), size)
 
 
 def most_pixels() -> int | None:
-    """How many px a picture may have; None for any number."""
+    """Returns the size limit of a picture in px; None for no limit."""
     return _largest or (2 * Image.MAX_IMAGE_PIXELS if Image.MAX_IMAGE_PIXELS else None)
 
 
-def to_picture(image: Image.Image, least: tuple[int, int] = (1, 1), what: str = "image") -> Picture:
-    """An opened picture upright.
+def to_picture(image: Image.Image, min_size: tuple[int, int] = (1, 1), what: str = "image") -> Picture:
+    """Converts an opened Pillow image to an upright `Picture`.
 
-    Transparent pixels show the neutral grey of ImageNet's mean. 16 bits are divided by 257; of floating point numbers
-    the least becomes black and the greatest white.
+    Transparent pixels show the neutral grey of ImageNet's mean. 16-bit values are divided by 257; floating point values
+    are scaled so that the smallest becomes black and the largest white.
 
     Args:
-        image: to convert.
-        least: (h, w) px that are needed of it, if it has them.
-        what: for errors.
+        image: the image to convert.
+        min_size: (h, w) px to which a large picture must not be shrunk.
+        what: beginning of error messages.
     Raises:
         UserError: if Pillow cannot decode it.
     """
-    with _pillows_errors(what):
+    with _pillow_errors(what):
         image.load()
     orientation = _orientation(image)
     size = _upright_size(image, orientation)
-    return Picture(_upright(image, orientation, shrinking(size, least), what), size)
+    return Picture(_upright(image, orientation, shrinking(size, min_size), what), size)
 
 
-def array_to_picture(array: np.ndarray, least: tuple[int, int] = (1, 1)) -> Picture:
-    """(H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16 as a picture.
+def array_to_picture(array: np.ndarray, min_size: tuple[int, int] = (1, 1)) -> Picture:
+    """Converts an array (H, W), (H, W, 3) or (H, W, 4) of uint8 or uint16 to a picture.
 
     Raises:
-        UserError: for another shape or type.
+        UserError: for another shape or dtype.
     """
     shape = array.shape
     if len(shape) not in (2, 3) or not array.size or (len(shape) == 3 and shape[2] not in (3, 4)):
         raise UserError(f"image: needed the shape (H, W), (H, W, 3) or (H, W, 4), found {shape}")
     if array.dtype not in (np.uint8, np.uint16):
         raise UserError(f"image: needed uint8 or uint16, found {array.dtype}")
-    return to_picture(Image.fromarray(array if array.dtype == np.uint8 else _eight_bits(array)), least)
+    return to_picture(Image.fromarray(array if array.dtype == np.uint8 else _eight_bits(array)), min_size)
 
 
 def _orientation(image: Image.Image) -> int:
-    """How a picture lies, as EXIF counts."""
+    """Returns the EXIF orientation of a picture."""
     try:
         value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # damaged EXIF data, of which Pillow raises anything: the picture itself was read
+    except Exception:  # damaged EXIF may raise anything; the picture itself is sound
         return 1
     return value if isinstance(value, int) else 1
 
 
 def _upright_size(image: Image.Image, orientation: int) -> tuple[int, int]:
-    """(H, W) px once it is upright."""
+    """Returns the size (H, W) px of the upright picture."""
     return (image.width, image.height) if 5 <= orientation <= 8 else (image.height, image.width)
 
 
 def _upright(image: Image.Image, orientation: int, factor: int, what: str) -> np.ndarray:
-    """A decoded picture made smaller by a whole factor and turned, (h, w, 3) uint8 RGB."""
+    """Returns a decoded picture shrunk by an integer factor and turned upright, (h, w, 3) uint8 RGB."""
     if image.width * image.height <= _LARGE:
         rgb = _rgb(image, what)
     else:
-        # Large ones part by part, since colours are converted with several copies.
+        # Large pictures strip by strip, since conversion makes several copies.
         rgb = Image.new("RGB", (-(-image.width // factor), -(-image.height // factor)))
         rows = max(1, _STRIP // image.width // factor) * factor
         span = _span(image, rows) if image.mode == "F" else None
@@ -267,7 +267,7 @@ def _strip(image: Image.Image, top: int, rows: int) -> Image.Image:
 
 
 def _span(image: Image.Image, rows: int) -> tuple[float, float]:
-    """The least and the greatest number of a picture of floating point numbers."""
+    """Returns the smallest and the largest value of a floating point picture."""
     low, high = np.inf, -np.inf
     for top in range(0, image.height, rows):
         values = _finite(np.asarray(_strip(image, top, rows)))
@@ -276,10 +276,10 @@ def _span(image: Image.Image, rows: int) -> tuple[float, float]:
 
 
 def _rgb(image: Image.Image, what: str, span: tuple[float, float] | None = None) -> Image.Image:
-    """A decoded picture, or a part of one whose numbers have that span, as RGB."""
+    """Converts a decoded picture to RGB; ``span`` is the value range of the picture that a part belongs to."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = Image.fromarray(_eight_bits(np.asarray(image), span))
-    with _pillows_errors(what):
+    with _pillow_errors(what):
         if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
             over = Image.new("RGBA", image.size, (*PAD_COLOR, 255))
             over.alpha_composite(image.convert("RGBA"))
@@ -288,7 +288,7 @@ def _rgb(image: Image.Image, what: str, span: tuple[float, float] | None = None)
 
 
 def _eight_bits(values: np.ndarray, span: tuple[float, float] | None = None) -> np.ndarray:
-    """Numbers of any type in 0 to 255."""
+    """Scales values of any dtype to 0 to 255."""
     if np.issubdtype(values.dtype, np.integer):
         return ((np.clip(values, 0, 65535).astype(np.uint32) + 128) // 257).astype(np.uint8)
     values = _finite(values)

@@ -1,4 +1,4 @@
-"""The panel of one picture: input, classes, instances and disparity side by side, at a size that a screen shows."""
+"""Panel of one picture: input, classes, instances and disparity side by side, at screen size."""
 
 import colorsys
 from collections.abc import Iterable, Sequence
@@ -18,23 +18,23 @@ from multitask.reporting.panels import sheet, swatches
 from multitask.tasks.depth import Depth
 
 _LARGEST = 760, 430
-"""(width, height) px that a picture is made to fit into, small ones and large ones."""
+"""(width, height) px of the box to which every picture is scaled."""
 
 _LEAST_WIDTH = 320
 _COLUMN, _ROW = 152, 20
-"""px of one entry of a legend."""
+"""Width and height of one legend entry, px."""
 
 Color = tuple[int, int, int]
 
 
 def shown_size(size: tuple[int, int]) -> tuple[int, int]:
-    """The size (width, height) px at which a panel shows a picture of ``size`` = (H, W) px."""
+    """Returns the size (width, height) px at which a panel shows a picture of ``size`` = (H, W) px."""
     scale = min(_LARGEST[0] / size[1], _LARGEST[1] / size[0])
     return max(1, round(size[1] * scale)), max(1, round(size[0] * scale))
 
 
 class Shown:
-    """What a panel shows of the predictions for a picture: gathered band by band, nearest pixels at its own size.
+    """Predictions for one picture at panel size, collected band by band with the nearest pixels.
 
     Args:
         size: (H, W) px of the picture.
@@ -42,10 +42,10 @@ class Shown:
         classes: the class table.
 
     Attributes:
-        class_ids: (h, w) uint8, as label files have them; None without classes.
+        class_ids: (h, w) uint8, coded as in label files; None without classes.
         instance_ids: (h, w) int32; None without instances.
         disparity: (h, w) float32 px of the picture; None without disparity.
-        counts: pixels of the whole picture by class id.
+        counts: (256,) int64, number of pixels of the original picture by class id in label files.
     """
 
     def __init__(self, size: tuple[int, int], picture: Image.Image, classes: ClassTable) -> None:
@@ -62,7 +62,7 @@ class Shown:
         )
 
     def add(self, band: Band) -> None:
-        """Adds some rows; all are added from top to bottom."""
+        """Adds a band of rows; bands must be added from top to bottom."""
         self.class_ids = self._added(self.class_ids, band.class_ids, band.top)
         self.instance_ids = self._added(self.instance_ids, band.instance_ids, band.top)
         self.disparity = self._added(self.disparity, band.disparity, band.top)
@@ -80,13 +80,13 @@ class Shown:
 def draw_panel(
     title: str, shown: Shown, instances: Sequence[SceneInstance], camera: Camera | None = None
 ) -> np.ndarray:
-    """Draws what is predicted of a picture, two pictures in a row.
+    """Draws the predictions for a picture, in rows of two.
 
     Args:
-        title: over the input.
-        shown: the input and what is predicted of it.
-        instances: the list of them.
-        camera: of the picture at its own size, for a scale in metres.
+        title: title of the input.
+        shown: the input and its predictions.
+        instances: the predicted instances.
+        camera: camera of the picture at its original size, for a scale in metres.
     Returns:
         (height, width, 3) uint8 RGB.
     """
@@ -121,7 +121,7 @@ def _cell(picture: Image.Image, legend: Image.Image | None, size: tuple[int, int
 
 
 def _shortened(title: str, width: int, size: tuple[int, int]) -> str:
-    """The title and the picture's size, without the title's beginning where that would be too long."""
+    """Returns the title and the picture's size; the beginning of too long a title is cut off."""
     font = ImageFont.load_default(13)
     title = printable(title)
     text = f"{title}, {size[1]} x {size[0]} px"
@@ -140,7 +140,7 @@ def _legend(entries: list[tuple[str, Color]], num_columns: int) -> Image.Image:
 
 
 def _first(entries: list[tuple[str, Color]], most: int) -> list[tuple[str, Color]]:
-    """As many entries as fit, and how many more there are."""
+    """Returns as many entries as fit, and a last one with the number of the others."""
     if len(entries) <= most:
         return entries
     return [*entries[: most - 1], (f"and {len(entries) - most + 1} more", (255, 255, 255))]
@@ -162,7 +162,7 @@ def _classes(picture: Image.Image, class_ids: np.ndarray, classes: ClassTable) -
 
 
 def _tint(number: int) -> Color:
-    """A bright colour for each number, those of neighbours far apart."""
+    """Returns a bright colour for a number, far from those of neighbouring numbers."""
     red, green, blue = colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.5 + 0.2 * (number % 2), 1.0)
     return round(red * 255), round(green * 255), round(blue * 255)
 
@@ -172,7 +172,7 @@ def _label(instance: SceneInstance) -> str:
 
 
 def _instances(picture: Image.Image, ids: np.ndarray, instances: Sequence[SceneInstance]) -> Image.Image:
-    """Instances tinted and outlined; beside each its number, and class and confidence where there is room."""
+    """Draws tinted and outlined instances, each with its number, and with class and confidence where there is room."""
     tints = np.array([(0, 0, 0), *(_tint(instance.id) for instance in instances)])[ids]
     image = np.asarray(picture) * 0.8
     image = np.where((ids > 0)[..., None], image * 0.7 + tints * 0.3, image)
@@ -183,8 +183,8 @@ def _instances(picture: Image.Image, ids: np.ndarray, instances: Sequence[SceneI
     for instance in instances:
         if not (ids == instance.id).any():  # in a large picture it may be too small to be shown
             continue
-        for text, must in ((_label(instance), False), (str(instance.id), True)):
-            spot = place_tag(ids, instance.id, (font.getlength(text) + 6, 16), taken, must)
+        for text, force in ((_label(instance), False), (str(instance.id), True)):
+            spot = place_tag(ids, instance.id, (font.getlength(text) + 6, 16), taken, force)
             if spot:
                 taken.append(spot)
                 draw.rectangle(spot, fill=_tint(instance.id))
@@ -194,7 +194,7 @@ def _instances(picture: Image.Image, ids: np.ndarray, instances: Sequence[SceneI
 
 
 def _outlines(ids: np.ndarray) -> np.ndarray:
-    """(H, W) bool: pixels of an instance within two of another's or of none's."""
+    """Returns (H, W) bool, True for pixels of an instance at most 2 px from pixels outside of it."""
     height, width = ids.shape
     padded = np.pad(ids, 2, mode="edge")
     edge = np.zeros(ids.shape, dtype=bool)
@@ -204,12 +204,12 @@ def _outlines(ids: np.ndarray) -> np.ndarray:
 
 
 def _disparity_colors(values: np.ndarray, classes: ClassTable) -> np.ndarray:
-    """Colours of (H, W) px of a picture of that width."""
+    """Returns the colours of disparities (H, W) in px of a picture of that width."""
     return Depth(classes).render(torch.from_numpy(np.ascontiguousarray(values)).unsqueeze(0))
 
 
 def _color_bar(width: int, largest: float, camera: Camera | None, classes: ClassTable) -> Image.Image:
-    """The colours of 0 to ``largest`` px, and what they mean in px and, with a camera, in metres."""
+    """Draws the colour scale for 0 to ``largest`` px, with ticks in px and, with a camera, in metres."""
     strip = Image.new("RGB", (width, 64 if camera else 46), "white")
     left, length = 12, width - 60
     levels = np.linspace(0, 1, length, dtype=np.float32) ** 2
@@ -227,7 +227,7 @@ def _color_bar(width: int, largest: float, camera: Camera | None, classes: Class
 
 
 def _round_numbers(largest: float) -> list[float]:
-    """1, 2 and 5 times powers of ten from 0.1 on, the largest first."""
+    """Returns 1, 2 and 5 times powers of ten from 0.1 to ``largest``, in descending order."""
     numbers = [digit * 10.0**power for power in range(-1, 4) for digit in (1, 2, 5)]
     return [number for number in reversed(numbers) if number <= largest]
 
@@ -235,7 +235,7 @@ def _round_numbers(largest: float) -> list[float]:
 def _ticks(
     draw: ImageDraw.ImageDraw, y: int, left: int, length: int, unit: str, ticks: Iterable[tuple[float, str]]
 ) -> None:
-    """Writes the ticks (fraction of the largest value, text) that find room, the first ones first."""
+    """Draws the ticks (fraction of the largest value, text) for which there is room; earlier ones have priority."""
     font = ImageFont.load_default(12)
     taken: list[Box] = []
     for fraction, text in ticks:

@@ -1,4 +1,4 @@
-"""A prediction at the size of its picture, a band of rows at a time: as a whole it might not fit into the memory."""
+"""Enlargement of a prediction to the size of its picture, band by band, since the result might not fit into memory."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -11,15 +11,15 @@ from multitask.data.transforms import resize_nearest
 from multitask.metrics import PredictedInstance, PredictedScene
 
 _BAND = 2**22
-"""px of a band."""
+"""Size of a band in px."""
 
 
 class Band(NamedTuple):
-    """Some rows of a picture's predictions, as `Scene` has them.
+    """Consecutive rows of a picture's predictions, coded as in `Scene`.
 
     Attributes:
-        top: the first row.
-        class_ids: (rows, W) uint8, as label files have them.
+        top: index of the first row.
+        class_ids: (rows, W) uint8, coded as in label files.
         instance_ids: (rows, W) int32.
         disparity: (rows, W) float32 px.
     """
@@ -31,7 +31,7 @@ class Band(NamedTuple):
 
 
 class Outline(NamedTuple):
-    """Where an instance is in the picture; `Scene` says what the fields mean."""
+    """Class, confidence and place of an instance in the picture, with the fields of `SceneInstance`."""
 
     class_id: int
     confidence: float
@@ -40,19 +40,20 @@ class Outline(NamedTuple):
 
 
 class Enlargement:
-    """A prediction at the network's size, as it looks at the picture's.
+    """A prediction at the network's size, enlarged to the picture's.
 
     Classes and instances take the nearest pixel; disparity is interpolated, and scaled with the width.
 
     Args:
-        predicted: at the network's size.
+        predicted: the prediction at the network's size.
         size: (H, W) px of the picture.
         classes: the class table of the prediction.
 
     Attributes:
         size: (H, W) px of the picture.
         classes: the class table.
-        outlines: of the instances that have a pixel in the picture, the surest first: that at place k has the id k + 1.
+        outlines: outlines of the instances with a pixel in the picture, by descending confidence; that at index k has
+            the id k + 1.
     """
 
     def __init__(self, predicted: PredictedScene, size: tuple[int, int], classes: ClassTable) -> None:
@@ -61,7 +62,7 @@ class Enlargement:
         self.outlines: list[Outline] = []
         layers = predicted.train_ids, predicted.instance_map, predicted.disparity
         shape = next(layer.shape for layer in layers if layer is not None)
-        # Which of the network's rows, and of its columns, each of the picture's shows.
+        # Index of the network's row shown by each of the picture's rows, and likewise for columns.
         self._nearest = [
             resize_nearest(np.arange(old)[:, None], (new, 1))[:, 0] for old, new in zip(shape, size, strict=True)
         ]
@@ -76,7 +77,7 @@ class Enlargement:
             self._disparity = Image.fromarray(np.maximum(predicted.disparity.astype(np.float32), 0) * factor)
 
     def bands(self) -> Iterator[Band]:
-        """The whole picture from top to bottom."""
+        """Yields the predictions of the entire picture from top to bottom."""
         height, width = self.size
         rows = max(1, _BAND // width)
         for top in range(0, height, rows):
@@ -103,8 +104,8 @@ class Enlargement:
         return np.asarray(self._disparity.resize((width, bottom - top), Image.Resampling.BILINEAR, box))
 
     def _ordered(self, numbers: np.ndarray, instances: Sequence[PredictedInstance]) -> np.ndarray:
-        """The map of instances at the network's size with their ids in the picture; notes their outlines."""
-        # How many of the picture's pixels show each of the network's: none do some of them where it is smaller.
+        """Returns the map of instances at the network's size, renumbered by confidence, and fills `outlines`."""
+        # Number of the picture's pixels that show each of the network's, which may be 0 if the picture is smaller.
         counts = np.outer(*(np.bincount(at, minlength=n) for at, n in zip(self._nearest, numbers.shape, strict=True)))
         shown = np.where(counts > 0, numbers, 0).ravel()
         places = np.flatnonzero(shown)
@@ -128,7 +129,7 @@ class Enlargement:
 
 
 class Medians:
-    """The median disparity of each instance, exactly: each pixel's is kept until all bands are seen."""
+    """Exact median disparity of each instance; keeps the value of every pixel until all bands are added."""
 
     def __init__(self, outlines: Sequence[Outline]) -> None:
         self._ends = np.cumsum([0, *(outline.area for outline in outlines)])
@@ -136,7 +137,7 @@ class Medians:
         self._values = np.empty(0, dtype=np.float32)
 
     def add(self, band: Band) -> None:
-        """Adds the values of some rows."""
+        """Adds the values of a band."""
         if band.instance_ids is None or band.disparity is None:
             return
         if not len(self._values):
@@ -153,7 +154,7 @@ class Medians:
             start += count
 
     def of_each(self) -> list[float | None]:
-        """In the order of the outlines, px; None where disparity is not predicted."""
+        """Returns the medians in the order of the outlines, px; None where disparity is not predicted."""
         if not len(self._values):
             return [None] * len(self._next)
         parts = zip(self._ends[:-1], self._ends[1:], strict=True)
@@ -161,26 +162,26 @@ class Medians:
 
 
 def instance_codes(class_ids: Sequence[int], classes: ClassTable) -> list[int]:
-    """The code of each instance in the files of a prediction, which other pixels share with none.
+    """Returns the code of each instance in result files, different from the codes of all other pixels.
 
-    It is ``id * 1000 + k``, as Cityscapes has it, where k counts the instances of a class from 0. Where that would not
+    It is ``id * 1000 + k``, as in Cityscapes, where k counts the instances of a class from 0. Where that would not
     fit 16 bits, or the id 0 has instances, it is ``id * 256 + k`` with k from 1.
 
     Args:
-        class_ids: of the instances, as label files have them.
+        class_ids: class ids of the instances, as in label files.
         classes: the class table.
     """
     base, counts = classes.code_base, [0] * 256
     first = 0 if base == INSTANCE_BASE else 1
     codes = []
     for class_id in class_ids:
-        # Of more than fit, all others share the last number: the next one is another class's.
+        # Instances beyond the last number share it, since the next number belongs to another class.
         codes.append(class_id * base + min(first + counts[class_id], base - 1))
         counts[class_id] += 1
     return codes
 
 
 def coded(instance_ids: np.ndarray, class_ids: np.ndarray, codes: Sequence[int], classes: ClassTable) -> np.ndarray:
-    """The code of each instance's pixels (see `instance_codes`), elsewhere the class id, or 256 times that: uint16."""
+    """Returns uint16 codes: for pixels of instances see `instance_codes`, elsewhere the class id, or 256 times that."""
     elsewhere = class_ids if classes.code_base == INSTANCE_BASE else class_ids.astype(np.uint16) * np.uint16(256)
     return np.where(instance_ids > 0, np.array([0, *codes], dtype=np.uint16)[instance_ids], elsewhere)

@@ -1,4 +1,4 @@
-"""Which files to predict, and what the results of each are called."""
+"""Selection of the files to predict, and names of their results."""
 
 import bisect
 import glob
@@ -15,7 +15,7 @@ from multitask.prediction.kinds import is_medium, is_video, special
 from multitask.prediction.video import require_pyav
 
 _MOST_NAMES = 3
-"""Files that are named of those that were passed over; the others are counted."""
+"""Number of skipped files that are listed by name; the others are counted."""
 
 
 class Source(NamedTuple):
@@ -23,7 +23,7 @@ class Source(NamedTuple):
 
     Attributes:
         path: the file.
-        name: of its results, with ``/`` for folders and without ending: no two sources have the same.
+        name: unique name of its results, with ``/`` for folders and without extension.
         video: whether it is a video.
     """
 
@@ -33,12 +33,12 @@ class Source(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What ``input=`` names.
+    """The files that ``input=`` selects.
 
     Attributes:
         sources: the pictures and videos, sorted.
-        failures: a line for each folder that could not be searched.
-        passed: the names of files that are neither pictures nor videos, and of what is no file.
+        failures: one line for each folder that could not be searched.
+        passed: names of skipped files, which are neither pictures nor videos, and of special files such as pipes.
     """
 
     sources: list[Source]
@@ -47,14 +47,15 @@ class Inputs(NamedTuple):
 
 
 def find_sources(given: str, results: Path | None = None) -> Inputs:
-    """The files that ``input=`` names.
+    """Finds the files that ``input=`` selects.
 
     Args:
-        given: a file; a folder, searched with all folders below it for pictures and videos, not for hidden ones; or a
-            pattern such as ``photos/*.jpg``, in which ``**`` stands for any folders.
-        results: the folder of the results, in which, and below which, nothing is searched.
+        given: a file; a folder, searched recursively for pictures and videos that are not hidden; or a pattern such as
+            ``photos/*.jpg``, in which ``**`` matches any folders.
+        results: folder of the results, which is not searched.
     Raises:
-        UserError: if there is nothing of this name, or nothing to predict; if a video that is named needs PyAV.
+        UserError: if nothing has this name, if there is nothing to predict, or if the only input is a video and PyAV
+            is missing.
     """
     path = Path(given)
     failures: list[str] = []
@@ -80,21 +81,21 @@ def find_sources(given: str, results: Path | None = None) -> Inputs:
 
 
 def passed_over(names: Sequence[str]) -> str:
-    """One line on files that were passed over."""
+    """Returns one line about skipped files."""
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     files = "1 file that is" if len(names) == 1 else f"{len(names)} files that are"
     return f"passed over {files} no picture or video: {', '.join(names[:_MOST_NAMES])}{more}"
 
 
 def _media_below(folder: Path, results: Path | None, failures: list[str], passed: list[str]) -> Iterator[Path]:
-    """The pictures and videos in a folder and all below it; adds what else there is."""
+    """Yields the pictures and videos below a folder; adds failures and skipped files to the lists."""
 
     def note(error: OSError) -> None:
         failures.append(f"{error.filename}: could not be searched ({reason(error)})")
 
     seen = {os.path.realpath(results)} if results else set()
     for place, folders, files in os.walk(folder, followlinks=True, onerror=note):
-        # A link to a folder above it would never end.
+        # Following a link to a folder above would never end.
         real = os.path.realpath(place)
         folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
         if real in seen:
@@ -110,7 +111,7 @@ def _media_below(folder: Path, results: Path | None, failures: list[str], passed
 
 
 def _matching(pattern: str, results: Path | None, passed: list[str]) -> dict[Path, Path]:
-    """The files that match a pattern: where each is -> as it was found; one that is found on two ways, once.
+    """Returns the files that match a pattern, as found, by their place; a file found by two ways is returned once.
 
     Raises:
         UserError: if nothing matches.
@@ -125,35 +126,35 @@ def _matching(pattern: str, results: Path | None, passed: list[str]) -> dict[Pat
         if what := _special(path):
             passed.append(f"{path} ({what})")
         else:
-            # "a/*/../b" leads to the same place on many ways, and a name with ".." to another folder.
+            # "a/*/../b" may lead to one place by many ways, and a name with ".." would lead out of the results' folder.
             place = Path(os.path.realpath(path.parent), path.name) if ".." in path.parts else path
             places.setdefault(place, path)
     return dict(sorted(places.items()))
 
 
 def _special(path: Path) -> str | None:
-    """What else than a file something is; None for files, and for links that lead nowhere."""
+    """Describes a path that is not a regular file, such as "a pipe"; returns None for files and broken links."""
     try:
         return special(path.stat().st_mode)
     except OSError:
         return None
 
 
-def _names(whole: Sequence[str], videos: Sequence[bool]) -> list[str]:
-    """Names without endings; with them, and at last a number, where two files would get the same on any file system.
+def _names(paths: Sequence[str], videos: Sequence[bool]) -> list[str]:
+    """Returns names without extensions; where two files would clash on some file system, with extension or a number.
 
     Args:
-        whole: each file's, below the folder that all are in.
+        paths: path of each file, relative to the common folder.
         videos: whether each is a video.
     """
-    names = [os.path.splitext(name)[0] for name in whole]
+    names = [os.path.splitext(name)[0] for name in paths]
     kept: set[int] = set()
-    # A name that keeps its ending may be that of a file without: "a.jpg" beside "a.jpg.png".
+    # A name that keeps its extension may clash with another one without: "a.jpg" beside "a.jpg.png".
     while clashing := _clashing(names, videos) - kept:
         kept |= clashing
         for index in clashing:
-            names[index] = whole[index]
-    # Even those may differ in what not every file system tells apart: "a.jpg" and "A.jpg".
+            names[index] = paths[index]
+    # Some file systems do not distinguish even full names: "a.jpg" and "A.jpg".
     taken = {normalized(name) for name in names}
     seen: set[str] = set()
     for index, name in enumerate(names):
@@ -165,12 +166,12 @@ def _names(whole: Sequence[str], videos: Sequence[bool]) -> list[str]:
 
 
 def normalized(name: str) -> str:
-    """A name in one of its spellings, for file systems that tell neither case nor ways of writing accents apart."""
+    """Returns a name in normal form, for file systems that ignore case or the composition of accents."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
 def _clashing(names: Iterable[str], videos: Iterable[bool]) -> set[int]:
-    """Which of the names another file has, too."""
+    """Returns the indices of names that clash with another file's."""
     folded = [normalized(name) for name in names]
     counts = Counter(folded)
     ordered = sorted(counts)
@@ -184,5 +185,5 @@ def _clashing(names: Iterable[str], videos: Iterable[bool]) -> set[int]:
 
 
 def printable(text: str) -> str:
-    """A text with the name of a file, which may hold anything, as one line that every terminal shows."""
+    """Makes a text with arbitrary file names safe to print: one line without control characters."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)

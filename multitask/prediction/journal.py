@@ -1,4 +1,4 @@
-"""How far a prediction is, so that the same call goes on where a signal, a kill or a full disk ended it."""
+"""Journal of a prediction's progress, by which the same call resumes after a signal, a kill or a full disk."""
 
 import json
 import os
@@ -13,21 +13,21 @@ from multitask.prediction.kinds import open_file, special
 
 LINES = "predictions.jsonl"
 UNFINISHED = "unfinished.jsonl"
-"""First what the call was, then an entry for each picture that is done; it is there until all are."""
+"""Name of the journal file, which exists until all pictures are done: the call, then an entry for each picture done."""
 
 _CALL = "call"
 
 Call = Mapping[str, Any]
-"""What the predictions depend on: key -> its value, as JSON has it; that of a file as `state` has it."""
+"""Settings that determine the predictions: JSON values by key; files are described by `state`."""
 
 
 class Origin(NamedTuple):
-    """What a picture is from, by which a later call knows whether it is still the same one.
+    """Source of a picture, from which a later call can tell whether it has changed.
 
     Attributes:
         path: the file.
-        frame: which frame of it, if it is a video.
-        state: what `state` says of the file.
+        frame: index of the frame, for a video.
+        state: state of the file, from `state`.
     """
 
     path: Path
@@ -39,11 +39,11 @@ class Origin(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What is known of a picture that an earlier call has done.
+    """Journal entry of a picture that an earlier call has done.
 
     Attributes:
-        frame, state: of its `Origin`.
-        kinds: of its files: what their names end with.
+        frame, state: as in its `Origin`.
+        kinds: kinds of its files, which are the suffixes of their names.
         size: (H, W) px.
     """
 
@@ -54,19 +54,19 @@ class Entry(NamedTuple):
 
 
 def state(path: str | Path) -> dict[str, Any]:
-    """What shows whether a file has changed: its path, bytes and time; the path alone, if there is no file."""
+    """Returns a file's path, size and modification time, which show changes; for a missing file the path alone."""
     known: dict[str, Any] = {"path": os.path.abspath(path)}
-    with suppress(OSError, ValueError):  # which are told of when it is read
+    with suppress(OSError, ValueError):  # reading the file reports them
         found = os.stat(path)
         known |= {"bytes": found.st_size, "time": found.st_mtime_ns}
     return known
 
 
 def check_output_dir(folder: Path, call: Call) -> None:
-    """Checks that a folder is new or empty, or that of the same call, unfinished.
+    """Checks that a folder is new or empty, or holds an unfinished prediction of the same call.
 
     Raises:
-        UserError: if it is a file, or holds anything else, an earlier prediction for example.
+        UserError: if it is a file, or has other content, such as another prediction.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"output_dir={folder}: needed a folder, found a file")
@@ -81,12 +81,12 @@ def check_output_dir(folder: Path, call: Call) -> None:
 
 
 def has_begun(folder: Path) -> bool:
-    """Whether a call that ended early has left something in a folder, from which the same call goes on."""
+    """Whether a folder holds an unfinished prediction, which the same call resumes."""
     return (folder / UNFINISHED).exists()
 
 
 def _check_same(folder: Path, earlier: Call, call: Call) -> None:
-    """Checks that the call that began an unfinished prediction is this one, and that its files are as they were."""
+    """Checks that an unfinished prediction was begun by the same call, and that the call's files are unchanged."""
     for key in {**earlier, **call}:
         before, now = earlier.get(key), call.get(key)
         if before == now:
@@ -103,17 +103,17 @@ def _check_same(folder: Path, earlier: Call, call: Call) -> None:
 
 
 def _typed(value: Any) -> str:
-    """The value of a key as it is typed."""
+    """Returns the value of a key as users type it."""
     value = value.get("path") if isinstance(value, dict) else value
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 class Journal:
-    """The entries of the pictures that are done, in a file as soon as they are; `journal` makes one.
+    """Entries of the pictures that are done, each written to a file at once; created by `journal`.
 
     Attributes:
-        earlier: pictures that an earlier call had done, by name.
-        begun: whether files of pictures may be in the folder.
+        earlier: entries of pictures that an earlier call has done, by name.
+        begun: whether the folder may contain files of pictures.
     """
 
     def __init__(self, descriptor: int, path: Path, call: Call) -> None:
@@ -130,12 +130,12 @@ class Journal:
         self.begun = bool(self.earlier)
 
     def add(self, origin: Origin, kinds: Sequence[str], line: Mapping[str, Any]) -> None:
-        """Notes that a picture's files are there.
+        """Records that a picture's files are complete.
 
         Args:
-            origin: what it is from.
-            kinds: of its files: what their names end with.
-            line: of `LINES`.
+            origin: source of the picture.
+            kinds: kinds of its files, which are the suffixes of their names.
+            line: its line in `LINES`.
         """
         start, name = self._end, line["name"]
         self._append({"frame": origin.frame, "state": dict(origin.state), "kinds": list(kinds), "line": dict(line)})
@@ -143,22 +143,22 @@ class Journal:
         self._order[name] = None
 
     def keep(self, name: str) -> None:
-        """Gives the line of a picture that an earlier call has done its place among the others."""
+        """Puts the line of a picture that an earlier call has done next in the order of lines."""
         self._order[name] = None
 
     def drop(self, name: str) -> None:
-        """Leaves out the line of a picture, if there is one, whose files are about to go."""
+        """Removes the line of a picture, if there is one, whose files are about to be deleted or replaced."""
         self._spans.pop(name, None)
         self._order.pop(name, None)
 
     def unmade(self, paths: Iterable[Path]) -> list[str]:
-        """Names under which an earlier call has predicted what is in these files, but not this one."""
+        """Returns the names of pictures from these files that only an earlier call has predicted."""
         given = {os.path.abspath(path) for path in paths}
         left = [name for name in self._spans if name not in self._order]
         return [name for name in left if self.earlier[name].state["path"] in given]
 
     def write_lines(self, path: Path) -> None:
-        """Writes the lines in the order of `add` and `keep`; no file, if there is none."""
+        """Writes the lines in the order of `add` and `keep`; without lines, no file is written."""
         if not self._spans:
             return
         with atomic_writer(path) as file:
@@ -180,7 +180,7 @@ class Journal:
         self._end += len(content)
 
     def _read(self) -> bool:
-        """Reads what an earlier call has left, without a line that was not finished; returns whether there is any."""
+        """Reads the entries of an earlier call, except an incomplete last line; returns whether there are any."""
         with os.fdopen(os.dup(self._descriptor), "rb") as file:
             for number, content in enumerate(file):
                 found = _parsed(content)
@@ -197,20 +197,20 @@ class Journal:
 
 @contextmanager
 def journal(folder: Path, call: Call) -> Iterator[Journal]:
-    """Within ``with``, this process alone predicts into a folder; at its end the lines of all pictures appear there.
+    """Locks a folder for one prediction within ``with``, and writes the lines of all pictures at its end.
 
-    Where an error or a signal ends it early, the lines of those that are done appear, and the same call goes on. Where
-    nothing was written the folder is left empty, to be tried again.
+    If an error or a signal ends it early, the lines of the pictures done are written, and the same call can resume. If
+    nothing was done, the folder is left empty, so that it can be used again.
 
     Args:
-        folder: as `check_output_dir` wants it.
-        call: what the predictions depend on.
+        folder: folder that passes `check_output_dir`.
+        call: settings that determine the predictions.
     Raises:
-        UserError: if another process predicts into the folder, or has done so meanwhile; if the disk is full.
+        UserError: if another process predicts into the folder or has just done so, or if the disk is full.
     """
     path = folder / UNFINISHED
     with exclusive(folder, "predicting"):
-        check_output_dir(folder, call)  # again: another process may have finished meanwhile
+        check_output_dir(folder, call)  # again, since another process may have finished meanwhile
         descriptor, notes = _open(path), None
         try:
             for place, _, _ in os.walk(folder):
@@ -232,7 +232,7 @@ def journal(folder: Path, call: Call) -> Iterator[Journal]:
 
 
 def _open(path: Path) -> int:
-    """The descriptor of a file, made if there is none."""
+    """Returns the descriptor of a file, which is created if missing."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     except OSError as error:
@@ -244,14 +244,14 @@ def _open(path: Path) -> int:
 
 
 def _call_of(path: Path) -> Call | None:
-    """What call began an unfinished prediction; None if not even that was written."""
+    """Returns the call that began an unfinished prediction; None if it was not completely written."""
     with open_file(path) as file:
         call = (_parsed(file.readline()) or {}).get(_CALL)
     return call if isinstance(call, dict) else None
 
 
 def _is_torn(path: Path) -> bool:
-    """Whether a file is the beginning of what `Journal` writes first, and so nobody else's."""
+    """Whether a file holds only the beginning of a journal's first line, so that it is a journal cut short."""
     with open_file(path) as file:
         content = file.readline()
     beginning = f'{{"{_CALL}": '.encode()
@@ -259,7 +259,7 @@ def _is_torn(path: Path) -> bool:
 
 
 def _parsed(content: bytes) -> dict[str, Any] | None:
-    """A line's content, if it is whole."""
+    """Returns a line's content; None if the line is incomplete or damaged."""
     try:
         line = json.loads(content) if content.endswith(b"\n") else None
     except ValueError:  # neither JSON nor UTF-8: a power cut can leave zeros

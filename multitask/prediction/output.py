@@ -1,7 +1,7 @@
-"""The files of a prediction.
+"""Writing the result files of a prediction.
 
-<output_dir>/<name>_panel.png          what people look at
-<output_dir>/<name>_class_ids.png      8-bit class ids, as label files have them
+<output_dir>/<name>_panel.png          the panel for viewing
+<output_dir>/<name>_class_ids.png      8-bit class ids, coded as in label files
 <output_dir>/<name>_instance_ids.png   16-bit: class id * 1000 + k in instances, else the class id (see `coded`)
 <output_dir>/<name>_disparity.png      16-bit Cityscapes coding: px * 256 + 1; 0 where it is too large for 16 bits
 <output_dir>/predictions.jsonl         a line for each picture, in their order
@@ -31,11 +31,11 @@ from multitask.prediction.journal import Call, Journal, Origin, journal
 from multitask.prediction.png_writer import png_rows
 from multitask.prediction.scene import SceneInstance, scene_instances
 
-_OF_A_NAME = (
+_NAME_ERRORS = (
     *(errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
-    *(errno.EILSEQ, errno.EINVAL),  # what file systems say that do not take every name
+    *(errno.EILSEQ, errno.EINVAL),  # raised by file systems that do not allow all names
 )
-"""Why one picture's files cannot be written where others' can."""
+"""Error numbers that concern one picture's file name, so that other pictures can still be written."""
 
 
 _PANEL = "panel"
@@ -43,11 +43,11 @@ _KINDS = ("class_ids", "instance_ids", "disparity", _PANEL)
 
 
 class Unwritable(UserError):
-    """The files of one picture cannot be written; others' can."""
+    """Error for one picture whose files cannot be written, while others can."""
 
 
 class SceneWriter:
-    """Writes the files of one picture after the other; `write_scenes` makes one."""
+    """Writer of the files of one picture after another; created by `write_scenes`."""
 
     def __init__(self, folder: Path, notes: Journal, camera: Camera | None) -> None:
         self.camera = camera
@@ -56,26 +56,26 @@ class SceneWriter:
         self._taken: set[str] = set()
 
     def size_of_done(self, origin: Origin, name: str) -> tuple[int, int] | None:
-        """(H, W) px of a picture that an earlier call has done; None if it has not, or not from this, or not wholly.
+        """Returns the size (H, W) px of a picture if an earlier call has done it completely, from this origin, or None.
 
         Args:
-            origin: what the picture is from.
-            name: of its files.
+            origin: source of the picture.
+            name: name of its files.
         """
         found = self._notes.earlier.get(name)
         if found is None or (found.frame, found.state) != (origin.frame, origin.state):
             return None
-        return found.size if all(_is_whole(_path(self._folder / name, kind)) for kind in found.kinds) else None
+        return found.size if all(_is_intact(_path(self._folder / name, kind)) for kind in found.kinds) else None
 
     def keep(self, name: str) -> None:
-        """Takes over what an earlier call has made of a picture."""
+        """Keeps the files of a picture that an earlier call has done."""
         self._taken.add(normalized(name))
         self._notes.keep(name)
 
     def drop_unmade(self, paths: Iterable[Path]) -> None:
-        """Removes what an earlier call has made of these files and this one, now at its end, has not made again.
+        """Removes an earlier call's results for these files that this call, now at its end, has not produced again.
 
-        So it is with what has changed and can no longer be read, or has another name now.
+        That happens if a file has changed and can no longer be read, or if its results have another name now.
         """
         for name in self._notes.unmade(paths):
             self._notes.drop(name)
@@ -83,16 +83,16 @@ class SceneWriter:
                 _remove(self._folder / name)
 
     def write(self, origin: Origin, name: str, shown: Image.Image, scene: Enlargement) -> None:
-        """Writes what is predicted of a picture; each file appears whole or not at all.
+        """Writes the predictions for a picture, each file atomically.
 
         Args:
-            origin: what the picture is from.
-            name: of its files, with ``/`` for folders.
-            shown: the picture, RGB, as its panel shows it.
-            scene: what is predicted of it.
+            origin: source of the picture.
+            name: name of its files, with ``/`` for folders.
+            shown: the picture, RGB, at panel size.
+            scene: its predictions.
         Raises:
-            Unwritable: if it cannot be written where others can.
-            UserError: naming the file, if nothing can be written any more, because the disk is full for example.
+            Unwritable: if this picture cannot be written, while others can.
+            UserError: naming the file, if nothing can be written any more, for example because the disk is full.
         """
         source, frame, place = origin.path, origin.frame, self._place(origin.path, name)
         self._notes.drop(name)
@@ -101,8 +101,8 @@ class SceneWriter:
             with one_at_a_time(scene.size[0] * scene.size[1]):
                 kinds, instances = self._write_files(place, str(origin), Shown(scene.size, shown, scene.classes), scene)
         except BaseException as error:
-            _remove(place)  # some may have appeared; files without a line would be nobody's
-            if isinstance(error, UserError) and getattr(error.__cause__, "errno", None) in _OF_A_NAME:
+            _remove(place)  # some may exist already, and without a line they belong to no picture
+            if isinstance(error, UserError) and getattr(error.__cause__, "errno", None) in _NAME_ERRORS:
                 raise Unwritable(f"{source}: {error}") from error
             raise
         line: dict[str, Any] = {"file": str(source)} | ({} if frame is None else {"frame": frame})
@@ -113,7 +113,7 @@ class SceneWriter:
         self._notes.add(origin, kinds, line)
 
     def _place(self, source: Path, name: str) -> Path:
-        """Where a picture's files are, but for how their names end: in the folder, and nobody else's."""
+        """Returns the path of a picture's files without suffix; refuses a path outside of the folder or in use."""
         place = self._folder / name
         if not self._is_inside(name):
             raise Unwritable(f"{source}: needed a place in {self._folder} for its results, found {place}")
@@ -130,7 +130,7 @@ class SceneWriter:
     def _write_files(
         self, place: Path, title: str, shown: Shown, scene: Enlargement
     ) -> tuple[list[str], list[SceneInstance] | None]:
-        """Writes a picture's files, all at once at the end; returns which, and the instances if they are predicted."""
+        """Writes a picture's files, which appear together at the end; returns their kinds, and predicted instances."""
         medians, codes = Medians(scene.outlines), _codes(scene)
         add: dict[str, Callable[[np.ndarray], None]] = {}
         with ExitStack() as files:
@@ -171,14 +171,14 @@ def _path(place: Path, kind: str) -> Path:
 
 
 def _remove(place: Path) -> None:
-    """Removes a picture's files, as many as there are."""
+    """Removes those of a picture's files that exist."""
     for kind in _KINDS:
         with suppress(OSError):
             _path(place, kind).unlink()
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether a PNG is there and as it was written: after a power cut it may be empty, or end early."""
+def _is_intact(path: Path) -> bool:
+    """Whether a PNG exists and is undamaged: after a power cut it may be empty or truncated."""
     try:
         with opened(path) as file:
             check_chunks(file)
@@ -192,7 +192,7 @@ def _codes(scene: Enlargement) -> list[int]:
 
 
 def _layers(band: Band, codes: Sequence[int], classes: ClassTable) -> Iterator[tuple[str, np.ndarray]]:
-    """Some rows of each layer's file: what its name ends with, and uint8 or uint16."""
+    """Yields kind and rows, uint8 or uint16, for each layer's file."""
     if band.class_ids is not None:
         yield "class_ids", band.class_ids
         if band.instance_ids is not None:
@@ -203,17 +203,17 @@ def _layers(band: Band, codes: Sequence[int], classes: ClassTable) -> Iterator[t
 
 @contextmanager
 def write_scenes(folder: Path, camera: Camera | None, call: Call) -> Iterator[SceneWriter]:
-    """Within ``with``, pictures' files are written into ``folder``; at its end the lines of all of them appear there.
+    """Yields a writer of pictures' files into ``folder`` within ``with``, and writes the lines of all at its end.
 
-    So they do where an error or a signal ends it early; the same call then goes on. Where nothing was written the
-    folder is left empty, to be tried again.
+    If an error or a signal ends it early, the lines of the pictures done are written, and the same call can resume. If
+    nothing was done, the folder is left empty, so that it can be used again.
 
     Args:
-        folder: new, empty, or of the same call, unfinished.
-        camera: of all pictures, for distances.
-        call: what the predictions depend on.
+        folder: new, empty, or with an unfinished prediction of the same call.
+        camera: camera of all pictures, for distances.
+        call: settings that determine the predictions.
     Raises:
-        UserError: if the folder is anything else, if another process predicts into it, or if the disk is full.
+        UserError: if the folder has other content, if another process predicts into it, or if the disk is full.
     """
     with journal(folder, call) as notes:
         yield SceneWriter(folder, notes, camera)

@@ -1,4 +1,4 @@
-"""Grey PNG files that are written some rows at a time."""
+"""Writing greyscale PNG files a few rows at a time."""
 
 import zlib
 from collections.abc import Callable, Iterator
@@ -13,19 +13,19 @@ from multitask.errors import UserError, reason
 from multitask.files import atomic_writer
 
 _UP = 2
-"""PNG's filter by which a row holds its differences from the one above: in enlarged layers nearly all are zero."""
+"""PNG filter that stores a row's differences from the row above: in enlarged layers nearly all are zero."""
 
 
 @contextmanager
 def png_rows(path: Path, size: tuple[int, int], bits: int) -> Iterator[Callable[[np.ndarray], None]]:
-    """Within ``with``, rows are added to a PNG from top to bottom; the file appears at its end, or not at all.
+    """Opens a PNG to which rows are added from top to bottom within ``with``; it appears at the end or not at all.
 
     Args:
         path: the file.
         size: (H, W) px.
-        bits: 8 or 16 for each pixel.
+        bits: 8 or 16 per pixel.
     Yields:
-        What adds (rows, W) uint8 or uint16.
+        A function that adds rows (rows, W) uint8 or uint16.
     Raises:
         UserError: naming the file, if it cannot be written.
     """
@@ -36,14 +36,14 @@ def png_rows(path: Path, size: tuple[int, int], bits: int) -> Iterator[Callable[
 
 
 class _Rows:
-    """The rows of a PNG: filtered, compressed and written."""
+    """Filters, compresses and writes the rows of a PNG."""
 
     def __init__(self, path: Path, file: BinaryIO, size: tuple[int, int], bits: int) -> None:
         self._path = path
         self._file = file
         self._missing = size[0]
         self._above = np.zeros(size[1] * bits // 8, dtype=np.uint8)
-        # Level 1 writes such layers several times faster than the default, for hardly more bytes.
+        # Level 1 writes such layers several times faster than the default, for few more bytes.
         self._compressor = zlib.compressobj(1)
         self._write(beginning(Header(*size, bits, GREY, interlaced=False, palette=np.zeros((0, 3), np.uint8))))
 
@@ -64,5 +64,5 @@ class _Rows:
     def _write(self, *parts: bytes) -> None:
         try:
             self._file.writelines(parts)
-        except OSError as error:  # here, where it is known which of the files that are open it is
+        except OSError as error:  # converted here, where it is known which open file is at fault
             raise UserError(f"{self._path}: could not be written ({reason(error)})") from error

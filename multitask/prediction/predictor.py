@@ -1,4 +1,4 @@
-"""A trained network, from pictures to scenes."""
+"""Prediction of scenes from pictures by a trained network."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,19 +26,19 @@ from multitask.tasks.depth import Depth
 from multitask.tasks.semantic import Semantic
 
 Given = str | Path | Image.Image | np.ndarray
-"""A picture as one has it."""
+"""Types of pictures that users may give."""
 
 _MOST_TIMES_HIGHER = 16
-"""A picture higher than this many times its width would be a picture of any height once it has the network's width."""
+"""Limit of a picture's height over its width: at the network's width, a narrower one might have any height."""
 
 
 class NetworkInput(NamedTuple):
-    """A picture as the network gets it.
+    """A picture at the network's size.
 
     Attributes:
-        name: for errors.
+        name: name for errors.
         image: [3, h, w] uint8.
-        size: (H, W) px of the picture itself.
+        size: (H, W) px of the original picture.
     """
 
     name: str
@@ -47,20 +47,20 @@ class NetworkInput(NamedTuple):
 
 
 class Predictor:
-    """Predicts scenes from pictures of any size; `load` makes one.
+    """Predicts scenes from pictures of any size; created by `load`.
 
     Args:
-        trained: the network.
-        compute: where and in which arithmetic it runs.
-        size: (H, W) px that every picture is resized to for the network; None: the width that the network was trained
-            at, and the height that keeps the picture's shape.
-        batch_size: most pictures that the network gets at once: fewer where they are larger than those of training.
+        trained: the trained network.
+        compute: device and precision of the network.
+        size: (H, W) px to which every picture is resized for the network; None: the network's training width, and the
+            height that keeps the aspect ratio.
+        batch_size: maximum number of pictures in a batch; fewer if they are larger than those of training.
 
     Attributes:
-        classes: the class table that the network has learned.
+        classes: class table of the predictions.
 
     Raises:
-        UserError: naming what makes no sense.
+        UserError: naming the invalid argument.
     """
 
     def __init__(self, trained: Trained, compute: Compute, size: tuple[int, int] | None, batch_size: int) -> None:
@@ -87,15 +87,15 @@ class Predictor:
     def predict(self, image: Given) -> Scene: ...
 
     def predict(self, image: Given | list[Any]) -> Scene | list[Scene]:
-        """Classes, instances and disparity of one picture, or of each of several.
+        """Predicts classes, instances and disparity of one picture, or of each of several.
 
         Args:
             image: the path of a picture file, a Pillow image, an array (H, W), (H, W, 3) RGB or (H, W, 4) RGBA of
                 uint8 or uint16, or a list of these.
         Returns:
-            A scene at the picture's own size; for a list a list.
+            A scene at the picture's original size; for a list, a list of scenes.
         Raises:
-            UserError: naming the file (or what else was wrong), if one cannot be read or is smaller than 8 x 8 px.
+            UserError: naming the file or argument, if a picture cannot be read or is smaller than 8 x 8 px.
         """
         with pillow_limits():
             inputs = [self.prepare(*self._read(one)) for one in (image if isinstance(image, list) else [image])]
@@ -107,12 +107,12 @@ class Predictor:
         return scenes if isinstance(image, list) else scenes[0]
 
     @property
-    def least(self) -> tuple[int, int]:
-        """(h, w) px of a picture that the network sees: what a large picture has beyond them need not be read."""
+    def min_size(self) -> tuple[int, int]:
+        """(h, w) px that the network needs of a picture; a large picture may be shrunk to no less while it is read."""
         return self._size or (1, self._width)
 
     def prepare(self, name: str, picture: Picture) -> NetworkInput:
-        """A picture at the network's size.
+        """Resizes a picture to the network's size.
 
         Raises:
             UserError: naming the picture, if it is too small or too narrow.
@@ -137,9 +137,9 @@ class Predictor:
         return NetworkInput(name, torch.from_numpy(resized.transpose(2, 0, 1).copy()), (height, width))
 
     def predict_each(self, inputs: Sequence[NetworkInput]) -> Iterator[PredictedScene | UserError]:
-        """What is predicted of each picture in order, at the network's size, or what was wrong with it.
+        """Yields the prediction for each picture in order, at the network's size, or its error.
 
-        Pictures of one size at the network go through it together.
+        Pictures of equal network size form batches.
         """
         found: dict[int, PredictedScene | UserError] = {}
         by_size: dict[tuple[int, ...], list[int]] = {}
@@ -155,15 +155,15 @@ class Predictor:
 
     def _read(self, image: Given) -> tuple[str, Picture]:
         if isinstance(image, str | Path):
-            return str(image), read_picture(Path(image), self.least)
+            return str(image), read_picture(Path(image), self.min_size)
         if isinstance(image, Image.Image):
-            return "image", to_picture(image, self.least)
+            return "image", to_picture(image, self.min_size)
         if isinstance(image, np.ndarray):
-            return "image", array_to_picture(image, self.least)
+            return "image", array_to_picture(image, self.min_size)
         raise UserError(f"image: needed a path, a Pillow image or an array, found {type(image).__name__}")
 
     def _predict_batch(self, items: Sequence[NetworkInput]) -> list[PredictedScene | UserError]:
-        """What the network makes of pictures of one size."""
+        """Predicts a batch of pictures of equal size."""
         try:
             predictions = self._network(torch.stack([item.image for item in items]).to(self._device))
             return [
@@ -182,7 +182,7 @@ class Predictor:
             ]
 
     def _scene(self, name: str, predictions: Mapping[str, Tensor]) -> PredictedScene | UserError:
-        """The scene of one picture, or that what the network makes of it is not finite."""
+        """Returns the scene of one picture, or an error, such as for a disparity that is not finite."""
         try:
             (predicted,) = make_scenes([name], predictions, self.classes, self._grouping)
             if predicted.disparity is not None and (wrong := int((~np.isfinite(predicted.disparity)).sum())):
@@ -200,17 +200,17 @@ def load(
     size: Sequence[int] | None = None,
     batch_size: int = 8,
 ) -> Predictor:
-    """A trained network, ready to predict: ``multitask.load(checkpoint).predict(image)`` is a scene.
+    """Loads a trained network for prediction: ``multitask.load(checkpoint).predict(image)`` is a scene.
 
     Args:
-        checkpoint: path, such as ``runs/quickstart/seed0/checkpoints/last.pt``; it is read without running code of its.
+        checkpoint: path, such as ``runs/quickstart/seed0/checkpoints/last.pt``; no code in it is run.
         device: ``auto`` (CUDA if there is one), ``cpu`` or ``cuda``.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
-        size: (H, W) px that pictures are resized to for the network; None: as wide as those that it was trained on,
-            since it has learned the sizes of things in px, and with their shape kept.
-        batch_size: most pictures that the network gets at once.
+        size: (H, W) px to which pictures are resized for the network; None: the network's training width, since it has
+            learned the sizes of objects in px, and the height that keeps the aspect ratio.
+        batch_size: maximum number of pictures in a batch.
     Returns:
-        A `Predictor`; its ``predict`` gives a `Scene` at the picture's size.
+        A `Predictor`, whose ``predict`` returns a `Scene` at the picture's size.
     Raises:
         UserError: naming the file or the argument, what was needed and what was found.
     """

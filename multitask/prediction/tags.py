@@ -1,4 +1,4 @@
-"""Where the texts of instances go in a picture, so that they cover no other text and little else."""
+"""Placement of instances' texts in a picture, so that they cover no other text and little else."""
 
 import numpy as np
 
@@ -7,24 +7,26 @@ Box = tuple[float, float, float, float]
 
 
 def overlap(one: Box, other: Box) -> bool:
-    """Whether two boxes have a part in common."""
+    """Whether two boxes overlap."""
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
-def place_tag(ids: np.ndarray, number: int, size: tuple[float, float], taken: list[Box], must: bool) -> Box | None:
-    """Where a text beside, or inside, an instance covers no other text and least of other instances.
+def place_tag(ids: np.ndarray, number: int, size: tuple[float, float], taken: list[Box], force: bool) -> Box | None:
+    """Finds a place beside or inside an instance where a text covers no other text and least of other instances.
 
     Args:
         ids: (H, W) int, the map of instances.
-        number: of the instance, which has a pixel.
+        number: number of the instance, which has at least one pixel.
         size: (width, height) px of the text.
-        taken: where texts are already.
-        must: whether the text then goes into the instance's middle, if it would cover a text anywhere.
+        taken: boxes of texts placed already.
+        force: whether the text is placed even if it covers much of other instances, or, in the instance's middle, if
+            every place covers a text.
     Returns:
-        None if every place covers a text, or a tenth of it other instances.
+        The box; without ``force`` None if every place covers a text, or more than a tenth of the text would cover other
+        instances.
     """
     rows, columns = np.nonzero(ids == number)
-    # Not the whole instance: single pixels may lie far from it.
+    # Percentiles, since single pixels may lie far from the rest of the instance.
     left, right = np.percentile(columns, (5, 95))
     top, bottom = np.percentile(rows, (5, 95))
     middle = (left + right - size[0]) / 2, (top + bottom - size[1]) / 2
@@ -39,7 +41,7 @@ def place_tag(ids: np.ndarray, number: int, size: tuple[float, float], taken: li
     spots = [_inside(corner, size, ids.shape) for corner in corners]
     free = [spot for spot in spots if not any(overlap(spot, other) for other in taken)]
     best = min(free, key=lambda spot: _covered(ids, number, spot), default=None)
-    if must:
+    if force:
         return best or spots[-1]
     return best if best and _covered(ids, number, best) <= size[0] * size[1] / 10 else None
 
@@ -51,7 +53,7 @@ def _inside(corner: tuple[float, float], size: tuple[float, float], shape: tuple
 
 
 def _covered(ids: np.ndarray, number: int, spot: Box) -> int:
-    """Pixels of other instances below a text."""
+    """Counts the pixels of other instances below a text."""
     left, top, right, bottom = (round(edge) for edge in spot)
     below = ids[top:bottom, left:right]
     return int(((below > 0) & (below != number)).sum())

@@ -1,4 +1,4 @@
-"""Frames of videos, through PyAV: the extra ``video``."""
+"""Reading the frames of videos with PyAV, the optional extra ``video``."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,15 +12,15 @@ from multitask.errors import UserError, reason
 from multitask.prediction.decoding import Picture, most_pixels, one_at_a_time, shrinking
 from multitask.prediction.kinds import open_file, pyav
 
-_ALONE = {"protocol_whitelist": "none"}
-"""Lists of films, which videos may be, open no other file and no address."""
+_NO_PROTOCOLS = {"protocol_whitelist": "none"}
+"""FFmpeg options that keep playlists, which may pass as videos, from opening other files or network addresses."""
 
 
 _NO_FRAMES = "needed a video with frames, found none"
 
 
 def require_pyav(path: Path) -> Any:
-    """PyAV's module.
+    """Returns PyAV's module.
 
     Raises:
         UserError: naming the video that needs it, if it is not installed.
@@ -31,7 +31,7 @@ def require_pyav(path: Path) -> Any:
 
 
 def num_frames(path: Path) -> int:
-    """How many frames a video says it has, or 0 if it does not say or cannot be read."""
+    """Returns the number of frames according to a video's header, or 0 if it is unknown or cannot be read."""
     try:
         with _opened(path) as container:
             for stream in _streams(container):
@@ -43,16 +43,16 @@ def num_frames(path: Path) -> int:
     return 0
 
 
-def read_frames(path: Path, least: tuple[int, int] = (1, 1)) -> Iterator[Picture]:
-    """The frames of a video in order, upright and of square pixels.
+def read_frames(path: Path, min_size: tuple[int, int] = (1, 1)) -> Iterator[Picture]:
+    """Yields the frames of a video in order, upright and with square pixels.
 
-    Where the pixels of a video are wider than high its frames are made wider, else higher.
+    Frames of a video with wide pixels are stretched in width, frames with tall pixels in height.
 
     Args:
         path: the file.
-        least: (h, w) px that are needed of each frame, if it has them.
+        min_size: (h, w) px to which large frames must not be shrunk.
     Raises:
-        UserError: naming the file, if it holds no frame, or is damaged: after the frames before the damage.
+        UserError: naming the file, if it has no frame, or is damaged, after the frames before the damage.
     """
     count = 0
     with _opened(path) as container:
@@ -62,39 +62,39 @@ def read_frames(path: Path, least: tuple[int, int] = (1, 1)) -> Iterator[Picture
             ratio = getattr(stream, "sample_aspect_ratio", None) or stream.codec_context.sample_aspect_ratio
             frames = iter(container.decode(stream))
             while (frame := _next(frames, path, count)) is not None:
-                yield _picture(path, frame, ratio or Fraction(1), least, count)
+                yield _picture(path, frame, ratio or Fraction(1), min_size, count)
                 count += 1
     if not count:
         raise UserError(f"{path}: {_NO_FRAMES}")
 
 
 def _next(frames: Iterator[Any], path: Path, count: int) -> Any:
-    """The next frame of a video, or None at its end."""
-    with _ffmpegs_errors(path, count):
+    """Returns the next frame of a video, or None at its end."""
+    with _ffmpeg_errors(path, count):
         try:
             return next(frames, None)
-        except EOFError:  # what FFmpeg says where a file ends early
+        except EOFError:  # FFmpeg's error for a truncated file
             return None
 
 
 def _streams(container: Any) -> list[Any]:
-    """The first video in a file, if it is coded in a way that FFmpeg knows."""
+    """Returns the first video stream of a file in a list, which is empty if FFmpeg does not know its codec."""
     return [stream for stream in container.streams.video if stream.codec_context][:1]
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """A video as PyAV opens it: by what is in it, so that no name is taken for an address."""
+    """Opens a video with PyAV as a file object, so that no file name is taken for a network address."""
     av = require_pyav(path)
     with open_file(path) as file:
-        with _ffmpegs_errors(path, 0):
-            container = av.open(file, options=_ALONE | _bounds(), metadata_errors="replace")
+        with _ffmpeg_errors(path, 0):
+            container = av.open(file, options=_NO_PROTOCOLS | _bounds(), metadata_errors="replace")
         with container:
             yield container
 
 
 def _bounds() -> dict[str, str]:
-    """Options by which FFmpeg makes room for no frame that is much too large, its edges and padding included."""
+    """Returns FFmpeg options against allocating much too large frames; the limit includes edges and padding."""
     return {"max_pixels": str(2 * most + 2**16)} if (most := most_pixels()) else {}
 
 
@@ -104,8 +104,8 @@ def _check_size(path: Path, height: int, width: int) -> None:
 
 
 @contextmanager
-def _ffmpegs_errors(path: Path, count: int) -> Iterator[None]:
-    """Makes one error of PyAV's many: which it raises depends on the byte that is damaged."""
+def _ffmpeg_errors(path: Path, count: int) -> Iterator[None]:
+    """Converts any error of PyAV to a `UserError`: its type depends on the damaged byte."""
     try:
         yield
     except EOFError as error:
@@ -115,25 +115,25 @@ def _ffmpegs_errors(path: Path, count: int) -> Iterator[None]:
         raise UserError(f"{path}: not a readable video beyond its first {count} frames ({why})") from error
 
 
-def _picture(path: Path, frame: Any, ratio: Fraction, least: tuple[int, int], count: int) -> Picture:
+def _picture(path: Path, frame: Any, ratio: Fraction, min_size: tuple[int, int], count: int) -> Picture:
     height, width = _square(frame.height, frame.width, ratio)
     _check_size(path, height, width)
     turns = round(frame.rotation / 90) % 4
     size = (width, height) if turns % 2 else (height, width)
-    factor = shrinking(size, least)
-    with one_at_a_time(height * width), _ffmpegs_errors(path, count):
+    factor = shrinking(size, min_size)
+    with one_at_a_time(height * width), _ffmpeg_errors(path, count):
         small = frame.reformat(width=-(-width // factor), height=-(-height // factor), format="rgb24")
         pixels = small.to_ndarray()
     return Picture(np.ascontiguousarray(np.rot90(pixels, turns)), size)
 
 
 def _square(height: int, width: int, ratio: Fraction) -> tuple[int, int]:
-    """The size (H, W) px of a frame once its pixels are square.
+    """Returns the size (H, W) px of a frame after its pixels are made square.
 
     Args:
-        height: of the frame, px.
-        width: of the frame, px.
-        ratio: of a pixel's width to its height.
+        height: height of the frame, px.
+        width: width of the frame, px.
+        ratio: pixel aspect ratio, width over height.
     """
     if ratio <= 0:
         return height, width

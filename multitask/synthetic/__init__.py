@@ -1,7 +1,7 @@
 """The embedded data set: street scenes made of planar polygons, in the Cityscapes layout, with exact geometry.
 
-The way of a frame: city -> street -> props (meshes placed in the world) -> faces (polygons in the picture, each with
-its disparity plane) -> raster (which face each sample shows) -> picture and labels -> imperfections -> files.
+Steps for a frame: city -> street -> props (meshes placed in the world) -> faces (polygons in the picture, each with
+its disparity plane) -> raster (the face that each sample shows) -> picture and labels -> imperfections -> files.
 """
 
 from multitask.synthetic.cities import CITIES

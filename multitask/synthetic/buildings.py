@@ -1,6 +1,6 @@
 """Buildings with windows, walls, fences and guard rails.
 
-A building stands in its own frame with its front at z = 0 facing -z, from x = 0 to its width, and reaches to its depth.
+A building's mesh has its front at z = 0 facing -z, and extends from x = 0 to its width and from z = 0 to its depth.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from multitask.synthetic.mesh import Mesh, MeshBuilder, Quad, panel
 from multitask.synthetic.textures import BLOCKS, BOARDS, BRICKS, GLASS, METAL, PLASTER
 
 WALL, TRIM, PANE_A, PANE_B, PANE_C, DOOR, ROOF, BASE, SIGN = range(9)
-"""Colour slots of a building; the panes reflect different things."""
+"""Colour slots of a building; the three kinds of panes have different reflections."""
 
 MODULE = 4.0
 """Length of one piece of wall, fence or guard rail, m."""
@@ -20,16 +20,17 @@ MODULE = 4.0
 
 @dataclass(frozen=True)
 class Style:
-    """What one building looks like.
+    """Shape and appearance of one building.
 
     Attributes:
         kind: ``row``, ``modern``, ``hall`` or ``house``.
         width, depth, height: m.
-        storey: height of a storey, m; ``bay`` the distance of windows.
-        shop: ground floor with display windows.
-        frames: windows have frames.
-        pitched: has a sloping roof.
-        material: of the walls.
+        storey: height of a storey, m.
+        bay: distance between windows, m.
+        shop: whether the ground floor has display windows.
+        frames: whether windows have frames.
+        pitched: whether the roof is a gable roof.
+        material: material of the walls.
     """
 
     kind: str
@@ -45,7 +46,7 @@ class Style:
 
 
 def _window_bounds(style: Style, width: float, skip: int) -> np.ndarray:
-    """(N, 4) u0, u1, v0, v1 of the windows on a wall ``width`` m wide, from storey ``skip`` upwards."""
+    """Returns (N, 4) u0, u1, v0, v1 of the windows on a wall ``width`` m wide, from storey ``skip`` upwards."""
     rows = max(1, int(style.height / style.storey))
     columns = max(1, int(width / style.bay))
     wide, tall = {"row": (0.42, 0.58), "modern": (0.92, 0.5), "hall": (0.8, 0.25), "house": (0.4, 0.45)}[style.kind]
@@ -71,7 +72,7 @@ def _add_windows(m: MeshBuilder, rng: np.random.Generator, style: Style, wall: Q
 
 
 def _add_ground_floor(m: MeshBuilder, rng: np.random.Generator, style: Style, wall: Quad) -> None:
-    """Shop windows under a sign, or a base course with a door."""
+    """Adds a base course and a door, and for shops display windows under a sign."""
     top = min(0.9, style.storey / style.height)
     door = rng.uniform(0.1, 0.8)
     span = 1.3 / style.width
@@ -95,7 +96,7 @@ def _add_ground_floor(m: MeshBuilder, rng: np.random.Generator, style: Style, wa
 
 
 def _add_roof(m: MeshBuilder, style: Style) -> None:
-    """A gable roof with its ridge along the street, or a cornice."""
+    """Adds a gable roof with its ridge along the street, or a cornice."""
     w, h, d = style.width, style.height, style.depth
     m.layer = 0
     if not style.pitched:
@@ -115,7 +116,7 @@ def _add_roof(m: MeshBuilder, style: Style) -> None:
 
 
 def building(rng: np.random.Generator, style: Style) -> Mesh:
-    """One building; its windows, doors and signs are drawn from ``rng``."""
+    """Returns a building; its windows, doors and signs are drawn from ``rng``."""
     m = MeshBuilder()
     faces = m.box((0.0, 0.0, 0.0), (style.width, style.height, style.depth), WALL, material=style.material, top=ROOF)
     _add_windows(m, rng, style, faces["back"], style.width, 1 if style.shop or style.kind == "hall" else 0)
@@ -129,7 +130,7 @@ def building(rng: np.random.Generator, style: Style) -> Mesh:
 
 @cache
 def wall(height: float, material: int) -> Mesh:
-    """One piece of a free-standing wall with a coping, from x = 0 to `MODULE`, centred at z = 0."""
+    """Returns one piece of a free-standing wall with a coping, from x = 0 to `MODULE`, centred at z = 0."""
     m = MeshBuilder()
     m.box((0.0, 0.0, -0.15), (MODULE, height, 0.15), WALL, material=material)
     m.part = 1
@@ -144,7 +145,7 @@ def _rails(m: MeshBuilder, heights: tuple[float, ...], radius: float) -> None:
 
 @cache
 def fence(kind: str, height: float) -> Mesh:
-    """One piece of fence: ``bars``, ``wire``, ``pickets`` or ``boards``; all but the last can be looked through."""
+    """Returns one piece of fence: ``bars``, ``wire``, ``pickets`` or ``boards``; all but the last are see-through."""
     m = MeshBuilder()
     quad: Quad = ((0.0, 0.0, 0.0), (MODULE, 0.0, 0.0), (MODULE, height, 0.0), (0.0, height, 0.0))
     m.polygon(quad, WALL, material=BOARDS, sheer=kind != "boards")
@@ -171,7 +172,7 @@ def fence(kind: str, height: float) -> Mesh:
 
 @cache
 def guard_rail() -> Mesh:
-    """One piece of a guard rail (no evaluated class)."""
+    """Returns one piece of a guard rail (not an evaluated class)."""
     m = MeshBuilder()
     for x in (0.2, 2.2):
         m.bar((x, 0.0, 0.0), (x, 0.7, 0.0), 0.06, 0.06, TRIM)

@@ -1,4 +1,4 @@
-"""Invented cities: each has its own colours and its own habits of building streets."""
+"""Invented cities, each with its own colours and its own style of streets."""
 
 from bisect import bisect
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ CITIES: dict[str, tuple[str, ...]] = {
     "val": ("kestrelau", "lumbrick", "morvane"),
     "test": ("nidarau", "quellmar", "rostelin", "sundbrunn"),
 }
-"""Cities of each split; no city is in two."""
+"""Cities of each split; no city is in two splits."""
 
 Color = tuple[float, float, float]
 
@@ -60,25 +60,27 @@ PALETTES: dict[str, tuple[Color, ...]] = {
     "hair": _HAIR,
     "signal": _SIGNALS,
 }
-"""Base colours, RGB in 0 to 1; the palettes overlap on purpose."""
+"""Base colours by palette, RGB in 0 to 1; the palettes overlap on purpose."""
 
 
 @dataclass(frozen=True)
 class City:
-    """Habits of a city.
+    """Colours and style of a city.
 
     Attributes:
-        name: in file names.
-        weights: per palette, how often its colours are used: cumulated, the last is 1.
-        tint: colour cast of everything, per RGB channel.
-        rows: share of roadsides with closed rows of houses; ``green``: of gardens, parks and verges;
-            ``bounded``: of walls and fences.
+        name: name for files.
+        weights: cumulative probabilities of the colours of each palette; the last is 1.
+        tint: colour cast of the scene, a factor per RGB channel.
+        rows: relative frequency of closed rows of houses along the roads.
+        green: relative frequency of gardens, parks and verges.
+        bounded: relative frequency of walls and fences.
         sidewalk: probability that a street has sidewalks.
-        lane: usual lane width, m; ``lanes``: usual number per direction.
+        lane: usual lane width, m.
+        lanes: usual number of lanes per direction.
         storeys: usual number of storeys.
-        traffic, people, cycling: multiply the numbers of road users.
+        traffic, people, cycling: factors of the numbers of road users.
         rails: probability of tram rails.
-        bonnet: height (as a share of the image) and width of the ego vehicle's bonnet, then its colour.
+        bonnet: height and width of the ego vehicle's bonnet, as shares of the image's, and its brightness, 0 to 1.
     """
 
     name: str
@@ -98,9 +100,9 @@ class City:
     bonnet: tuple[float, float, float]
 
     def color(self, rng: np.random.Generator, palette: str, jitter: float = 0.06) -> np.ndarray:
-        """One colour of a palette as this city uses it, (3,) float64 in 0 to 1."""
+        """Draws a colour of a palette with this city's frequencies, (3,) float64 RGB in 0 to 1."""
         colors = PALETTES[palette]
-        # Drawn by hand: hundreds of colours per frame would take Generator.choice several ms.
+        # Drawn without Generator.choice, which would take several ms for the hundreds of colours of a frame.
         *noise, draw = rng.random(5).tolist()
         base = colors[min(bisect(self.weights[palette], draw), len(colors) - 1)]
         bright = 1 + 2 * jitter * (2 * noise[3] - 1)
@@ -110,7 +112,7 @@ class City:
 
 @cache
 def city(name: str) -> City:
-    """The city called ``name``: the same whatever the data set's seed."""
+    """Returns the city called ``name``, which does not depend on the data set's seed."""
     rng = np.random.default_rng(list(name.encode()))
     weights = {}
     for palette, colors in PALETTES.items():

@@ -1,6 +1,6 @@
-"""In which classes the embedded data set is written: those of Cityscapes, as its layout has them."""
+"""Class table of the embedded data set, which is that of Cityscapes."""
 
 from multitask.data.class_tables import built_in
 
 CLASSES = built_in("cityscapes")
-"""Its class ids are the values in label files."""
+"""Class table, whose class ids are the values in label files."""

@@ -1,4 +1,7 @@
-"""Places street furniture: poles, lamps, traffic lights, signs, and clutter without an evaluated class."""
+"""Placement of street furniture: poles, lamps, traffic lights, signs, and clutter without an evaluated class.
+
+Places are (s, n) along the street, see `multitask.synthetic.street`.
+"""
 
 import math
 
@@ -69,7 +72,7 @@ def _add_signs(stage: Stage, side: Side) -> None:
 
 
 def _add_lights(stage: Stage) -> None:
-    """Traffic lights before the crossing, beyond it, or at a pedestrian crossing."""
+    """Adds traffic lights before and beyond the crossing, or at a pedestrian crossing."""
     crossing = stage.street.crossing
     if not stage.chance(0.85 if crossing else 0.35):
         return
@@ -99,7 +102,7 @@ def _add_masts(stage: Stage, side: Side) -> None:
 
 
 def _add_clutter(stage: Stage, side: Side) -> None:
-    """Things that the annotators leave out: static and dynamic."""
+    """Adds static and dynamic clutter, which has no evaluated class."""
     for _ in range(stage.pick(3)):
         dynamic = stage.chance(0.35)
         kinds = _DYNAMIC if dynamic else _STATIC
@@ -119,7 +122,7 @@ def _add_clutter(stage: Stage, side: Side) -> None:
 
 
 def _add_pole_in_front(stage: Stage) -> None:
-    """A pole that hides the middle of some vehicle or person, as poles in streets do."""
+    """Adds a pole that hides the middle of a vehicle or person, as happens in real streets."""
     targets = [p for p in stage.props if p.labels[-1][1] >= 1000 and 9.0 < p.position[2] < 32.0]
     if not targets or not stage.chance(0.6):
         return
@@ -133,7 +136,7 @@ def _add_pole_in_front(stage: Stage) -> None:
 
 
 def add_fixtures(stage: Stage) -> None:
-    """Adds all street furniture; runs last, since poles are put in front of what is there."""
+    """Adds all street furniture; must run last, since a pole is placed in front of another object."""
     _add_lights(stage)
     for side in stage.street.sides:
         _add_lamps(stage, side)

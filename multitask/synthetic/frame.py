@@ -1,4 +1,4 @@
-"""One frame: (seed, split, index, size) -> picture and labels."""
+"""Rendering of one frame: (seed, split, index, size) -> picture and labels."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ from multitask.synthetic.textures import GLASS
 from multitask.synthetic.traffic import add_traffic
 
 SMALLEST, LARGEST = (32, 32), (1024, 2048)
-"""Image sizes (H, W) that can be made, px."""
+"""Smallest and largest image size (H, W), px."""
 
 _FRAME = 19
 """Number of the annotated frame of a sequence, as in Cityscapes."""
@@ -38,9 +38,9 @@ class Scene:
         image: (H, W, 3) uint8 RGB.
         class_ids: (H, W) uint8.
         instance_ids: (H, W) uint16, ``id * 1000 + k`` or the bare id.
-        disparity: (H, W) float32, px, as matched: noisy, NaN where there is no match.
-        exact_disparity: (H, W) float32, px: the geometry; 0 for the sky.
-        camera: of this frame.
+        disparity: (H, W) float32, px, like the result of stereo matching: noisy, NaN where there is no match.
+        exact_disparity: (H, W) float32, px, computed from the geometry; 0 for the sky.
+        camera: camera of this frame.
     """
 
     name: str
@@ -53,7 +53,11 @@ class Scene:
 
 
 def check_request(seed: int, split: str, size: tuple[int, int]) -> None:
-    """Raises UserError if there is no such frame."""
+    """Checks the seed, split and size (H, W) px of a frame.
+
+    Raises:
+        UserError: naming the argument, what was needed and what was found.
+    """
     if seed < 0:
         raise UserError(f"data.seed: needed 0 or more, found {seed}")
     if split not in CITIES:
@@ -63,13 +67,13 @@ def check_request(seed: int, split: str, size: tuple[int, int]) -> None:
 
 
 def frame_name(split: str, index: int) -> str:
-    """Name of frame ``index`` of a split; the cities take turns."""
+    """Returns the name of frame ``index`` of a split; the cities take turns."""
     cities = CITIES[split]
     return f"{cities[index % len(cities)]}_{index:06d}_{_FRAME:06d}"
 
 
 def _camera(rng: np.random.Generator, size: tuple[int, int]) -> Camera:
-    """Cityscapes' camera scaled to the image, its mounting varied a little."""
+    """Returns Cityscapes' camera scaled to the image, with small random variations of its mounting."""
     camera = Camera(
         baseline=0.209313 + float(rng.normal(0, 0.002)),
         fx=2262.52,
@@ -95,7 +99,7 @@ def _build(rng: np.random.Generator, place: City) -> Stage:
 
 
 def _labels(faces: Faces, raster: Raster) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Class ids, instance ids, exact disparity and reflecting surfaces at the pixels' centres."""
+    """Returns class ids, instance ids, exact disparity and a mask of reflecting surfaces at the pixels' centres."""
     face = raster.label[1::2, 1::2]
     sky = CLASSES.class_id["sky"]
     class_ids = np.concatenate([[sky], faces.class_id]).astype(np.uint8)[face]
@@ -118,12 +122,12 @@ def render(seed: int, split: str, index: int, size: tuple[int, int]) -> Scene:
     """Renders one frame; the result depends on the arguments only.
 
     Args:
-        seed: of the data set.
+        seed: seed of the data set.
         split: ``train``, ``val`` or ``test``.
-        index: of the frame in its split.
-        size: (H, W), px; another size shows the same scene finer or coarser.
+        index: index of the frame in its split.
+        size: (H, W) px; the scene does not depend on it.
     Raises:
-        UserError: naming the argument, what it needs and what was found.
+        UserError: naming the argument, what was needed and what was found.
     """
     check_request(seed, split, size)
     if index < 0:

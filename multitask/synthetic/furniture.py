@@ -1,4 +1,4 @@
-"""Street furniture: poles, lamps, traffic lights, signs, and things without an evaluated class."""
+"""Meshes of street furniture: poles, lamps, traffic lights, signs, and objects without an evaluated class."""
 
 from functools import cache
 
@@ -9,7 +9,7 @@ STEEL, HOUSING, RED, AMBER, GREEN, FIELD, EDGE, SYMBOL, BACK = range(9)
 """Colour slots: pole, lamp housing, the three lights, a sign's field, rim, symbol and reverse."""
 
 POLE_OWNER, LIGHT_OWNER, SIGN_OWNER = range(3)
-"""Labels of a furniture mesh with all three kinds of parts."""
+"""Label indices (owners) of a furniture mesh's parts."""
 
 SIGN_SHAPES: tuple[str, ...] = ("disc", "triangle", "yield", "board", "diamond", "octagon", "tall", "arrow")
 
@@ -22,7 +22,7 @@ def _rectangle(x0: float, x1: float, y0: float, y1: float, z: float) -> list[Poi
 
 
 def _outline(shape: str, y: float, z: float, size: float, grow: float) -> list[Point]:
-    """Outline of a sign centred at height ``y``, ``size`` m across, scaled by ``grow`` about its centre."""
+    """Returns the outline of a sign centred at height ``y``, ``size`` m across, scaled by ``grow`` about its centre."""
     r = size / 2 * grow
     centre = (0.0, y, z)
     if shape == "disc":
@@ -42,7 +42,7 @@ def _outline(shape: str, y: float, z: float, size: float, grow: float) -> list[P
 
 
 def _sign(m: MeshBuilder, shape: str, y: float, size: float, symbol: int) -> None:
-    """A sign that faces -z, with rim, field, symbol and a plain reverse."""
+    """Adds a sign that faces -z, with rim, field, symbol and a plain reverse."""
     m.owner, behind, before = SIGN_OWNER, (0.0, y, 0.0), (0.0, y, -0.2)
     m.layer = 2
     m.polygon(_outline(shape, y, -0.1, size, 1.0), EDGE, inside=behind)
@@ -62,7 +62,7 @@ def _sign(m: MeshBuilder, shape: str, y: float, size: float, symbol: int) -> Non
 
 @cache
 def sign_post(shapes: tuple[str, ...], size: float, low: float, symbol: int, posts: int = 1) -> Mesh:
-    """Signs above each other on a post (or two), facing -z."""
+    """Returns signs above each other on one or two posts, facing -z."""
     m = MeshBuilder()
     y = low + size / 2
     for k, shape in enumerate(shapes):
@@ -75,7 +75,7 @@ def sign_post(shapes: tuple[str, ...], size: float, low: float, symbol: int, pos
 
 
 def _light_head(m: MeshBuilder, x: float, y: float, scale: float, lit: int) -> None:
-    """A three-light head that faces -z: housing 0.4 x 1.1 m, backboard, lenses, of which ``lit`` glows."""
+    """Adds a head with three lights facing -z: housing 0.4 x 1.1 m, backboard, and lenses, of which ``lit`` glows."""
     m.owner, m.layer = LIGHT_OWNER, 2
     w, h = 0.2 * scale, 0.55 * scale
     faces = m.box((x - w, y - h, -0.25), (x + w, y + h, -0.02), HOUSING)
@@ -91,7 +91,7 @@ def _light_head(m: MeshBuilder, x: float, y: float, scale: float, lit: int) -> N
 
 @cache
 def traffic_light(lit: int, arm: bool, sign: bool, pedestrian: bool) -> Mesh:
-    """Traffic light on a pole, facing -z; ``arm`` carries a second head over the road (towards -x)."""
+    """Returns a traffic light on a pole, facing -z; an ``arm`` carries a second head over the road (towards -x)."""
     m = MeshBuilder()
     top = 5.6 if arm else 3.5
     m.bar((0.0, 0.0, 0.0), (0.0, top, 0.0), 0.1, 0.08, STEEL, material=METAL)
@@ -111,7 +111,7 @@ def traffic_light(lit: int, arm: bool, sign: bool, pedestrian: bool) -> Mesh:
 
 @cache
 def lamp(height: float, arm: float) -> Mesh:
-    """Street lamp whose arm reaches ``arm`` m towards -x; all of it counts as a pole."""
+    """Returns a street lamp whose arm reaches ``arm`` m towards -x; all of it is labelled as a pole."""
     m = MeshBuilder()
     m.bar((0.0, 0.0, 0.0), (0.0, 0.9, 0.0), 0.13, 0.12, STEEL, material=METAL)
     m.bar((0.0, 0.5, 0.0), (0.0, height, 0.0), 0.095, 0.06, STEEL, material=METAL)
@@ -125,7 +125,7 @@ def lamp(height: float, arm: float) -> Mesh:
 
 @cache
 def plain_pole(height: float, radius: float) -> Mesh:
-    """A mast or a bollard."""
+    """Returns a mast or a bollard."""
     m = MeshBuilder()
     m.bar((0.0, 0.0, 0.0), (0.0, height, 0.0), radius, radius * 0.85, STEEL, material=METAL)
     if height < 1.5:
@@ -161,7 +161,7 @@ def _pram(m: MeshBuilder) -> None:
 
 @cache
 def clutter(kind: str) -> Mesh:
-    """Things without an evaluated class: bin, box, cabinet, column, bench, shelter, pram, barrier, debris."""
+    """Returns an object of no evaluated class: bin, box, cabinet, column, bench, shelter, pram, barrier or debris."""
     m = MeshBuilder()
     if kind == "bin":
         m.box((-0.3, 0.1, -0.35), (0.3, 1.0, 0.35), FIELD)

@@ -1,4 +1,7 @@
-"""The ground: road with markings, sidewalks with kerbs, verges. One prop whose faces are painted in order."""
+"""The ground as one prop, whose faces are painted in order: road with markings, sidewalks with kerbs, and verges.
+
+Places are (s, n) along the street, see `multitask.synthetic.street`.
+"""
 
 import math
 
@@ -15,11 +18,11 @@ _OWNERS = (stuff("road"), stuff("sidewalk"), stuff("terrain"), stuff("ground"), 
 (_C_ROAD, _C_WALK, _C_LAWN, _C_BASE, _C_MARK, _C_KERB, _C_PATCH, _C_RAIL, _C_CROSS, _C_BAY, _C_BIKE) = range(11)
 
 _FAR = 230.0
-"""Where the ground ends, m."""
+"""Distance at which the ground ends, m."""
 
 
 def _strip(path: Path, s0: float, s1: float, n0: float, n1: float, y: float = 0.0) -> list[Point]:
-    """Outline of the strip between two distances from the axis."""
+    """Returns the outline of the strip from ``s0`` to ``s1`` between the distances ``n0`` and ``n1`` from the axis."""
     steps = max(1, math.ceil((s1 - s0) / 6.0)) if path.curvature else 1
     places = [s0 + (s1 - s0) * k / steps for k in range(steps + 1)]
     outline = [(s, n0) for s in places] + [(s, n1) for s in reversed(places)]
@@ -27,7 +30,7 @@ def _strip(path: Path, s0: float, s1: float, n0: float, n1: float, y: float = 0.
 
 
 def _rectangle(path: Path, s: float, n: float, length: float, width: float, y: float = 0.0) -> list[Point]:
-    """A small rectangle along the street, centred at (s, n)."""
+    """Returns a small rectangle along the street, centred at (s, n)."""
     (x, z), heading = path.at(s, n), path.heading_at(s)
     fx, fz, rx, rz = math.sin(heading), math.cos(heading), math.cos(heading), -math.sin(heading)
     corners = ((-1, -1), (1, -1), (1, 1), (-1, 1))
@@ -38,7 +41,7 @@ def _rectangle(path: Path, s: float, n: float, length: float, width: float, y: f
 
 
 def _pieces(side: Side, crossing: Crossing | None, end: float) -> list[tuple[float, float]]:
-    """Stretches of a side that no crossing interrupts."""
+    """Returns the stretches (s0, s1) of a side that no crossing interrupts."""
     start = -8.0
     if crossing and (crossing.left if side.sign < 0 else crossing.right):
         return [(start, crossing.s0), (crossing.s1, end)]
@@ -128,7 +131,7 @@ def _add_markings(m: MeshBuilder, stage: Stage) -> None:
 
 
 def _add_surface(m: MeshBuilder, stage: Stage, material: int) -> None:
-    """Patches, manholes, tram rails, cycle lanes and parking bays."""
+    """Adds patches, tram rails, cycle lanes and parking bays."""
     street, path = stage.street, stage.street.path
     m.layer, m.owner = 3, _ROAD
     for _ in range(stage.pick(6)):
@@ -167,7 +170,7 @@ def _colors(stage: Stage) -> np.ndarray:
 
 
 def add_ground(stage: Stage) -> None:
-    """Adds the whole ground as one prop."""
+    """Adds the entire ground as one prop."""
     m = MeshBuilder()
     street, path = stage.street, stage.street.path
     around, material, slot = {

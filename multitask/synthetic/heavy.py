@@ -1,4 +1,4 @@
-"""Lorries, trams, caravans and trailers; slots as in `vehicles`."""
+"""Meshes of lorries, trams, caravans and trailers; colour slots as in `vehicles`."""
 
 from functools import cache
 
@@ -22,7 +22,7 @@ TRUCK_LOADS: tuple[str, ...] = ("box", "tipper", "flat", "tank")
 
 
 def _cab(m: MeshBuilder, z0: float, z1: float, height: float) -> None:
-    """Driver's cab with a nearly upright windscreen."""
+    """Adds a driver's cab with a nearly upright windscreen."""
     w = 1.15
     inside = (0.0, 1.4, (z0 + z1) / 2)
     faces = m.box((-w, 0.5, z0), (w, height, z1), BODY, material=METAL)
@@ -63,7 +63,7 @@ def _load(m: MeshBuilder, load: str, z0: float, z1: float, height: float) -> Non
 
 @cache
 def truck(length: float, height: float, load: str) -> Mesh:
-    """Lorry: cab in front, one of `TRUCK_LOADS` behind it."""
+    """Returns a lorry: a cab in front, and one of `TRUCK_LOADS` behind it."""
     m = MeshBuilder()
     half = length / 2
     _load(m, load, -half, half - 2.3, height)
@@ -73,7 +73,7 @@ def truck(length: float, height: float, load: str) -> Mesh:
 
 
 def _tram_front(m: MeshBuilder, z: float, reach: float, height: float) -> None:
-    """Tapered nose from ``z`` over the (signed) length ``reach``."""
+    """Adds a tapered nose from ``z`` over the (signed) length ``reach``."""
     w, t = 1.25, 0.85
     end = z + reach
     inside = (0.0, 1.5, z - reach)
@@ -100,7 +100,7 @@ def _tram_front(m: MeshBuilder, z: float, reach: float, height: float) -> None:
 
 @cache
 def tram(sections: int, length: float, height: float) -> Mesh:
-    """Tram: sections with bellows between them, skirts down to the rails, both ends tapered, pantograph."""
+    """Returns a tram: sections with bellows between them, skirts down to the rails, tapered ends and a pantograph."""
     m = MeshBuilder()
     total = sections * length + (sections - 1) * 0.6
     for k in range(sections):
@@ -131,7 +131,7 @@ def tram(sections: int, length: float, height: float) -> Mesh:
 
 @cache
 def caravan(is_caravan: bool) -> Mesh:
-    """A parked caravan, or else a small open trailer."""
+    """Returns a parked caravan or a small open trailer."""
     m = MeshBuilder()
     low, high, half = (0.35, 2.4, 2.3) if is_caravan else (0.5, 1.0, 1.3)
     inside = (0.0, low, 0.0)

@@ -1,4 +1,7 @@
-"""People on foot and on two wheels, parked two-wheelers, crowds."""
+"""Placement of pedestrians, crowds, riders, and parked two-wheelers.
+
+Places are (s, n) along the street, see `multitask.synthetic.street`.
+"""
 
 import math
 
@@ -32,7 +35,7 @@ def _bike_colors(stage: Stage) -> np.ndarray:
 def add_person(
     stage: Stage, x: float, y: float, z: float, heading: float, *, label: Label | None = None, room: float = 0.6
 ) -> bool:
-    """Adds a person who faces ``heading`` if the place is free and in view; ``room`` is the width it takes, m."""
+    """Adds a person who faces ``heading``, if the place is free and in view; ``room`` is the width needed, m."""
     if not stage.sees(x, z, 0.5) or not stage.claim(x, z, 0.0, room, room):
         return False
     size = stage.uniform(0.9, 1.1) if stage.chance(0.88) else stage.uniform(0.6, 0.8)
@@ -61,7 +64,7 @@ def add_two_wheeler(
 
 
 def _sidewalk_place(stage: Stage, low: float, high: float) -> tuple[float, float]:
-    """A place (s, n) beside the road, between ``low`` and ``high`` m ahead."""
+    """Draws a place (s, n) beside the road, between ``low`` and ``high`` m ahead."""
     side = stage.street.sides[stage.pick(2)]
     s = stage.uniform(low, high)
     breadth = max(1.2, side.verge + side.walk)
@@ -79,7 +82,7 @@ def _add_walkers(stage: Stage) -> None:
 
 
 def _add_crossers(stage: Stage) -> None:
-    """People on the road: at the crossing or anywhere."""
+    """Adds people on the road, at the crossing or elsewhere."""
     if not stage.chance(0.35):
         return
     street = stage.street
@@ -91,7 +94,7 @@ def _add_crossers(stage: Stage) -> None:
 
 
 def _add_crowd(stage: Stage) -> None:
-    """Several people close together; often annotated as a group."""
+    """Adds several people close together, often labelled as a group."""
     if not stage.chance(0.3 * stage.city.people):
         return
     s, n = _sidewalk_place(stage, 9.0, 26.0)

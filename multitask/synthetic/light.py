@@ -1,4 +1,4 @@
-"""Weather and light of a scene: sun, sky, haze, cast shadows, and the colour of every sample of the raster."""
+"""Weather and light of a scene: sun, sky, haze, cast shadows, and the resulting colour of every raster sample."""
 
 import math
 from dataclasses import dataclass
@@ -13,21 +13,22 @@ from multitask.synthetic.stage import Prop
 from multitask.synthetic.textures import GLOW, MATERIALS, SIDE, patterns, smooth_noise
 
 _FADE = 18.0
-"""Distance at which textures have lost half their contrast, m."""
+"""Distance at which textures have half their contrast, m."""
 
 
 @dataclass(frozen=True)
 class Weather:
-    """Light of one scene.
+    """Weather and light of one scene.
 
     Attributes:
         sun: (3,) unit vector towards the sun (x right, y up, z forward).
         ambient, direct: strength of the sky's and the sun's light on a white surface.
-        shadow: share of light that a cast shadow takes away.
-        haze: distance at which half of a colour is haze, m; ``haze_color`` (3,) RGB.
+        shadow: share of light that a cast shadow removes.
+        haze: distance at which half of a colour is haze, m.
+        haze_color: (3,) RGB.
         zenith, horizon: (3,) RGB of the sky.
         clouds: contrast of the clouds.
-        contrast: factor on the textures' contrast.
+        contrast: factor of the textures' contrast.
     """
 
     sun: tuple[float, float, float]
@@ -43,7 +44,7 @@ class Weather:
 
 
 def sample_weather(rng: np.random.Generator) -> Weather:
-    """Draws sun or clouds, the time of day and the haze."""
+    """Draws clouds or sunshine, the sun's position and the haze."""
     azimuth, height = float(rng.uniform(-math.pi, math.pi)), float(rng.uniform(0.25, 1.1))
     sunny = float(rng.random())
     white = float(rng.uniform(0.62, 0.97))
@@ -66,7 +67,7 @@ def sample_weather(rng: np.random.Generator) -> Weather:
 
 
 def face_colors(faces: Faces, weather: Weather) -> np.ndarray:
-    """(3, F + 1) float32: colour of each face under this light; the sky's entry is 0."""
+    """Returns (3, F + 1) float32: colour of each face f at index f + 1 under this light; index 0, the sky, is 0."""
     facing = sum(faces.normal[:, k] * weather.sun[k] for k in range(3))
     upwards = 0.8 + 0.2 * faces.normal[:, 1]
     light = weather.ambient * upwards + weather.direct * np.maximum(facing, 0.0)
@@ -77,7 +78,7 @@ def face_colors(faces: Faces, weather: Weather) -> np.ndarray:
 
 
 def _to_ground(x: np.ndarray, z: np.ndarray, height: np.ndarray, camera: Camera) -> np.ndarray:
-    """Samples (N, 2) of points at a height, moved in front of the camera if need be."""
+    """Projects points at a height to sample coordinates (..., 2); points behind the camera are moved in front of it."""
     down = camera.z - height
     depth = np.maximum(z * math.cos(camera.pitch) + down * math.sin(camera.pitch), NEAR)
     y = camera.v0 + camera.fy * (down * math.cos(camera.pitch) - z * math.sin(camera.pitch)) / depth
@@ -85,7 +86,7 @@ def _to_ground(x: np.ndarray, z: np.ndarray, height: np.ndarray, camera: Camera)
 
 
 def _shadow_corners(props: list[Prop], weather: Weather, grow: float) -> np.ndarray:
-    """(N, 8, 3): x, z and height of the box's four corners and of the four where the top's shadow falls."""
+    """Returns (N, 8, 3): x, z and height of the footprints' four corners and of their tops' shadows."""
     prints = [(p, p.footprint) for p in props if p.footprint]
     rows = np.array(
         [
@@ -106,7 +107,7 @@ def _shadow_corners(props: list[Prop], weather: Weather, grow: float) -> np.ndar
 
 
 def shadows(props: list[Prop], camera: Camera, weather: Weather, shape: tuple[int, int]) -> np.ndarray:
-    """Share of light that reaches the ground, (rows, columns) float32 for the raster's samples."""
+    """Returns the share of light that reaches the ground, (rows, columns) float32 for the raster's samples."""
     image = Image.new("L", (shape[1], shape[0]))
     draw = ImageDraw.Draw(image)
     sides = ((0, 1, 2, 3), (4, 5, 6, 7), (0, 1, 5, 4), (1, 2, 6, 5), (2, 3, 7, 6), (3, 0, 4, 7))
@@ -122,7 +123,7 @@ def shadows(props: list[Prop], camera: Camera, weather: Weather, shape: tuple[in
 
 
 def _texture(faces: Faces, raster: Raster, camera: Camera, weather: Weather, rng: np.random.Generator) -> np.ndarray:
-    """Brightness factor of every sample by the pattern on its surface, float32."""
+    """Returns the brightness factor of every sample from its surface's pattern, (rows, columns) float32."""
     rows, columns = raster.picture.shape
     material = np.concatenate([[GLOW], faces.material])[raster.picture]
     shift = np.concatenate([[0], rng.integers(0, SIDE, int(faces.prop.max()) + 1)[faces.prop]])[raster.picture]
@@ -144,7 +145,7 @@ def _texture(faces: Faces, raster: Raster, camera: Camera, weather: Weather, rng
 
 
 def _sky(shape: tuple[int, int], camera: Camera, weather: Weather, rng: np.random.Generator) -> np.ndarray:
-    """(3, rows, columns) float32: a gradient from the horizon upwards with clouds."""
+    """Returns the sky, (3, rows, columns) float32: a gradient from the horizon upwards with clouds."""
     noise = smooth_noise(rng, SIDE, 4) + 0.5 * smooth_noise(rng, SIDE, 16)
     rows = (np.arange(shape[0]) * SIDE // shape[0]) * 2 % SIDE
     clouds = noise[rows[:, None], np.arange(shape[1]) * SIDE // shape[1]]
@@ -159,7 +160,7 @@ def _sky(shape: tuple[int, int], camera: Camera, weather: Weather, rng: np.rando
 def shade(
     faces: Faces, raster: Raster, props: list[Prop], camera: Camera, weather: Weather, rng: np.random.Generator
 ) -> np.ndarray:
-    """Colour of every sample, (3, rows, columns) float32, mostly in 0 to 1."""
+    """Returns the colour of every sample, (3, rows, columns) float32 RGB, mostly in 0 to 1."""
     shape = raster.picture.shape
     factor = _texture(faces, raster, camera, weather, rng)
     ground = np.concatenate([[False], np.array([m.ground for m in MATERIALS])[faces.material]])[raster.picture]

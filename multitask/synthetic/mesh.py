@@ -1,9 +1,9 @@
-"""Meshes of planar polygons: what every object of the scene is made of.
+"""Meshes of planar polygons, from which all objects of the scene are made.
 
-Frame of a mesh: x to the right, y up, z forward, in m, with the origin on the ground below the object. A face's colour
-is a *slot* that the placed object fills, so one mesh serves many objects. Within one object faces are painted in
-order: parts from far to near, then by layer, then from far to near; between objects a z-buffer decides. Decals (a
-window on a facade) hence only need a higher layer than the face they lie on.
+Coordinates of a mesh: x to the right, y up, z forward, in m, with the origin on the ground below the object. A face
+has a *slot* instead of a colour, an index into the placed object's colours, so that one mesh serves many objects.
+Within one object faces are painted in order: parts from far to near, then by layer, then from far to near; between
+objects a z-buffer decides. Decals (a window on a facade) therefore only need a higher layer than the face they lie on.
 """
 
 import math
@@ -25,14 +25,14 @@ class Mesh:
     Attributes:
         points: (V, 3) float64, m.
         axes: (V, 3) float64: unit axis of the bar a point belongs to, zero for ordinary polygons.
-        side: (V,) float64, m: how far the point is moved sideways, perpendicular to its axis and to the view.
-        starts, counts: (F,) int64.
-        slot: (F,) int64: index into the object's colours.
-        layer, part: (F,) int64: painting order inside the object.
-        owner: (F,) int64: index into the object's labels.
-        material: (F,) int64: row of the texture table.
-        culled: (F,) bool: visible from its outside only.
-        sheer: (F,) bool: belongs to the object in the labels, but the picture shows what is behind it.
+        side: (V,) float64, m: sideways shift of the point, perpendicular to its axis and to the view.
+        starts, counts: (F,) int64, index of each face's first point and number of its points.
+        slot: (F,) int64, index into the object's colours.
+        layer, part: (F,) int64, painting order within the object.
+        owner: (F,) int64, index into the object's labels.
+        material: (F,) int64, index into `textures.MATERIALS`.
+        culled: (F,) bool, whether the face is visible from outside only.
+        sheer: (F,) bool, whether the face is part of the object in the labels but transparent in the picture.
     """
 
     points: np.ndarray
@@ -50,7 +50,7 @@ class Mesh:
 
 
 def panel(quad: Quad, u0: float, u1: float, v0: float, v1: float) -> Quad:
-    """Part of a quad in its own coordinates: corners at (0, 0), (1, 0), (1, 1), (0, 1), bilinear between."""
+    """Returns a part of a quad in its own coordinates: corners at (0, 0), (1, 0), (1, 1), (0, 1), bilinear between."""
 
     def at(u: float, v: float) -> Point:
         w = ((1 - u) * (1 - v), u * (1 - v), u * v, (1 - u) * v)
@@ -64,7 +64,7 @@ def panel(quad: Quad, u0: float, u1: float, v0: float, v1: float) -> Quad:
 
 
 def circle(centre: Point, radius: float, across: Point, up: Point, corners: int = 12) -> list[Point]:
-    """Regular polygon around ``centre`` in the plane of the unit vectors ``across`` and ``up``."""
+    """Returns a regular polygon around ``centre`` in the plane of the unit vectors ``across`` and ``up``."""
     points = []
     for k in range(corners):
         c = radius * math.cos(2 * math.pi * (k + 0.5) / corners)
@@ -88,7 +88,7 @@ def _faces_inwards(points: Sequence[Point], inside: Point) -> bool:
 
 
 class MeshBuilder:
-    """Collects faces; ``layer``, ``part`` and ``owner`` stay set until they are changed."""
+    """Collects faces; ``layer``, ``part`` and ``owner`` apply to all faces added until they are changed."""
 
     def __init__(self) -> None:
         self.layer = 0
@@ -119,7 +119,7 @@ class MeshBuilder:
         self._side += [0.0] * len(points)
 
     def pane(self, quad: Quad, slot: int, *, material: int = PLAIN) -> None:
-        """Adds a quad with u to the right and v upwards as seen from outside, and visible only from there."""
+        """Adds a quad that is visible from outside only, with u to the right and v upwards as seen from there."""
         self._add(quad[::-1], slot, material, True, False)
         self._axes += [(0.0, 0.0, 0.0)] * 4
         self._side += [0.0] * 4
@@ -130,8 +130,8 @@ class MeshBuilder:
         Args:
             quad: as for `pane`.
             bounds: (N, 4) u0, u1, v0, v1 of each part.
-            slots: (N,) colours.
-            material: of all parts.
+            slots: (N,) colour slots.
+            material: material of all parts.
         """
         origin, right, _, up = (np.array(corner) for corner in quad)
         u, v = bounds[:, (0, 0, 1, 1), None], bounds[:, (2, 3, 3, 2), None]
@@ -152,7 +152,7 @@ class MeshBuilder:
         rounded: bool = False,
         material: int = PLAIN,
     ) -> None:
-        """Adds a tapered rod from ``a`` to ``b``: a strip that always shows its broad side to the camera."""
+        """Adds a tapered rod from ``a`` to ``b``: a strip that always turns its broad side to the camera."""
         length = math.dist(a, b) or 1.0
         axis = ((b[0] - a[0]) / length, (b[1] - a[1]) / length, (b[2] - a[2]) / length)
         steps = ((0.0, 1.0), (0.0, -1.0)) if not rounded else ((0.45, 0.9), (1.0, 0.35), (1.0, -0.35), (0.45, -0.9))
@@ -174,12 +174,12 @@ class MeshBuilder:
         Args:
             low: left, lower, rear corner, m.
             high: right, upper, front corner, m.
-            slot: colour of the walls.
-            material: of all faces.
-            top: colour of the lid, by default that of the walls.
+            slot: colour slot of the walls.
+            material: material of all faces.
+            top: colour slot of the lid, by default that of the walls.
         Returns:
-            The faces ``front`` (+z), ``back``, ``left`` (-x), ``right``, ``top``; u runs to the right of somebody who
-            looks at the face from outside, v upwards.
+            The faces ``front`` (+z), ``back``, ``left`` (-x), ``right``, ``top``; u runs to the right as seen from
+            outside, v upwards.
         """
         (x0, y0, z0), (x1, y1, z1) = low, high
         quads: dict[str, Quad] = {

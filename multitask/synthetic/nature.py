@@ -1,4 +1,4 @@
-"""Trees, bushes and hedges. A tree is painted facing the camera: its frame is turned so that +z points away."""
+"""Meshes of trees, bushes and hedges. Trees and bushes are turned to face the camera: +z points away from it."""
 
 import math
 from functools import cache
@@ -17,7 +17,7 @@ NUM_BUSHES = 8
 
 
 def _blob(rng: np.random.Generator, centre: Point, radius: float, flat: float, corners: int = 20) -> list[Point]:
-    """Ragged outline in the plane z = ``centre[2]``."""
+    """Returns a ragged outline in the plane z = ``centre[2]``."""
     points = []
     for k in range(corners):
         r = radius * float(rng.uniform(0.85, 1.1)) * (0.9 if k % 2 else 1.08)
@@ -27,7 +27,7 @@ def _blob(rng: np.random.Generator, centre: Point, radius: float, flat: float, c
 
 
 def _crown(m: MeshBuilder, rng: np.random.Generator, middle: float, radius: float, slim: float) -> None:
-    """Leaves in three depths: dark behind and below, bright in front and above, with gaps between them."""
+    """Adds leaves at three depths: dark behind and below, bright in front and above, with gaps between them."""
     for layer, slot, depth, rise, count, size in (
         (0, DARK, 0.5, -0.15, 3, 0.75),
         (2, MIDDLE, 0.0, 0.0, 4, 0.62),
@@ -43,7 +43,7 @@ def _crown(m: MeshBuilder, rng: np.random.Generator, middle: float, radius: floa
 
 @cache
 def tree(number: int) -> Mesh:
-    """One of `NUM_TREES` trees, about 8 m tall: broad, slim, conifer or bare at the foot."""
+    """Returns one of `NUM_TREES` trees, about 8 m tall: broad, slim, conifer or bare at the foot."""
     rng = np.random.default_rng([4171, number])
     m = MeshBuilder()
     kind = number % 4
@@ -68,7 +68,7 @@ def tree(number: int) -> Mesh:
 
 @cache
 def bush(number: int) -> Mesh:
-    """One of `NUM_BUSHES` bushes, about 1.5 m tall."""
+    """Returns one of `NUM_BUSHES` bushes, about 1.5 m tall."""
     rng = np.random.default_rng([4172, number])
     m = MeshBuilder()
     for layer, slot, count, size in ((0, DARK, 3, 0.75), (1, MIDDLE, 3, 0.6), (2, BRIGHT, 2, 0.4)):
@@ -82,7 +82,7 @@ def bush(number: int) -> Mesh:
 
 @cache
 def hedge(number: int, height: float) -> Mesh:
-    """One piece of a hedge, from x = 0 to the module's length, with a ragged top."""
+    """Returns one piece of a hedge, from x = 0 to `MODULE`, with a ragged top."""
     rng = np.random.default_rng([4173, number])
     m = MeshBuilder()
     tops = [(MODULE * (1 - k / 8), height + float(rng.uniform(-0.12, 0.12)), 0.0) for k in range(9)]

@@ -1,4 +1,4 @@
-"""Persons in several poses, bicycles, motorcycles and their riders, as meshes; forward is +z."""
+"""Meshes of people in several poses, of bicycles, motorcycles and their riders; forward is +z."""
 
 import math
 from dataclasses import dataclass
@@ -11,20 +11,21 @@ SKIN, HAIR, TOP, LEGS, SHOES, BAG = range(6)
 """Colour slots of a person."""
 
 FRAME, RUBBER, SEAT, CHROME, LAMP = range(6, 11)
-"""Colour slots of a two-wheeler (behind those of its rider)."""
+"""Colour slots of a two-wheeler, after those of its rider."""
 
 RIDER_OWNER, BIKE_OWNER = 0, 1
-"""Labels of a mesh that has both: first the person, then the two-wheeler."""
+"""Label indices (owners) of a two-wheeler's mesh: the rider, then the two-wheeler."""
 
 
 @dataclass(frozen=True)
 class Pose:
-    """Angles from hanging straight down, rad, forwards positive: (left, right).
+    """Angles of the joints (left, right), rad from hanging straight down, forwards positive.
 
     Attributes:
-        hips, knees, shoulders, elbows: joints.
-        lean: of the trunk, forwards.
-        seat: height of the hips, m; by default the legs decide.
+        hips, knees, shoulders, elbows: angles of the joints, those of knees and elbows relative to the limb above.
+        lean: forward lean of the trunk, rad.
+        seat: height of the hips, m; None: given by the legs.
+        spread: sideways shift of each knee, m.
     """
 
     hips: tuple[float, float]
@@ -48,7 +49,7 @@ POSES: tuple[Pose, ...] = (
     Pose((0.25, 0.0), (0.1, 0.0), (0.1, -0.1), (0.1, 0.2), 0.25),
     Pose((0.0, 0.0), (0.0, 0.0), (0.25, 0.25), (0.3, 0.3), 0.0, None, 0.12),
 )
-"""Standing, walking (3), running, telephoning, carrying, waving, bending, legs apart."""
+"""Poses: standing, walking (3), running, telephoning, carrying, waving, bending, legs apart."""
 
 CYCLIST = Pose((1.15, 0.55), (1.15, 0.75), (0.95, 0.95), (0.25, 0.25), 0.45, 0.98)
 MOTORCYCLIST = Pose((1.15, 1.1), (1.25, 1.2), (0.9, 0.9), (0.3, 0.3), 0.25, 0.84, 0.16)
@@ -57,7 +58,7 @@ _THIGH, _SHANK, _TRUNK, _ARM = 0.43, 0.42, 0.52, 0.29
 
 
 def _swing(start: Point, angle: float, length: float, outwards: float = 0.0) -> Point:
-    """End of a limb that hangs from ``start`` and swings forwards by ``angle``."""
+    """Returns the end of a limb that hangs from ``start`` and swings forwards by ``angle``."""
     return (start[0] + outwards, start[1] - length * math.cos(angle), start[2] + length * math.sin(angle))
 
 
@@ -80,7 +81,7 @@ def _arm(m: MeshBuilder, pose: Pose, k: int, shoulder: Point, bare: bool) -> Non
 
 
 def _figure(m: MeshBuilder, pose: Pose, style: int, *, helmet: bool = False) -> None:
-    """A person about 1.75 m tall; ``style`` picks sleeves, skirt, hair and bag."""
+    """Adds a person about 1.75 m tall; ``style`` selects sleeves, skirt, hair and bag."""
     reach = max(
         _THIGH * math.cos(pose.hips[k]) + _SHANK * math.cos(pose.hips[k] - pose.knees[k]) + 0.08 for k in (0, 1)
     )
@@ -107,14 +108,14 @@ def _figure(m: MeshBuilder, pose: Pose, style: int, *, helmet: bool = False) -> 
 
 @cache
 def person(pose: int, style: int) -> Mesh:
-    """Person in pose number ``pose`` of `POSES`."""
+    """Returns a person in pose number ``pose`` of `POSES`."""
     m = MeshBuilder()
     _figure(m, POSES[pose], style)
     return m.build()
 
 
 def _spoked_wheel(m: MeshBuilder, z: float, radius: float, tyre: float) -> None:
-    """A wheel one can look through: the labels have the whole disc, the picture only rim, hub and spokes."""
+    """Adds a see-through wheel: the labels contain the entire disc, the picture only rim, hub and spokes."""
     across, up = (0.0, 0.0, 1.0), (0.0, 1.0, 0.0)
     centre = (0.0, radius, z)
     outer = circle(centre, radius, across, up, 16)
@@ -124,7 +125,7 @@ def _spoked_wheel(m: MeshBuilder, z: float, radius: float, tyre: float) -> None:
     for k in range(3):
         c, s = (radius - tyre) * math.cos(1.05 * k + 0.3), (radius - tyre) * math.sin(1.05 * k + 0.3)
         m.bar((0.0, radius - s, z - c), (0.0, radius + s, z + c), 0.008, 0.008, CHROME)
-    # Seen from the front or the back the disc has no width: the tyre does.
+    # The tyre, since the disc has no width seen from the front or the back.
     m.bar((0.0, 0.02, z), (0.0, 2 * radius - 0.02, z), tyre * 0.5, tyre * 0.5, RUBBER)
 
 
@@ -174,10 +175,10 @@ def _motorcycle(m: MeshBuilder, scooter: bool) -> None:
 
 @cache
 def two_wheeler(kind: str, ridden: bool, style: int) -> Mesh:
-    """A ``bicycle``, ``scooter`` or ``motorcycle``, with its rider or without.
+    """Returns a ``bicycle``, ``scooter`` or ``motorcycle``, with or without its rider.
 
     Returns:
-        Mesh whose faces belong to `RIDER_OWNER` or `BIKE_OWNER`.
+        Mesh whose faces have the owner `RIDER_OWNER` or `BIKE_OWNER`.
     """
     m = MeshBuilder()
     m.owner = BIKE_OWNER

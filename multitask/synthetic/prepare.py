@@ -1,4 +1,4 @@
-"""Writes the data sets that the project makes: what ``scripts/prepare_data.py`` calls."""
+"""Writing of the data sets that the project generates, as ``scripts/prepare_data.py`` runs it."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,22 +13,22 @@ from multitask.data.tiny import shrink
 from multitask.errors import UserError, shown
 from multitask.synthetic import write_dataset
 
-_OF_TRAINING = ("format", "augmentation", "val_split", "held_out", "draw", "folds", "fold", "mappings")
-"""Keys of ``data`` that nothing which is written depends on."""
+_TRAINING_KEYS = ("format", "augmentation", "val_split", "held_out", "draw", "folds", "fold", "mappings")
+"""Keys of ``data`` that concern training alone and do not affect the written files."""
 
 Counts = dict[str, int]
-"""Frames of each split."""
+"""Number of frames by split."""
 
 
 def prepare(config: Mapping[str, Any]) -> None:
-    """Writes the data set of the configuration ``configs/prepare_data.yaml`` and says what there is.
+    """Writes the data set of the configuration ``configs/prepare_data.yaml``, and prints its size.
 
     Raises:
         UserError: naming the key or file.
     """
     data = dict(config["data"])
     name = data.pop("name")
-    for key in _OF_TRAINING:
+    for key in _TRAINING_KEYS:
         data.pop(key, None)
     writers: dict[str, Callable[..., Counts]] = {"synthetic": _synthetic, "tiny_cityscapes": _tiny}
     if name not in writers:

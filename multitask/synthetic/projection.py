@@ -1,7 +1,7 @@
-"""Props -> polygons in the picture with the plane of each, for the whole scene at once.
+"""Projection of all props of a scene at once to polygons in the picture, each with its disparity plane.
 
 In the image of a rectified camera the disparity of a planar surface is an affine function of the pixel,
-``d(x, y) = a x + b y + c``: exact, and cheap enough to be evaluated for every pixel of every surface.
+``d(x, y) = a x + b y + c``, which is exact and cheap enough to evaluate for every pixel of every surface.
 """
 
 import math
@@ -13,12 +13,13 @@ from multitask.data.layout import Camera
 from multitask.synthetic.stage import Prop
 
 NEAR = 0.4
-"""Nothing closer than this is seen, m."""
+"""Distance of the near clipping plane, m."""
 
 _EDGE_ON = 0.8
-"""A plane closer to the camera than this may be seen edge-on, m."""
+"""Distance below which a plane passes so close to the camera that it may be seen edge-on, m."""
 
 _PART_LIMIT = 32
+"""Exclusive upper limit of a mesh's part numbers."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,12 @@ class Faces:
     """The visible polygons of a scene in painting order, object by object.
 
     Attributes:
-        xy: (V, 2) float64, corners in px of the image, x then y.
-        starts, counts: (F,) corners of each face.
-        plane: (F, 3) float64: a, b, c of the disparity in px.
-        normal: (F, 3) float64: unit normal towards the camera's side, in world axes (x right, y up, z forward).
-        color: (F, 3) RGB.
-        material, prop: (F,) texture and number of the object.
+        xy: (V, 2) float64, corners (x, y), px of the image.
+        starts, counts: (F,) index of each face's first corner and number of its corners.
+        plane: (F, 3) float64, coefficients a, b, c of the disparity in px.
+        normal: (F, 3) float64, unit normal towards the camera's side, in world axes (x right, y up, z forward).
+        color: (F, 3) RGB in 0 to 1.
+        material, prop: (F,) index into `textures.MATERIALS`, and number of the object.
         class_id, instance_id: (F,) labels.
         sheer: (F,) bool, see `Mesh`.
     """
@@ -51,7 +52,7 @@ class Faces:
 
 @dataclass
 class _Soup:
-    """All faces of the scene with their points relative to the camera, in world axes."""
+    """Faces of the scene with points relative to the camera, in world axes; ``source`` numbers them among all faces."""
 
     points: np.ndarray
     starts: np.ndarray
@@ -60,13 +61,13 @@ class _Soup:
 
 
 def _gather(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Indices of the points of all faces, one face after the other."""
+    """Returns the indices of the points of the given faces, face by face."""
     ends = np.cumsum(counts)
     return np.repeat(starts - ends + counts, counts) + np.arange(ends[-1] if len(ends) else 0)
 
 
 def _world_points(props: list[Prop], sizes: np.ndarray, eye: float) -> np.ndarray:
-    """Points of all props, (V, 3), relative to the camera; bars are turned to show their broad side."""
+    """Returns the points of all props, (V, 3), relative to the camera; bars are turned to show their broad side."""
     local = np.concatenate([p.mesh.points for p in props])
     axes = np.concatenate([p.mesh.axes for p in props])
     side = np.concatenate([p.mesh.side for p in props])
@@ -89,7 +90,7 @@ def _world_points(props: list[Prop], sizes: np.ndarray, eye: float) -> np.ndarra
 
 
 def _normals(soup: _Soup) -> np.ndarray:
-    """Normal of each face by Newell's formula, (F, 3), not normalised."""
+    """Returns the normal of each face by Newell's formula, (F, 3), not normalised."""
     first = np.repeat(soup.points[soup.starts], soup.counts, axis=0)
     relative = soup.points - first
     after = np.arange(1, len(relative) + 1)
@@ -101,14 +102,14 @@ def _normals(soup: _Soup) -> np.ndarray:
 
 
 def _select(soup: _Soup, keep: np.ndarray) -> _Soup:
-    """The chosen faces, their points packed one after the other."""
+    """Returns the selected faces, with their points packed face by face."""
     starts, counts = soup.starts[keep], soup.counts[keep]
     points = soup.points[_gather(starts, counts)]
     return _Soup(points, np.cumsum(counts) - counts, counts, soup.source[keep])
 
 
 def _clip_polygon(points: list[list[float]], depth: list[float]) -> list[list[float]]:
-    """Cuts away what has less than `NEAR` depth (Sutherland and Hodgman's algorithm for one plane)."""
+    """Clips a polygon to depths of at least `NEAR` (Sutherland and Hodgman's algorithm for one plane)."""
     kept = []
     for k, point in enumerate(points):
         before, d0, d1 = points[k - 1], depth[k - 1] - NEAR, depth[k] - NEAR
@@ -121,7 +122,7 @@ def _clip_polygon(points: list[list[float]], depth: list[float]) -> list[list[fl
 
 
 def _clip(soup: _Soup, depth: np.ndarray) -> _Soup:
-    """Cuts the faces that reach behind the camera."""
+    """Clips the faces that reach behind the near plane."""
     crossing = np.flatnonzero(np.minimum.reduceat(depth, soup.starts) < NEAR)
     if not len(crossing):
         return soup
@@ -137,10 +138,11 @@ def _clip(soup: _Soup, depth: np.ndarray) -> _Soup:
 
 
 def _planes(soup: _Soup, normal: np.ndarray, camera: Camera, depth: np.ndarray) -> np.ndarray:
-    """Disparity plane of each face, (F, 3).
+    """Returns the disparity plane of each face, (F, 3).
 
-    A face seen edge-on and thinner than a pixel along its steepest slope gets its mean disparity: its plane would say
-    anything at the pixel's centre. Edge-on is a plane that passes close to the camera, so the ground never is.
+    A face that is seen edge-on and thinner than a pixel along its steepest slope gets its mean disparity, since its
+    plane could have any value at the pixel's centre. A plane counts as edge-on if it passes close to the camera, which
+    the ground never does.
     """
     cos, sin = math.cos(camera.pitch), math.sin(camera.pitch)
     # Camera axes: x right, y down, z forward, the camera looking down by its pitch.
@@ -159,7 +161,7 @@ def _planes(soup: _Soup, normal: np.ndarray, camera: Camera, depth: np.ndarray) 
 
 
 def _columns(props: list[Prop]) -> dict[str, np.ndarray]:
-    """Attributes of all faces, before any is dropped."""
+    """Returns the attributes of all faces of all props."""
     faces = np.array([len(p.mesh.counts) for p in props])
     prop = np.repeat(np.arange(len(props)), faces)
     slots, owners = np.array([len(p.colors) for p in props]), np.array([len(p.labels) for p in props])
@@ -183,7 +185,7 @@ def _soup(props: list[Prop], eye: float) -> _Soup:
 
 
 def _order(columns: dict[str, np.ndarray], source: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """Painting order: objects as they come, parts from far to near, layers, then far to near."""
+    """Returns the painting order: by object, by part from far to near, by layer, then from far to near."""
     prop = columns["prop"][source]
     group = prop * _PART_LIMIT + columns["part"][source]
     part_depth = np.bincount(group, weights=depth) / np.maximum(np.bincount(group), 1)
@@ -195,12 +197,12 @@ def _depth(points: np.ndarray, camera: Camera) -> np.ndarray:
 
 
 def project(props: list[Prop], camera: Camera, size: tuple[int, int]) -> Faces:
-    """Projects all props.
+    """Projects all props into the picture.
 
     Args:
-        props: placed objects; heights over the road.
-        camera: at x = z = 0 and at the height ``camera.z``, looking along +z and down by ``camera.pitch``.
-        size: (H, W) of the image, px; what lies outside is dropped.
+        props: placed objects, with heights over the road.
+        camera: camera at x = z = 0 and at the height ``camera.z``, looking along +z and down by ``camera.pitch``.
+        size: (H, W) of the image, px; faces outside of it are dropped.
     """
     columns = _columns(props)
     soup = _soup(props, camera.z)

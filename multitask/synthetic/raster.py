@@ -1,7 +1,7 @@
-"""Polygons -> which face each pixel shows: painting inside an object, a z-buffer between objects.
+"""Rasterisation of polygons to the face that each sample shows: painting within objects, a z-buffer between objects.
 
-The raster has two samples per pixel and direction plus one: the samples at odd rows and columns lie on the centres of
-the pixels and become the labels, unblended; all of them together, filtered, become the picture.
+The raster has two samples per pixel along each axis plus one: the samples at odd rows and columns lie on the centres of
+the pixels and become the labels, without blending; all samples together, filtered, become the picture.
 """
 
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from multitask.synthetic.projection import Faces
 
 @dataclass(frozen=True)
 class Raster:
-    """What every sample shows; face f of `Faces` is f + 1, and 0 is the sky.
+    """The face that every sample shows; face f of `Faces` has the value f + 1, and 0 is the sky.
 
     Attributes:
         label: (2H + 1, 2W + 1) int32, the nearest face.
-        picture: the same for the picture, which looks through sheer faces.
-        disparity: float32, px of the image, of ``label``; 0 for the sky.
+        picture: (2H + 1, 2W + 1) int32, the nearest face that is not sheer.
+        disparity: (2H + 1, 2W + 1) float32, disparity of ``label``, px of the image; 0 for the sky.
     """
 
     label: np.ndarray
@@ -28,12 +28,12 @@ class Raster:
 
 
 def to_samples(coordinates: np.ndarray) -> np.ndarray:
-    """Pixel coordinates (whole numbers at the centres) -> sample coordinates."""
+    """Converts pixel coordinates (integers at the centres) to sample coordinates."""
     return 2.0 * coordinates + 1.0
 
 
 def _paint(xy: list[int], starts: list[int], first: int, last: int, box: tuple[int, int, int, int]) -> np.ndarray:
-    """Face numbers (plus one) of one object inside its box, 0 where it is not."""
+    """Returns the face numbers plus one of an object within its box, 0 elsewhere."""
     image = Image.new("I", (box[2] - box[0], box[3] - box[1]))
     draw = ImageDraw.Draw(image)
     for face in range(first, last):
@@ -42,17 +42,17 @@ def _paint(xy: list[int], starts: list[int], first: int, last: int, box: tuple[i
 
 
 def _boxes(samples: np.ndarray, first: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """(objects, 4) int: left, top, right, bottom (exclusive) of each object's points, inside the raster."""
+    """Returns (objects, 4) int: left, top, right, bottom (exclusive) of each object's points, clipped to the raster."""
     low = np.maximum(np.minimum.reduceat(samples, first, axis=0), 0)
     high = np.minimum(np.maximum.reduceat(samples, first, axis=0) + 1, (shape[1], shape[0]))
     return np.concatenate([low, high], axis=1)
 
 
 def rasterise(faces: Faces, size: tuple[int, int]) -> Raster:
-    """Draws all faces.
+    """Rasterises all faces.
 
     Args:
-        faces: of the scene, object by object.
+        faces: faces of the scene, object by object.
         size: (H, W) of the image, px.
     """
     shape = (2 * size[0] + 1, 2 * size[1] + 1)

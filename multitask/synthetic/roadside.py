@@ -1,4 +1,7 @@
-"""What borders the street: buildings, walls, fences, hedges, trees, and the far backdrop."""
+"""Placement of the roadside: buildings, walls, fences, hedges, trees, and the far backdrop.
+
+Places are (s, n) along the street, see `multitask.synthetic.street`.
+"""
 
 import math
 
@@ -50,9 +53,9 @@ def _style(stage: Stage, kind: str, width: float) -> b.Style:
 
 
 def _add_building(stage: Stage, side: Side, s0: float, s1: float, kind: str, setback: float) -> None:
-    """A building whose front runs along the street from ``s0`` to ``s1``."""
+    """Adds a building whose front runs along the street from ``s0`` to ``s1``."""
     n = side.sign * (side.border + setback)
-    # Its frame starts at its left end as seen from the street.
+    # The mesh begins at the building's left end as seen from the street.
     start, stop = (s1, s0) if side.sign > 0 else (s0, s1)
     (x0, z0), (x1, z1) = stage.street.path.at(start, n), stage.street.path.at(stop, n)
     width = math.hypot(x1 - x0, z1 - z0)
@@ -65,7 +68,7 @@ def _add_building(stage: Stage, side: Side, s0: float, s1: float, kind: str, set
 
 
 def _add_modules(stage: Stage, side: Side, segment: Segment, kind: str) -> None:
-    """A run of wall, fence, hedge or guard rail pieces along a segment's edge."""
+    """Adds a run of wall, fence, hedge or guard rail pieces along a segment's edge."""
     colors = np.stack([stage.color("facade"), stage.color("facade"), stage.color("leaf"), stage.color("leaf")])
     height = round(stage.uniform(1.2, 3.0), 1)
     if kind == "wall":
@@ -99,9 +102,9 @@ def _leaf_colors(stage: Stage) -> np.ndarray:
 
 
 def add_tree(stage: Stage, s: float, n: float, colors: np.ndarray | None = None) -> None:
-    """Adds a tree at (s, n) if the place is free and in view; ``colors`` by default its own."""
+    """Adds a tree at (s, n) if the place is free and in view; without ``colors``, they are drawn."""
     x, z = stage.street.path.at(s, n)
-    # A crown right before the camera would hide the whole scene.
+    # A crown just in front of the camera would hide the entire scene.
     if x * x + z * z < 64.0 or not stage.sees(x, z, 4.0) or not stage.claim(x, z, 0.0, 0.7, 0.7):
         return
     size = stage.uniform(0.6, 1.25)
@@ -130,7 +133,7 @@ def add_bush(stage: Stage, s: float, n: float) -> None:
 
 
 def _add_garden(stage: Stage, side: Side, segment: Segment, depth: float, density: float) -> None:
-    """Trees and bushes between the segment's edge and ``depth``."""
+    """Adds trees and bushes up to ``depth`` m behind the segment's edge."""
     for _ in range(int((segment.s1 - segment.s0) * density / 7.0 + stage.uniform(0.0, 1.0))):
         place = stage.uniform(segment.s0, segment.s1), side.sign * (side.border + stage.uniform(1.2, max(1.5, depth)))
         if stage.chance(0.6):
@@ -163,7 +166,7 @@ def _add_segment(stage: Stage, side: Side, segment: Segment) -> None:
 
 
 def _add_street_trees(stage: Stage, side: Side) -> None:
-    """A row of similar trees along the kerb or on the verge."""
+    """Adds a row of similar trees along the kerb or on the verge."""
     if not stage.chance(0.12 + 0.6 * stage.city.green):
         return
     colors, spacing, s = _leaf_colors(stage), stage.uniform(7.0, 16.0), stage.uniform(4.0, 14.0)
@@ -174,7 +177,7 @@ def _add_street_trees(stage: Stage, side: Side) -> None:
 
 
 def _add_street_end(stage: Stage) -> None:
-    """A T-junction: a house or a park across the end of the street."""
+    """Adds houses or a park across the end of the street, as at a T-junction."""
     street = stage.street
     s = street.end + stage.uniform(8.0, 14.0)
     if stage.chance(0.7):
@@ -188,7 +191,7 @@ def _add_street_end(stage: Stage) -> None:
 
 
 def _add_backdrop(stage: Stage) -> None:
-    """Far trees or roofs along the horizon."""
+    """Adds far trees or roofs along the horizon."""
     town = stage.chance(0.35)
     m = MeshBuilder()
     x, top, outline = 120.0, stage.uniform(5.0, 14.0), [(-120.0, -2.0, 0.0), (120.0, -2.0, 0.0)]

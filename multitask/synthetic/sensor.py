@@ -1,27 +1,27 @@
-"""From light to the camera's 8-bit image: antialiasing, lens, exposure, white balance, noise."""
+"""Simulation of the camera, from light to an 8-bit image: antialiasing, lens, exposure, white balance, noise."""
 
 import numpy as np
 
 
 def antialias(samples: np.ndarray) -> np.ndarray:
-    """Tent filter from the raster's samples to pixels, (3, 2H + 1, 2W + 1) -> (3, H, W), centred on each pixel."""
+    """Filters the raster's samples to pixels, (3, 2H + 1, 2W + 1) -> (3, H, W), by a tent centred on each pixel."""
     rows = samples[:, 0:-1:2] + 2 * samples[:, 1::2] + samples[:, 2::2]
     return np.asarray((rows[:, :, 0:-1:2] + 2 * rows[:, :, 1::2] + rows[:, :, 2::2]) * np.float32(1 / 16))
 
 
 def _soften(image: np.ndarray, amount: float) -> np.ndarray:
-    """Blends with the mean of the four neighbours: a lens slightly out of focus."""
+    """Blends each pixel with the mean of its four neighbours, like a lens slightly out of focus."""
     padded = np.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge")
     around = padded[:, :-2, 1:-1] + padded[:, 2:, 1:-1] + padded[:, 1:-1, :-2] + padded[:, 1:-1, 2:]
     return np.asarray(image * np.float32(1 - amount) + around * np.float32(amount / 4))
 
 
 def expose(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Light of the pixels -> what the camera stores.
+    """Converts the light of the pixels to the values that the camera stores.
 
     Args:
         image: (3, H, W) float32, about 0 to 1.
-        rng: for the camera's settings, then for its noise.
+        rng: generator of the camera's settings, then of its noise.
     Returns:
         (H, W, 3) uint8.
     """
@@ -37,7 +37,7 @@ def expose(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     lens = np.float32(gain) * (1 - np.float32(fall / 2) * (x * x + y * y))
     channels = np.array([1 + balance[0], 1, 1 + balance[1]], dtype=np.float32)[:, None, None]
     light = np.clip(_soften(image, float(blur)) * lens * channels, 0, 1)
-    # A tone curve of the third degree: more contrast in the middle, none at the ends.
+    # A cubic tone curve: more contrast in the middle, fixed ends.
     toned = light + np.float32(contrast) * light * (1 - light) * (light - np.float32(0.4))
     grain = rng.standard_normal((3, height, width), dtype=np.float32) * np.float32(noise)
     stored = np.clip((toned + grain) * 255, 0, 255).astype(np.uint8)

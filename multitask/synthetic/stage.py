@@ -1,4 +1,4 @@
-"""The stage: placed objects, their labels, and which ground is taken."""
+"""The stage of a scene: placed objects, their labels, and the ground that they occupy."""
 
 import math
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ Label = tuple[int, int]
 
 @dataclass(frozen=True)
 class Footprint:
-    """Box that casts an object's shadow, m, in the object's frame; its middle is at (x, z)."""
+    """Box that casts an object's shadow, in the object's coordinates, m; its middle is at (x, z)."""
 
     half_width: float
     half_length: float
@@ -35,9 +35,9 @@ class Prop:
         position: x, y, z of its origin, m.
         heading: direction of its +z axis, rad from straight ahead, right positive.
         colors: (slots, 3) RGB in 0 to 1.
-        labels: by owner.
-        scale: along its x, y and z axes.
-        footprint: what casts its shadow, if anything does.
+        labels: labels by owner, see `Mesh`.
+        scale: factors along its x, y and z axes.
+        footprint: box that casts its shadow; None for no shadow.
     """
 
     mesh: Mesh
@@ -50,18 +50,18 @@ class Prop:
 
 
 def stuff(name: str) -> Label:
-    """Label of a thing without instances, or of a group."""
+    """Returns the label of an object of stuff, or of a group."""
     return CLASSES.class_id[name], CLASSES.class_id[name]
 
 
 @dataclass
 class Stage:
-    """Collects the props of one scene.
+    """Collects the props of one scene, and draws random values for them.
 
     Attributes:
-        rng: of the scene's content.
-        city, street: where it is.
-        props: what was placed.
+        rng: generator of the scene's content.
+        city, street: city and street of the scene.
+        props: the placed objects.
     """
 
     rng: np.random.Generator
@@ -72,7 +72,7 @@ class Stage:
     _counts: dict[int, int] = field(default_factory=dict)
 
     def instance(self, name: str) -> Label:
-        """Label of a new instance of a class."""
+        """Returns the label of a new instance of a class."""
         class_id = CLASSES.class_id[name]
         number = self._counts.get(class_id, 0)
         self._counts[class_id] = number + 1
@@ -92,11 +92,11 @@ class Stage:
 
     @staticmethod
     def sees(x: float, z: float, radius: float) -> bool:
-        """Whether something of this size at (x, z) can be in the picture."""
+        """Whether an object with this radius, m, at (x, z) can be in the picture."""
         return z > -radius and abs(x) < 0.46 * z + 1.3 * radius + 1.0
 
     def claim(self, x: float, z: float, heading: float, width: float, length: float) -> bool:
-        """Takes the ground below an object, unless some of it is taken already or the camera is too close."""
+        """Occupies the ground below an object; returns False if some of it is occupied or too close to the camera."""
         radius = width / 2
         steps = max(1, math.ceil(length / width))
         circles = []
@@ -116,6 +116,6 @@ class Stage:
         self.props.append(prop)
 
     def ground_height(self, n: float) -> float:
-        """Height of the ground at the distance n from the axis, m."""
+        """Returns the height of the ground at the distance n from the axis, m."""
         side = self.street.right if n > 0 else self.street.left
         return side.kerb if side.walk and side.edge < abs(n) < side.border else 0.0

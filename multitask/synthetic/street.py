@@ -1,4 +1,4 @@
-"""The street: its course, its cross-section and what borders it. Everything else is placed along it.
+"""The street: its course, its cross-section and the kinds of its roadside. All other objects are placed along it.
 
 Places on a street are (s, n): s in m along its axis, 0 beside the camera, n in m to the right of the axis.
 """
@@ -18,8 +18,8 @@ class Path:
     """An arc through the world: the axis of the street.
 
     Attributes:
-        x, z: where s = 0 lies, m.
-        heading: its direction there, rad from straight ahead, right positive.
+        x, z: position of s = 0, m.
+        heading: direction there, rad from straight ahead, right positive.
         curvature: 1/m, right positive.
     """
 
@@ -32,7 +32,7 @@ class Path:
         return self.heading + self.curvature * s
 
     def at(self, s: float, n: float) -> Vec:
-        """World (x, z) of the place (s, n)."""
+        """Returns the world position (x, z) of the place (s, n)."""
         a, b, k = self.heading, self.heading_at(s), self.curvature
         if abs(k) < 1e-6:
             x, z = self.x + s * math.sin(a), self.z + s * math.cos(a)
@@ -41,7 +41,7 @@ class Path:
         return x + n * math.cos(b), z - n * math.sin(b)
 
     def locate(self, x: float, z: float) -> Vec:
-        """(s, n) of a place in the world (inverse of `at`, to about a centimetre)."""
+        """Returns the place (s, n) of a world position (inverse of `at`, to about a centimetre)."""
         s = 0.0
         for _ in range(4):
             px, pz = self.at(s, 0.0)
@@ -64,15 +64,16 @@ class Segment:
 
 @dataclass(frozen=True)
 class Side:
-    """One side of the road, from its edge outwards: verge, sidewalk, then what the segments say.
+    """One side of the road, from its edge outwards: verge, sidewalk, then the segments.
 
     Attributes:
         sign: -1 left, +1 right.
-        edge: n of the road's edge, without its sign.
-        parking: width of the parking lane inside the edge, m (0: none); ``across`` if cars stand at right angles.
-        verge, walk: widths, m (0: none).
+        edge: distance of the road's edge from the axis, m.
+        parking: width of the parking lane inside the edge, m (0: none).
+        across: whether cars park at right angles to the road.
+        verge, walk: widths of verge and sidewalk, m (0: none).
         kerb: height of the sidewalk, m.
-        segments: by increasing s.
+        segments: stretches of roadside by increasing s.
     """
 
     sign: int
@@ -86,13 +87,13 @@ class Side:
 
     @property
     def border(self) -> float:
-        """Distance of the segments' edge from the axis."""
+        """Distance of the segments' edge from the axis, m."""
         return self.edge + self.verge + self.walk
 
 
 @dataclass(frozen=True)
 class Crossing:
-    """A street across: between ``s0`` and ``s1``, open to the left and the right."""
+    """A crossing street between ``s0`` and ``s1``, m; ``left`` and ``right`` tell on which sides it continues."""
 
     s0: float
     s1: float
@@ -102,17 +103,18 @@ class Crossing:
 
 @dataclass(frozen=True)
 class Street:
-    """A whole street.
+    """A street with everything along it that other modules need.
 
     Attributes:
         path: its axis.
-        lanes: (n of the middle, +1 along or -1 against the camera's direction) of each lane.
+        lanes: each lane's middle, as n in m, and direction, +1 along or -1 against the camera's.
         lane: lane width, m.
         left, right: its sides.
-        crossing: the first street across, if any.
-        end: s where it ends; ``closed`` if something stands across there.
-        base: what lies around: ``lawn``, ``plaza`` or ``ground``.
-        rails: n of the middle of each tram track.
+        crossing: the first crossing street, if any.
+        end: s at which the street ends, m.
+        closed: whether houses or trees stand across its end.
+        base: kind of the surrounding ground: ``lawn``, ``plaza`` or ``ground``.
+        rails: n of the middle of each tram track, m.
     """
 
     path: Path
@@ -138,7 +140,7 @@ KINDS: tuple[str, ...] = ("row", "house", "hall", "wall", "fence", "hedge", "par
 
 
 def _kind_weights(rng: np.random.Generator, city: City) -> np.ndarray:
-    """Cumulated weights of `KINDS` on one side of one street: streets differ more than cities do."""
+    """Draws cumulative probabilities of `KINDS` for one side of a street: streets vary more than cities."""
     rows, green, bounded = city.rows, city.green, city.bounded
     usual = np.array([2.6 * rows, green, 0.3, 1.5 * bounded, 1.5 * bounded, 0.5 * green, 1.1 * green, 0.25])
     weights = usual * rng.uniform(0.05, 1.0, len(KINDS)) ** 2
@@ -146,7 +148,7 @@ def _kind_weights(rng: np.random.Generator, city: City) -> np.ndarray:
 
 
 def _segments(rng: np.random.Generator, city: City, end: float, gap: Vec | None) -> tuple[Segment, ...]:
-    """Stretches from behind the camera to the street's end, leaving ``gap`` open."""
+    """Draws segments from behind the camera to the street's end, leaving ``gap`` open."""
     weights = _kind_weights(rng, city)
     segments = []
     s = float(rng.uniform(-9.0, -3.0))

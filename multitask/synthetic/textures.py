@@ -1,7 +1,7 @@
 """Surface patterns and the materials that use them.
 
-A pattern is a periodic 256 x 256 table of brightness changes; a pixel looks its value up at the place in the world
-that it shows, so patterns lie on their surfaces in perspective and cost one look-up per pixel.
+A pattern is a periodic 256 x 256 table of brightness changes, in which each pixel is looked up by the world position
+that it shows: patterns lie on their surfaces in perspective and cost one look-up per pixel.
 """
 
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from functools import lru_cache
 import numpy as np
 
 SIDE = 256
-"""Side of a pattern, texels (a power of two)."""
+"""Side of a pattern in texels, a power of two."""
 
 
 @dataclass(frozen=True)
 class Material:
-    """How a surface is textured.
+    """Texture of a surface.
 
     Attributes:
         pattern: index into `patterns`.
-        across, along: texels per m; ``across`` runs level, ``along`` upwards, or forwards on the ground.
-        contrast: brightness changes by up to about this fraction.
-        ground: lies flat: takes cast shadows.
+        across, along: texels per m, horizontally, and vertically or on the ground forwards.
+        contrast: fraction by which brightness changes at most, approximately.
+        ground: whether the surface lies flat and receives cast shadows.
     """
 
     pattern: int
@@ -54,11 +54,11 @@ MATERIALS: tuple[Material, ...] = (
     Material(_FLAT, 1.0, 1.0, 0.0),
     Material(_STAIN, 22.0, 10.0, 0.38, ground=True),
 )
-"""By the material numbers above."""
+"""Materials by the numbers above."""
 
 
 def smooth_noise(rng: np.random.Generator, side: int, cells: int) -> np.ndarray:
-    """Periodic noise, (side, side) float32 in about -1 to 1, bilinear between ``cells`` x ``cells`` random values."""
+    """Returns periodic noise, (side, side) float32 in about -1 to 1, bilinear between ``cells`` x ``cells`` values."""
     grid = rng.uniform(-1, 1, (cells, cells)).astype(np.float32)
     position = np.arange(side) * cells / side
     low = position.astype(np.int64)
@@ -78,7 +78,7 @@ def _octaves(rng: np.random.Generator, first: int, last: int) -> np.ndarray:
 
 
 def _bricks(rng: np.random.Generator, width: int, height: int, shifted: bool) -> np.ndarray:
-    """Bricks or tiles of slightly different brightness with dark joints."""
+    """Returns bricks or tiles of slightly different brightness with dark joints, (256, 256) float32."""
     y, x = np.mgrid[0:SIDE, 0:SIDE]
     row = y // height
     moved = x + (row % 2) * (width // 2 if shifted else 0)
@@ -90,7 +90,7 @@ def _bricks(rng: np.random.Generator, width: int, height: int, shifted: bool) ->
 
 @lru_cache(maxsize=1)
 def patterns() -> np.ndarray:
-    """All patterns, (9, 256, 256) float32 in -1 to 1; the same in every process."""
+    """Returns all patterns, (9, 256, 256) float32 in -1 to 1; the same in every process."""
     rng = np.random.default_rng(20180519)
     boards = np.repeat(rng.uniform(-1, 1, (1, SIDE // 8)), 8, axis=1) * np.ones((SIDE, 1))
     boards[:, ::8] = -1.0

@@ -1,4 +1,7 @@
-"""Vehicles: parked rows, traffic in the lanes and across, trams."""
+"""Placement of vehicles: parked rows, traffic in the lanes and on the crossing street, trams.
+
+Places are (s, n) along the street, see `multitask.synthetic.street`.
+"""
 
 import math
 
@@ -10,7 +13,7 @@ from multitask.synthetic.stage import Footprint, Label, Prop, Stage, stuff
 from multitask.synthetic.street import Side
 
 _BIG_SHARE = {"truck": 0.075, "bus": 0.065}
-"""Shares of large vehicles among those that move; the others are cars."""
+"""Shares of large vehicles among moving ones; the others are cars."""
 
 
 def _vehicle_colors(stage: Stage) -> np.ndarray:
@@ -31,7 +34,7 @@ def _vehicle_colors(stage: Stage) -> np.ndarray:
 
 
 def _mesh(stage: Stage, name: str) -> tuple[Mesh, float, float, float]:
-    """A mesh of the class and its width, length and height, m."""
+    """Draws a mesh of the class; returns it with its width, length and height, m."""
     if name == "car":
         number = stage.pick(len(vehicles.CAR_SHAPES))
         shape = vehicles.CAR_SHAPES[number]
@@ -56,20 +59,20 @@ def add_vehicle(
     """Adds a vehicle if its place is free and in view.
 
     Args:
-        stage: of the scene.
-        name: class.
-        x: of its middle, m.
-        z: of its middle, m.
-        heading: rad.
+        stage: stage of the scene.
+        name: name of the class.
+        x: position of its middle, m.
+        z: position of its middle, m.
+        heading: direction of its front, rad from straight ahead, right positive.
         y: height of the ground, m.
-        label: by default a new instance.
+        label: its label, by default that of a new instance.
     Returns:
         Whether it was added.
     """
     mesh, width, length, height = _mesh(stage, name)
     if not stage.sees(x, z, length / 2):
         return False
-    # The nearest corner has to stay in front of the camera: half a car beside it teaches nothing.
+    # Its nearest corner must be in front of the camera: half a car beside it is of no use for training.
     if z - abs(math.cos(heading)) * length / 2 < 1.0 and abs(x) < 3.0:
         return False
     if not stage.claim(x, z, heading, width + 0.2, length + 0.3):
@@ -93,7 +96,7 @@ def _moving_class(stage: Stage) -> str:
 
 
 def _add_parked(stage: Stage, side: Side) -> None:
-    """A row of parked cars; far ones may be annotated as one group."""
+    """Adds a row of parked cars; far ones may be labelled as one group."""
     street = stage.street
     pitch = 2.7 if side.across else 5.9
     filled, s = stage.uniform(0.45, 0.95), stage.uniform(-2.0, 8.0)
@@ -126,7 +129,7 @@ def _add_lane(stage: Stage, n: float, direction: int) -> None:
 
 
 def _add_across(stage: Stage) -> None:
-    """Traffic on the street across, seen from the side, and vehicles that turn."""
+    """Adds traffic on the crossing street, seen from the side, and turning vehicles."""
     street = stage.street
     crossing = street.crossing
     if crossing is None:
@@ -157,7 +160,7 @@ def _add_tram(stage: Stage) -> None:
 
 
 def _add_rare(stage: Stage) -> None:
-    """Large vehicles beside the road or across it, so that each kind is seen from all sides."""
+    """Adds large vehicles beside the road or across it, so that each kind is seen from all sides."""
     street = stage.street
     for name, probability in (("bus", 0.07), ("truck", 0.08), ("train", 0.05)):
         if not stage.chance(probability):

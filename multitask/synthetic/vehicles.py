@@ -1,6 +1,6 @@
-"""Cars, buses, lorries and trams as meshes in perspective; forward is +z.
+"""Meshes of cars and buses, and parts that other vehicles share; forward is +z.
 
-Slots of every vehicle: see `BODY` and the names after it.
+The colour slots of all vehicles are `BODY` and the names after it.
 """
 
 from dataclasses import dataclass
@@ -22,10 +22,11 @@ class CarShape:
 
     Attributes:
         length, width, height: outer size.
-        belt: height at which the windows begin; ``nose`` that of the bonnet's front edge.
+        belt: height of the windows' lower edge.
+        nose: height of the bonnet's front edge.
         rear_base, rear_top, front_top, front_base: lower and upper ends of rear window and windscreen.
-        windows: side windows per side.
-        inset: how much narrower the roof is on each side.
+        windows: number of windows per side.
+        inset: inset of the roof on each side.
     """
 
     length: float
@@ -52,11 +53,11 @@ CAR_SHAPES: tuple[CarShape, ...] = (
     CarShape(5.0, 1.95, 1.98, 1.15, 0.95, 0.01, 0.03, 0.68, 0.84, 1, 0.08),
     CarShape(4.2, 1.80, 1.62, 1.00, 0.80, 0.02, 0.07, 0.60, 0.80, 2, 0.12),
 )
-"""Hatchback, saloon, estate, off-roader, micro car, coupe, people carrier, delivery van, compact van."""
+"""Shapes: hatchback, saloon, estate, off-roader, micro car, coupe, people carrier, delivery van, compact van."""
 
 
 def add_wheel(m: MeshBuilder, x: float, z: float, radius: float, width: float = 0.2) -> None:
-    """A wheel whose outer face is at ``x``; the tread seen from the ends is painted before the body."""
+    """Adds a wheel whose outer face is at ``x``; its tread, seen from the ends, is painted before the body."""
     outwards = 1.0 if x > 0 else -1.0
     base, behind = m.layer, (x - outwards * width, radius, z)
     m.layer = -1
@@ -76,7 +77,7 @@ def add_wheel(m: MeshBuilder, x: float, z: float, radius: float, width: float = 
 
 
 def add_ends(m: MeshBuilder, front: Quad, back: Quad, inside: Point) -> None:
-    """Lamps, grille, bumpers and plates on the two end faces."""
+    """Adds lamps, grille, bumpers and plates to the two end faces."""
     for u0, u1 in ((0.03, 0.24), (0.76, 0.97)):
         m.polygon(panel(front, u0, u1, 0.62, 0.92), HEADLIGHT, inside=inside, material=GLASS)
         m.polygon(panel(back, u0 - 0.01, u1 - 0.02, 0.55, 0.90), TAILLIGHT, inside=inside)
@@ -160,7 +161,7 @@ def _car_cabin(m: MeshBuilder, s: CarShape) -> None:
 
 @cache
 def car(shape: int) -> Mesh:
-    """Car number ``shape`` of `CAR_SHAPES`."""
+    """Returns car number ``shape`` of `CAR_SHAPES`."""
     m = MeshBuilder()
     _car_body(m, CAR_SHAPES[shape])
     _car_cabin(m, CAR_SHAPES[shape])
@@ -168,7 +169,7 @@ def car(shape: int) -> Mesh:
 
 
 def add_window_row(m: MeshBuilder, wall: Quad, count: int, low: float, high: float, inside: Point, gap: float) -> None:
-    """Puts ``count`` windows between the heights ``low`` and ``high`` of a wall, in its own coordinates."""
+    """Adds ``count`` windows between the heights ``low`` and ``high`` of a wall, in its own coordinates."""
     for k in range(count):
         pane = panel(wall, 0.03 + 0.94 * (k + gap) / count, 0.03 + 0.94 * (k + 1 - gap) / count, low, high)
         m.polygon(pane, WINDOW, inside=inside, material=GLASS)
@@ -176,7 +177,7 @@ def add_window_row(m: MeshBuilder, wall: Quad, count: int, low: float, high: flo
 
 @cache
 def bus(length: float, height: float, decks: int) -> Mesh:
-    """City bus: long window band, doors on the right, lit destination above the windscreen."""
+    """Returns a city bus: long window band, doors on the right, lit destination above the windscreen."""
     m = MeshBuilder()
     w, half = 1.25, length / 2
     inside = (0.0, 1.5, 0.0)

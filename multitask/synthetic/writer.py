@@ -1,4 +1,4 @@
-"""Writes the data set to disk in the Cityscapes layout; can be killed and resumed at any time."""
+"""Writing of the data set in the Cityscapes layout, which can be killed and resumed at any time."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,10 +12,10 @@ from multitask.errors import UserError
 from multitask.synthetic.frame import check_request, frame_name, render
 
 MANIFEST = manifest.SYNTHETIC
-"""File at the root that says what the folder holds."""
+"""Name of the manifest, a file at the data set's root that describes its contents."""
 
 VERSION = 1
-"""Raised whenever the same arguments would give other files."""
+"""Version of the generator, raised whenever equal arguments would give other files."""
 
 Frame = tuple[str, int]
 Progress = Callable[[int, int], None]
@@ -37,7 +37,7 @@ def _write_frame(root: Path, seed: int, size: tuple[int, int], frame: Frame) -> 
 
 
 def _is_complete(root: Path, size: tuple[int, int], frame: Frame) -> bool:
-    """Whether a frame's files are there and whole."""
+    """Whether all files of a frame exist and are intact."""
     split, index = frame
     return are_intact({kind: file_path(root, kind, split, frame_name(split, index)) for kind in SUFFIX}, size)
 
@@ -54,7 +54,7 @@ def _check(counts: dict[str, int], size: tuple[int, int], seed: int, workers: in
 
 
 def _check_counts(found: dict[str, Any], counts: dict[str, int]) -> None:
-    """Refuses to leave out frames that are there: the folder would hold more than its manifest says."""
+    """Refuses to write fewer frames than exist: the folder would contain more than its manifest says."""
     for split, count in found.get("counts", {}).items():
         if counts.get(split, 0) < count:
             raise UserError(
@@ -72,17 +72,17 @@ def write_dataset(
     workers: int,
     progress: Progress | None = None,
 ) -> None:
-    """Writes a data set, or what is missing or damaged of it.
+    """Writes a data set, or those of its frames that are missing or damaged.
 
     Args:
-        root: a new or empty folder, or one that an earlier call with the same seed and size has filled in part.
+        root: a new or empty folder, or one that an earlier call with the same seed and size has filled or begun.
         counts: number of frames by split (``train``, ``val``, ``test``); may grow from call to call, never shrink.
         size: (H, W) of the frames, px.
-        seed: with split, index and size it decides every byte; the number of workers does not matter.
-        workers: number of processes; 1 works in this one.
-        progress: called with the number of frames that are there and the number asked for.
+        seed: seed, which with split, index and size determines every byte; the number of workers has no effect.
+        workers: number of processes; 1 runs in this process.
+        progress: called with the number of frames done and the number of all frames.
     Raises:
-        UserError: for an argument out of range, or a folder that holds something else, or another process at work.
+        UserError: for an argument out of range, a folder with other content, or another process writing to it.
     """
     _check(counts, size, seed, workers)
     identity = {"generator": VERSION, "seed": seed, "size": list(size)}

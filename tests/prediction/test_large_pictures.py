@@ -21,14 +21,14 @@ def small_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "_STRIP", 500)
 
 
-@pytest.mark.parametrize("least", [(1, 1), (20, 40), (100, 200)])
+@pytest.mark.parametrize("min_size", [(1, 1), (20, 40), (100, 200)])
 @pytest.mark.usefixtures("small_is_large")
-def test_shrinking_keeps_what_is_needed(least: tuple[int, int]) -> None:
+def test_shrinking_keeps_what_is_needed(min_size: tuple[int, int]) -> None:
     for size in ((100, 200), (101, 203), (44, 46), (45, 45), (8, 5000)):
-        factor = shrinking(size, least)
+        factor = shrinking(size, min_size)
         assert factor >= 1
-        assert factor == 1 or (size[0] >= 2 * least[0] * factor and size[1] >= 2 * least[1] * factor)
-        if least == (1, 1) and min(size) > 8:
+        assert factor == 1 or (size[0] >= 2 * min_size[0] * factor and size[1] >= 2 * min_size[1] * factor)
+        if min_size == (1, 1) and min(size) > 8:
             assert size[0] * size[1] / factor**2 <= 2000
     assert shrinking((40, 50), (1, 1)) == 1
 

@@ -114,9 +114,9 @@ def test_predict_ended_early_reads_no_further(trained: Path, tmp_path: Path, mon
         write_photo(tmp_path / f"in/{index:02d}.png", (8, 16), index)
     read: list[Path] = []
 
-    def noted(path: Path, least: tuple[int, int]) -> Picture:
+    def noted(path: Path, min_size: tuple[int, int]) -> Picture:
         read.append(path)
-        return read_picture(path, least)
+        return read_picture(path, min_size)
 
     def ended(*_: object) -> None:
         raise Kill

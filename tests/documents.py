@@ -1,7 +1,8 @@
 """The documentation's pages, taken apart: code, links, headings, tables."""
 
+import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -112,3 +113,40 @@ def same(shown: str, stored: str) -> bool:
         abs(a - b) <= (coarse + finer if finer < coarse else 0) + 1e-9
         for (a, coarse), (b, finer) in zip(one, other, strict=True)
     )
+
+
+_WIDTH = 84
+"""Characters that a line of the tree has for what a file is."""
+
+
+def tree(package: Path) -> str:
+    """A package as a tree: a line for each folder and file, with the first words of its docstring."""
+    lines = [f"{package.name}/"]
+    for path in sorted(package.rglob("*.py"), key=_in_order(package)):
+        parts = path.relative_to(package).parts
+        if path.name == "__init__.py":
+            if len(parts) > 1:
+                lines.append(_line(f"  {parts[0]}/", path))
+        else:
+            lines.append(_line("  " * len(parts) + path.name, path))
+    return "\n".join(lines)
+
+
+def _in_order(package: Path) -> Callable[[Path], tuple[object, ...]]:
+    """Files at the top first; of a folder its ``__init__.py`` first."""
+
+    def key(path: Path) -> tuple[object, ...]:
+        parts = path.relative_to(package).parts
+        return len(parts) > 1, parts[:-1], parts[-1] != "__init__.py", parts[-1]
+
+    return key
+
+
+def _line(name: str, path: Path) -> str:
+    words = (ast.get_docstring(ast.parse(path.read_text())) or "").splitlines()[0].rstrip(".")
+    while len(words) > _WIDTH:  # a part of the sentence less
+        ends = [found.start() for found in re.finditer(r"[,:;] | \(", words)]
+        words = words[: ends[-1]] if ends else words[:_WIDTH].rpartition(" ")[0]
+    if words.count("(") > words.count(")"):
+        words = words.rpartition(" (")[0]
+    return f"{name:<28} {words}"

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 import multitask
 from multitask.runs.same_run import flatten
 from tests.compose import ROOT, config
-from tests.documents import PAGES, anchors, blocks, code_lines, links, named, prose, spans, tables_in
+from tests.documents import PAGES, anchors, blocks, code_lines, links, named, prose, spans, tables_in, tree
 
 CONFIGS = ROOT / "configs"
 GROUPS = [path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name not in ("classes", "shared")]
@@ -201,6 +201,13 @@ def test_every_key_is_documented() -> None:
     # What a description of files has below its own keys is on the page of folders.
     described = re.compile(r"data\.(class_ids|instance_ids|disparity|depth|splits)\.")
     assert {key for key in missing if not described.match(key)} == set()
+
+
+def test_architecture_shows_the_package_as_it_is() -> None:
+    shown = (ROOT / "docs/architecture.md").read_text().partition("## Where things stand\n")[2]
+    assert tree(ROOT / "multitask") in shown, (
+        "each line is the first sentence of the file's docstring, or its beginning"
+    )
 
 
 def test_citation_is_of_this_version_and_of_the_paper_that_readme_cites() -> None:

@@ -1,4 +1,4 @@
-"""A check, made once before training, that this machine computes the gradients of convolutions correctly."""
+"""Check of the gradients of convolutions on this machine, which is made once before training."""
 
 import torch
 from torch import nn

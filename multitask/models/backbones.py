@@ -1,10 +1,8 @@
 """Backbones for the shared features: image classification networks at output stride 8."""
 
-from functools import partial
+from typing import Any
 
-import torchvision
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock
 
 from multitask.errors import UserError
 from multitask.models.convolutions import in_right_form
@@ -12,12 +10,7 @@ from multitask.models.from_timm import TimmEncoder
 from multitask.models.pretrained import load_torchvision
 from multitask.models.stride import STRIDE, Backbone
 
-_RESNETS = {
-    "resnet10": partial(torchvision.models.ResNet, BasicBlock, [1, 1, 1, 1]),
-    "resnet18": torchvision.models.resnet18,
-    "resnet50": torchvision.models.resnet50,
-    "resnet101": torchvision.models.resnet101,
-}
+_RESNETS = ("resnet10", "resnet18", "resnet50", "resnet101")
 
 
 class DilatedResNet(Backbone):
@@ -32,7 +25,7 @@ class DilatedResNet(Backbone):
 
     def __init__(self, name: str, pretrained: str | None = None) -> None:
         super().__init__()
-        resnet = _RESNETS[name]()
+        resnet = _torchvisions(name)
         self.conv1, self.bn1, self.relu, self.maxpool = resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool
         self.layer1, self.layer2 = resnet.layer1, resnet.layer2
         self.layer3, self.layer4 = _dilate(resnet.layer3, 2), _dilate(resnet.layer4, 4)
@@ -59,7 +52,7 @@ class DilatedMobileNetV2(Backbone):
 
     def __init__(self, name: str, pretrained: str | None = None) -> None:
         super().__init__()
-        original = torchvision.models.mobilenet_v2()
+        original = _torchvisions(name)
         self.features = original.features[:-1]
         self.channels = original.features[-1][0].in_channels
         if pretrained is not None:
@@ -102,6 +95,15 @@ def _of_torchvision(name: str, pretrained: str | None) -> Backbone:
         f"model.encoder: needed one of {sorted([*_RESNETS, 'mobilenet_v2'])}, or one of timm's with model=timm, "
         f"found {name!r}"
     )
+
+
+def _torchvisions(name: str) -> Any:
+    """Torchvision's network of a name, and ``resnet10``, which it lacks."""
+    import torchvision  # takes as long to import as torch, and many commands make no network
+
+    if name == "resnet10":
+        return torchvision.models.ResNet(torchvision.models.resnet.BasicBlock, [1, 1, 1, 1])
+    return getattr(torchvision.models, name)()
 
 
 def _dilate(stage: nn.Module, dilation: int) -> nn.Module:

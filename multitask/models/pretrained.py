@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from multitask.errors import UserError, shown
@@ -168,6 +167,8 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _download(name: str, pretrained: str) -> Mapping[str, Tensor]:
+    import torchvision  # as in `multitask.models.backbones`
+
     published = name in torchvision.models.list_models()
     weights = torchvision.models.get_model_weights(name) if published else None
     if weights is None or pretrained not in weights.__members__:

@@ -240,7 +240,6 @@ def test_export_that_torch_cannot_do_is_one_line(saved: Path, tmp_path: Path, mo
     ("model", "format"),
     [
         (("model=mobilenet_v2",), "onnx"),
-        pytest.param(("model=mobilenet_v2",), "torch", marks=pytest.mark.skipif(OLD, reason=WHY)),
         (("model=timm", "model.encoder=test_convnext"), "onnx"),  # torch.export cannot follow how it pads
         pytest.param(
             ("model=timm", "model.encoder=test_efficientnet"), "torch", marks=pytest.mark.skipif(OLD, reason=WHY)

@@ -32,7 +32,7 @@ def test_noisy_truth_is_right_in_the_median_and_as_noisy_as_it_says() -> None:
 
 
 def test_ceiling_of_the_embedded_data_set_is_high() -> None:
-    figures = ceiling("val", 16, (256, 512))
+    figures = ceiling("val", 6, (256, 512))
     assert figures["instance/ap50"] >= 0.95
     assert figures["instance/ap"] < figures["instance/ap50"]
     assert ceiling("val", 1, (256, 512), Grouping(min_area=1e9))["instance/ap50"] == 0

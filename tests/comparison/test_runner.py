@@ -185,10 +185,10 @@ def test_figures_that_are_no_numbers_are_those_of_a_run_that_diverged(tmp_path: 
     assert "fixed0.75/test-rate1-seed0" in runner.results
 
 
-@pytest.mark.parametrize("name", ["a b", "a(1)", "a,b", "a=b", "it's", "[a]", "$a"])
-def test_folders_may_have_any_name(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).mkdir()
-    runner = make(tmp_path / name / "out", seeds=[0])
+def test_folders_may_have_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / "a b(1),=it's[a]$"
+    folder.mkdir()
+    runner = make(folder / "out", seeds=[0])
     runner.run()
     assert len(runner.results) == 3 + 4
 
@@ -377,12 +377,12 @@ def test_a_second_runner_in_the_same_folder_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
-def test_killed_ten_times_it_ends_with_the_same_report(tmp_path: Path) -> None:
+def test_killed_again_and_again_it_ends_with_the_same_report(tmp_path: Path) -> None:
     steps = 4
     undisturbed = make(tmp_path / "undisturbed", f"steps={steps}")
     undisturbed.run()
     folder, rng = tmp_path / "killed", random.Random(0)
-    for _ in range(10):
+    for _ in range(6):
         if not (runner := os.fork()):  # not a new interpreter, which would take longer to start than to run
             make(folder, f"steps={steps}").run()
             os._exit(0)

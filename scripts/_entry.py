@@ -4,6 +4,7 @@ import os
 import re
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -168,8 +169,10 @@ def short_errors() -> Iterator[None]:
         _say("stopped by SIGINT")
         sys.exit(130)
     except (UserError, OmegaConfBaseException, OSError) as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1" or (isinstance(error, OSError) and not is_machine_fault(error)):
+        if isinstance(error, OSError) and not is_machine_fault(error):
             raise
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            traceback.print_exc()
         named = f"{error.filename}: {reason(error)}" if isinstance(error, OSError) and error.filename else str(error)
         _say(f"error: {named}")
         end_with(error.status if isinstance(error, UserError) else 2)

@@ -11,7 +11,7 @@ _CODE = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.lockf(f, 2);
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Within ``with``, another process holds the folder, which is made, as `multitask.exclusive` would."""
+    """Within ``with``, another process holds the folder, which is made, as `multitask.files.exclusive` would."""
     folder.mkdir()
     with subprocess.Popen([sys.executable, "-c", _CODE, str(folder / ".lock")], stdout=subprocess.PIPE) as holder:
         assert holder.stdout

@@ -1,6 +1,6 @@
 """Validation of a run's configuration from an untrusted source, such as a checkpoint."""
 
-from multitask.config.factories import Config, group, make_grouping, pixels_at_once
+from multitask.config.factories import Config, group, make_grouping, make_seed, pixels_at_once
 from multitask.config.signatures import fits
 from multitask.data.split import check_size
 from multitask.errors import UserError, shown
@@ -22,5 +22,6 @@ def check_config(config: Config) -> None:
     if not isinstance(data.get("name"), str):
         raise UserError(f"data.name: needed a name, found {shown(data.get('name'))}")
     check_size("data.image_size", data.get("image_size"))
+    make_seed(config)
     pixels_at_once(config)
     make_grouping(config)

@@ -73,7 +73,7 @@ class Trainer:
         """Returns all that later steps depend on, except the schedule and the sampler, functions of step and seed.
 
         Raises:
-            UserError: if a parameter, a running statistic or a momentum is not finite, which no step could repair.
+            Diverged: if a parameter, a running statistic or a momentum is not finite, which no step could repair.
         """
         finite.check_state(self.step, self.objective, self.optimizer)
         return {
@@ -133,7 +133,7 @@ class Trainer:
                 unreadable frame ends the run.
         Raises:
             Interrupted: after SIGINT, SIGTERM or SIGHUP and `save`.
-            UserError: if a loss or a gradient is not finite, or a task has no valid pixel in the whole training split.
+            Diverged, UserError: if a loss or a gradient is not finite; if a task has no valid pixel in the whole split.
         """
         schedule = self.schedule
         sampler = StepSampler(

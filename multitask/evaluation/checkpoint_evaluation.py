@@ -43,7 +43,7 @@ def evaluate_checkpoint(config: Config, overrides: Sequence[str]) -> tuple[dict[
         check_results_dir(results_dir)
     trained = load_trained(source, config, [text for text in overrides if _key(text) not in _OWN_KEYS])
     settings = make_evaluation_settings(trained.config)
-    frames, train = make_frames(trained.config, split), _training_frames(trained.config)
+    frames = make_frames(trained.config, split)
     tasks = _tasks(trained, frames, source, results_dir)
     frames.check_headers()
     folder = _folder(config["output_dir"], source, trained.config["data"]["name"], split)
@@ -57,8 +57,8 @@ def evaluate_checkpoint(config: Config, overrides: Sequence[str]) -> tuple[dict[
     if nothing := [name for name in tasks if not any(key.startswith(f"{name}/") for key in figures)]:
         which = ", ".join(nothing)
         log.warning("%s: split %r has no labelled pixel of %s: their figures are left out", frames.where, split, which)
-    if train and tasks and (prior := position_prior_figures(train, evaluator)):
-        figures |= prior
+    if tasks and (train := _training_frames(trained.config)):
+        figures |= position_prior_figures(train, evaluator)
         write_json(folder / "metrics.json", figures)
     return figures, tasks, folder / "metrics.json"
 

@@ -1,6 +1,7 @@
 """Preparation of a training run from its configuration, including the checkpoint that it resumes from."""
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,8 +44,10 @@ class Prepared:
         tasks: the tasks that both splits have labels for.
         frames: the training split.
         val_frames: the validation split.
-        trainer: the trainer, restored from `resumed` if there is one.
-        resumed: the checkpoint that the run resumes from; None for a new run.
+        trainer: the trainer, restored from a checkpoint if there is one.
+        resumed_from: path of the checkpoint that the run resumes from; None for a new run.
+        best_score: score of the best checkpoint so far.
+        seconds: duration of the run in earlier processes.
     """
 
     settings: TrainingSettings
@@ -52,7 +55,9 @@ class Prepared:
     frames: Split
     val_frames: Split
     trainer: Trainer
-    resumed: Resumed | None
+    resumed_from: Path | None = None
+    best_score: float = -math.inf
+    seconds: float = 0.0
 
 
 def prepare(config: Config, folder: Path) -> Prepared:
@@ -66,9 +71,14 @@ def prepare(config: Config, folder: Path) -> Prepared:
     """
     settings = make_training_settings(config)
     resumed = resume.find(folder, config, settings.schedule.resume)
+    if not resumed:
+        check_frozen(settings.optimization, config["model"])
+    check_compiler(settings.schedule, settings.compute)
     frames, val_frames = make_splits(config, "train", config["data"]["val_split"])
     settings.augmentation.check_crop(frames.image_size)
     tasks = make_tasks(config, frames.classes)
+    # Checked for all tasks, also those that are off for want of labels, which may arrive before the run is resumed.
+    check_weighting(make_weighting(config, tasks), settings.schedule, settings.compute)
     tasks = tasks_with_labels(tasks, frames)
     tasks_with_labels(tasks, val_frames)
     for split in (frames, val_frames):
@@ -78,7 +88,12 @@ def prepare(config: Config, folder: Path) -> Prepared:
     if resumed:
         resume.check(resumed, config, frames)
     trainer = _make_trainer(config, settings, tasks, encoded, resumed)
-    return Prepared(settings, tasks, frames, val_frames, trainer, resumed)
+    prepared = Prepared(settings, tasks, frames, val_frames, trainer)
+    if resumed:
+        prepared.resumed_from = resumed.source
+        if resumed.from_own_folder:
+            prepared.best_score, prepared.seconds = resumed.state["score"], resumed.state.get("seconds", 0.0)
+    return prepared
 
 
 def _make_trainer(
@@ -88,15 +103,11 @@ def _make_trainer(
     torch.manual_seed(settings.seed)
     torch.backends.cudnn.benchmark = True  # all steps have images of one size
     weighting = make_weighting(config, tasks)
-    check_weighting(weighting, schedule, compute)
-    check_compiler(schedule, compute)
     if len(tasks) == 1 and weighting.log_variances():
         log.info("one task: learning its uncertainty only rescales the step")
     # A resumed run needs no pretrained weights, nor the internet connection that they may need.
     model = {**config["model"], "pretrained": None} if resumed else config["model"]
     network = make_model({**config, "model": model}, tasks)
-    if not resumed:
-        check_frozen(settings.optimization, model)
     check_gradients(network, compute)
     objective = Objective(network.to(memory_format=compute.memory_format), tasks, weighting)
     trainer = Trainer(objective.to(compute.device), frames, settings.optimization, schedule, compute, settings.seed)

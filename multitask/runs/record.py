@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,11 @@ class Record:
         self._groups = figure_groups(prepared.tasks)
         self._log_start()
         self._tracker = Tracker(folder, self._trainer.step, self._trainer.validated)
+
+    def begin(self) -> None:
+        """Starts the clock of `log_step`; a run that resumes from a validated step first logs that step's panels."""
+        if self._trainer.step and self._trainer.validated == self._trainer.step:
+            self._log_panels()
         self._start = time.perf_counter(), self._trainer.step
 
     def _log_start(self) -> None:
@@ -85,26 +90,26 @@ class Record:
         """Logs the metrics of a validation, with panels of two frames."""
         step = self._trainer.step
         self._tracker.scalars(step, {VALIDATION + key: value for key, value in figures.items()})
-        self.log_panels()
+        self._log_panels()
         log.info("step %d validation: %s", step, brief(figures, self._groups))
 
-    def log_panels(self) -> None:
+    def _log_panels(self) -> None:
         """Logs panels of two validation frames."""
         for name, picture in self._panels(2, tall=True):
             self._tracker.image(self._trainer.step, f"val_panels/{name}", picture)
 
-    def finish(self, figures: Mapping[str, float], seconds: float) -> None:
+    def finish(self, figures: Mapping[str, float], elapsed: Callable[[], float]) -> None:
         """Writes the panels and ``metrics.json``, and logs the results.
 
         Args:
             figures: the final metrics, with those of the position prior.
-            seconds: duration of the run over all its processes.
+            elapsed: returns the duration of the run over all its processes, in seconds.
         """
         for name, picture in self._panels(self._trainer.schedule.num_panels):
             write_png(self._folder / PANELS / f"{name}.png", picture)
         self._tracker.hyperparameters(flatten(self._config), self._columns())
         self._tracker.text(self._trainer.step, "results", results_text(figures, self._groups))
-        self._tracker.scalars(self._trainer.step, {SECONDS: seconds})
+        self._tracker.scalars(self._trainer.step, {SECONDS: elapsed()})
         write_json(self._folder / METRICS, figures)
 
     def flush(self) -> None:

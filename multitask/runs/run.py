@@ -50,12 +50,8 @@ class Run:
         self._evaluator = Evaluator(prepared.val_frames, prepared.tasks, prepared.settings.evaluation)
         self._fingerprint = prepared.frames.fingerprint
         self._figures: dict[str, float] = {}  # metrics of the last validation in this process
-        self.best_score = float("-inf")
-        self._seconds = 0.0  # duration of the run in earlier processes
-        resumed = prepared.resumed
-        self._last_is_undamaged = not resumed or resumed.source != self.folder / PREVIOUS
-        if resumed and resumed.from_own_folder:
-            self.best_score, self._seconds = resumed.state["score"], resumed.state.get("seconds", 0.0)
+        self.best_score = prepared.best_score
+        self._last_is_undamaged = prepared.resumed_from != self.folder / PREVIOUS
 
     @property
     def classes(self) -> ClassTable:
@@ -105,14 +101,13 @@ class Run:
             keep_freed_memory()
         write_text(self.folder / CONFIG, yaml.safe_dump(self.config, sort_keys=False))
         self._record = Record(self.config, self.folder, self._prepared, self._predict)
-        self._start = time.perf_counter()
         try:
-            if trainer.step and trainer.validated == trainer.step:
-                self._record.log_panels()
+            self._record.begin()
+            self._start = time.perf_counter()
             trainer.run(self._record.log_step, self._validate, lambda: self._save(LAST))
             figures = self._figures or self._evaluate()
-            figures |= position_prior_figures(self._prepared.frames, self._evaluator)
-            self._record.finish(figures, self._elapsed())
+            figures = figures | position_prior_figures(self._prepared.frames, self._evaluator)
+            self._record.finish(figures, self._elapsed)
         except BaseException:
             with suppress(UserError):  # possibly of the same cause, such as a full disk: the first error is shown
                 self._record.close()
@@ -155,4 +150,4 @@ class Run:
 
     def _elapsed(self) -> float:
         """Seconds of training and evaluation over all processes of the run."""
-        return self._seconds + time.perf_counter() - self._start
+        return self._prepared.seconds + time.perf_counter() - self._start

@@ -150,14 +150,18 @@ def test_results_do_not_appear_where_the_figures_cannot_be_written(
     assert (tmp_path / "results/pixel-level").is_dir()
 
 
-def test_evaluate_checkpoint_writes_results_of_frames_without_labels(shared_tree: Path, tmp_path: Path) -> None:
+def test_evaluate_checkpoint_writes_results_of_frames_without_labels(
+    shared_tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     Run(small(shared_tree, tmp_path / "run")).train()
     root = write_tree(tmp_path / "bare", {"test": 2}, kinds=("image",))
     given = ["data=tiny_cityscapes", f"data.root={root}", "data.image_size=[32,64]", "split=test"]
     with pytest.raises(ValueError, match="has no labels for any of tasks"):
         evaluation(tmp_path / "run" / LAST, *given)
+    caplog.clear()
     figures, _ = evaluation(tmp_path / "run" / LAST, *given, f"results_dir={tmp_path / 'results'}")
     assert figures == {}
+    assert "prior" not in caplog.text, "nothing is said of training frames that nobody needs"
     assert len(list((tmp_path / "results/pixel-level").iterdir())) == 2
     assert len(list((tmp_path / "results/instance-level").glob("*.txt"))) == 2
 

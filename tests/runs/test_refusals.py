@@ -215,3 +215,14 @@ def test_run_on_disparity_that_is_all_invalid_stops_with_the_task_named(tree: Pa
         Image.new("I;16", (64, 32)).save(path)
     with pytest.raises(ValueError, match=r"task 'depth': not one valid pixel in the 3 frames of the training split"):
         Run(small(tree, tmp_path / "run")).train()
+
+
+def test_weights_of_tasks_without_labels_are_refused_too(tmp_path: Path) -> None:
+    """Their labels may arrive, and then the run is to be the one that it was."""
+    root = write_tree(tmp_path / "data", {"train": 4, "val": 2}, kinds=("image", "class_ids"))
+    given = "weighting=fixed", "weighting.weights.semantic=1"
+    with pytest.raises(ValueError, match=r"weighting\.weights\.instance: needed a weight"):
+        Run(small(root, tmp_path / "run", *given))
+    with pytest.raises(ValueError, match=r"weighting\.weights\.depth: "):
+        Run(small(root, tmp_path / "run", *given, "weighting.weights.instance=1", "weighting.weights.depth=-5"))
+    assert not (tmp_path / "run").exists()

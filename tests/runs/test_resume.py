@@ -1,6 +1,9 @@
 """What a run goes on from: its own checkpoints, another run's, and those of older versions."""
 
+import gc
+import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -117,3 +120,20 @@ def test_run_of_an_older_version_goes_on_and_is_evaluated(whole: Path, shared_tr
 
 def test_how_votes_are_grouped_may_change_when_a_run_goes_on(whole: Path, shared_tree: Path) -> None:
     assert Run(small(shared_tree, whole, "instances.level=all")).trainer.step == 6
+
+
+def test_resumed_run_keeps_no_copy_of_its_checkpoint(
+    whole: Path, shared_tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, loaded = checkpoint.load, []
+
+    def noted(path: Path) -> dict[str, Any]:
+        state = load(path)
+        loaded.extend(map(weakref.ref, state["network"].values()))
+        return state
+
+    monkeypatch.setattr(checkpoint, "load", noted)
+    run = Run(small(shared_tree, whole))
+    gc.collect()
+    assert len(loaded) == len(run.trainer.objective.network.state_dict())
+    assert all(tensor() is None for tensor in loaded)

@@ -236,6 +236,18 @@ def test_user_s_error_is_one_line_and_ends_with_2(
     assert _ends(Interrupted(signal.SIGTERM, "step 3"), capsys)[0] == 143
 
 
+def test_traceback_that_is_asked_for_changes_no_status(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["script"])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    for error, status in ((Diverged("step 3"), 3), (UserError("a: needed b"), 2)):
+        code, said = _ends(error, capsys)
+        assert code == status
+        assert said.startswith("Traceback")
+        assert said.endswith(f"error: {error}\n")
+
+
 @pytest.mark.parametrize("error", [ValueError("a fault"), FileNotFoundError(2, "No such file", "a"), KeyError("a")])
 def test_fault_of_the_program_is_no_user_s_error(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     monkeypatch.setattr(sys, "argv", ["script"])

@@ -1,4 +1,4 @@
-"""Loading of batches. The batch of step t depends on (seed, t) alone, which makes resuming exact."""
+"""Loading of batches. A step's batch is a function of the seed and the step, which makes resuming exact."""
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

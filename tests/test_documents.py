@@ -18,6 +18,7 @@ import multitask
 from multitask.runs.same_run import flatten
 from tests.compose import ROOT, config
 from tests.documents import PAGES, anchors, blocks, code_lines, links, named, prose, spans, tables_in, tree
+from tests.test_structure import MODULES, ORDER
 
 CONFIGS = ROOT / "configs"
 GROUPS = [path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name not in ("classes", "shared")]
@@ -208,6 +209,19 @@ def test_architecture_shows_the_package_as_it_is() -> None:
     assert tree(ROOT / "multitask") in shown, (
         "each line is the first sentence of the file's docstring, or its beginning"
     )
+
+
+def test_architecture_gives_the_order_of_imports() -> None:
+    groups: dict[int, list[str]] = {}
+    names = {path.relative_to(ROOT / "multitask").parts[0].removesuffix(".py") for path in MODULES} - {"__init__"}
+    for name in sorted(names):
+        groups.setdefault(ORDER.get(name, len(ORDER)), []).append(name)
+    wanted = (
+        "; ".join(", ".join(groups[rank]) for rank in sorted(groups))
+        .replace(", __init__", "")
+        .replace("__init__, ", "")
+    )
+    assert f"earlier group: {wanted}." in " ".join((ROOT / "docs/architecture.md").read_text().split())
 
 
 def test_citation_is_of_this_version_and_of_the_paper_that_readme_cites() -> None:

@@ -17,7 +17,7 @@ from multitask.engine.finite import Diverged
 from multitask.engine.interruption import Interrupted
 from multitask.errors import UserError
 from tests.compose import IN_A_PROCESS, ROOT
-from tests.scripts.called import Process, call
+from tests.scripts.called import call
 
 
 def _load() -> ModuleType:
@@ -279,12 +279,14 @@ def test_job_that_fails_keeps_no_other_from_its_turn(shared_tree: Path, tmp_path
 @pytest.mark.slow
 def test_signal_ends_all_jobs(shared_tree: Path, tmp_path: Path) -> None:
     given = [*IN_A_PROCESS, f"data.root={shared_tree}", "trainer.max_steps=100000", "output_dir=run_${optimizer.lr}"]
-    process = Process("train.py", "-m", *given, "optimizer.lr=0.01,0.02", cwd=tmp_path)
-    for line in process.stdout:
-        if line.startswith("step"):
-            process.send_signal(signal.SIGINT)
-            break
-    _, errors = process.communicate()
+    command = [sys.executable, str(ROOT / "scripts/train.py"), "-m", *given, "optimizer.lr=0.01,0.02"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if line.startswith("step"):
+                process.send_signal(signal.SIGINT)
+                break
+        _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert errors.startswith("stopped by SIGINT after step ")
     assert not (tmp_path / "run_0.02").exists()

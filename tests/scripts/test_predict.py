@@ -16,7 +16,7 @@ from multitask.data.layout import read_png
 from multitask.runs.run import LAST, Run
 from tests.compose import ROOT, small
 from tests.prediction.made import write_photo
-from tests.scripts.called import Process, call
+from tests.scripts.called import call
 from tests.sharing import once
 
 pytestmark = pytest.mark.slow
@@ -65,12 +65,13 @@ def test_predict_py_goes_on_after_a_signal(checkpoint_path: Path, tmp_path: Path
     for index in range(16):
         write_photo(tmp_path / f"in/{index:03d}.png", (60, 120), index)
     given = [f"checkpoint={checkpoint_path}", "input=in", "output_dir=out", "batch_size=1"]
-    process = Process("predict.py", *given, cwd=tmp_path)
+    process = subprocess.Popen(command(*given), cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stderr
     for line in process.stderr:
         if "/16 pictures" in line:
             process.send_signal(number)
             break
-    _, errors = process.communicate()
+    _, errors = process.communicate(timeout=60)
     killed = number == signal.SIGKILL
     assert process.returncode == (-number if killed else 128 + number)
     assert "Traceback" not in errors

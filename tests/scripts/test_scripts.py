@@ -19,7 +19,7 @@ from multitask.data.parallel import num_cpus, num_loaders
 from multitask.engine import checkpoint
 from tests.compose import IN_A_PROCESS, ROOT
 from tests.layouts import write_kitti
-from tests.scripts.called import Process, call
+from tests.scripts.called import call
 from tests.sharing import once
 
 pytestmark = pytest.mark.slow
@@ -83,13 +83,15 @@ def test_train_py_again_shows_the_results(trained: Path, frames: Path) -> None:
 
 def test_train_py_ended_and_killed_ends_with_the_same_weights(trained: Path, frames: Path, tmp_path: Path) -> None:
     given = [*TINY, f"data.root={frames}", "trainer.checkpoint_every=1", "output_dir=run"]
+    command = [sys.executable, str(ROOT / "scripts/train.py"), *given]
     for step, number, code in ((1, signal.SIGTERM, 128 + signal.SIGTERM), (2, signal.SIGKILL, -signal.SIGKILL)):
-        process = Process("train.py", *given, cwd=tmp_path)
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert process.stdout
         for line in process.stdout:
             if line.startswith(f"step {step}/4"):
                 process.send_signal(number)
                 break
-        process.communicate()
+        process.communicate(timeout=60)
         assert process.returncode == code
     assert call("train.py", *given, cwd=tmp_path).returncode == 0
     whole, again = (checkpoint.load(folder / "checkpoints/last.pt") for folder in (trained, tmp_path / "run"))

@@ -8,6 +8,11 @@ from multitask.config.factories import Config
 from multitask.errors import UserError, shown
 
 
+def key_of(override: str) -> str:
+    """Returns the key of an override, ``key=value`` or ``+key=value``."""
+    return override.lstrip("+").partition("=")[0]
+
+
 def merge(saved: Config, given: Config, overrides: Sequence[str]) -> dict[str, Any]:
     """Returns a saved configuration in which the keys named by ``overrides`` have their values from ``given``.
 
@@ -16,8 +21,8 @@ def merge(saved: Config, given: Config, overrides: Sequence[str]) -> dict[str, A
     """
     merged: dict[str, Any] = copy.deepcopy(dict(saved))
     for override in overrides:
-        key, equals, _ = override.lstrip("+").partition("=")
-        if not equals or key.startswith("~") or key == "experiment":
+        key = key_of(override)
+        if "=" not in override or key.startswith("~") or key == "experiment":
             raise UserError(f"{override}: needed key=value or group=choice, of the checkpoint's configuration")
         *parents, last = key.split(".")
         source, target = given, merged

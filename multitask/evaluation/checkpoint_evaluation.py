@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from multitask.config.factories import Config, make_evaluation_settings, make_frames, make_tasks
+from multitask.config.overrides import key_of
 from multitask.config.trained import Trained, load_trained
 from multitask.data.split import Split
 from multitask.engine.inference import network_predictor
@@ -41,7 +42,7 @@ def evaluate_checkpoint(config: Config, overrides: Sequence[str]) -> tuple[dict[
     source, results_dir, split = Path(config["checkpoint"]), config["results_dir"], config["split"]
     if results_dir:
         check_results_dir(results_dir)
-    trained = load_trained(source, config, [text for text in overrides if _key(text) not in _OWN_KEYS])
+    trained = load_trained(source, config, [text for text in overrides if key_of(text) not in _OWN_KEYS])
     settings = make_evaluation_settings(trained.config)
     frames = make_frames(trained.config, split)
     tasks = _tasks(trained, frames, source, results_dir)
@@ -90,10 +91,6 @@ def _tasks(trained: Trained, frames: Split, source: Path, results_dir: str | Non
     asked = {name: task for name, task in known.items() if name in trained.config["tasks"]}
     # Result files are also written for frames whose labels only the benchmark's server has.
     return tasks_with_labels(asked, frames, any_needed=not results_dir)
-
-
-def _key(override: str) -> str:
-    return override.lstrip("+").partition("=")[0]
 
 
 def _folder(given: str | None, checkpoint: Path, data: str, split: str) -> Path:

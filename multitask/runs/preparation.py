@@ -35,7 +35,7 @@ _MEMORY = 2**30
 """Memory in bytes in which all data loader workers together may cache training frames."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Prepared:
     """A training run, ready to start or to resume.
 
@@ -55,9 +55,9 @@ class Prepared:
     frames: Split
     val_frames: Split
     trainer: Trainer
-    resumed_from: Path | None = None
-    best_score: float = -math.inf
-    seconds: float = 0.0
+    resumed_from: Path | None
+    best_score: float
+    seconds: float
 
 
 def prepare(config: Config, folder: Path) -> Prepared:
@@ -88,12 +88,11 @@ def prepare(config: Config, folder: Path) -> Prepared:
     if resumed:
         resume.check(resumed, config, frames)
     trainer = _make_trainer(config, settings, tasks, encoded, resumed)
-    prepared = Prepared(settings, tasks, frames, val_frames, trainer)
-    if resumed:
-        prepared.resumed_from = resumed.source
-        if resumed.from_own_folder:
-            prepared.best_score, prepared.seconds = resumed.state["score"], resumed.state.get("seconds", 0.0)
-    return prepared
+    best_score, seconds = -math.inf, 0.0
+    if resumed and resumed.from_own_folder:
+        best_score, seconds = resumed.state["score"], resumed.state.get("seconds", 0.0)
+    source = resumed.source if resumed else None
+    return Prepared(settings, tasks, frames, val_frames, trainer, source, best_score, seconds)
 
 
 def _make_trainer(
